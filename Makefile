@@ -1,0 +1,47 @@
+# Every command of the project. `make` alone lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.SUFFIXES:
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+INVENTORY ?= lab
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# A clone on bare Debian has git and make; python3 with venv comes from Debian, everything else hash-locked into .venv.
+$(VENV)/controller: requirements/controller.txt
+	@python3 -c 'import ensurepip' 2>/dev/null || { echo "==> installing python3-venv from Debian"; \
+	  $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends python3-venv openssh-client >/dev/null; }
+	@echo "==> making $(VENV) from $<"
+	@[ -x $(BIN)/python ] || python3 -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(VENV)/dev: requirements/dev.txt $(VENV)/controller
+	@echo "==> adding the tools of $<"
+	@$(BIN)/uv pip install --quiet --require-hashes -r $<
+	@touch $@
+
+setup: $(VENV)/dev ## make .venv with everything that development needs
+
+lock: $(VENV)/controller ## update the locked requirements
+	for name in controller dev; do $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+	  --no-emit-index-url --no-header requirements/$$name.in -o requirements/$$name.txt; done
+
+lint: $(VENV)/dev ## ansible-lint, yamllint, ruff, mypy
+	ruff check . && ruff format --check .
+	mypy
+	yamllint .
+	ansible-lint --offline --quiet
+
+unit: $(VENV)/dev ## static and unit tests, no host
+	pytest -q
+
+test: lint unit ## everything
+
+.PHONY: help setup lock lint unit test
