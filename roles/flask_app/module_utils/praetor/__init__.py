@@ -1,0 +1,1 @@
+"""Release engine and inventory check of Praetor."""

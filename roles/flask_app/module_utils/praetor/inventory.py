@@ -1,0 +1,325 @@
+"""What one entry of the inventory's `apps` may say: keys, types, ranges, defaults and their meaning.
+
+This is the only place for them: the check (`inventory_check`) and docs/reference/apps.md are made from it.
+Runs on the controller only; no module sends it to a host.
+"""
+
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from packaging.requirements import InvalidRequirement, Requirement
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+# Variables that a release sets itself: an app's own must not replace them.
+RESERVED_VARIABLES = frozenset(
+    {
+        "APP_NAME",
+        "APP_PROFILE",
+        "APP_RELEASE",
+        "APP_COMMIT",
+        "APP_DATA_DIR",
+        "APP_CONFIG_FILE",
+        "APP_SECRETS_DIR",
+        "PROMETHEUS_MULTIPROC_DIR",
+    }
+)
+
+# An app's name becomes a system user and a group. Taken: the static ones of Debian's base-passwd, and what the packages
+# on such a host bring. Names with a dash cannot collide: an app's name has none.
+SYSTEM_NAMES = frozenset(
+    """
+    root daemon bin sys sync games man lp mail news uucp proxy backup list irc gnats nobody
+    adm tty disk kmem dialout fax voice cdrom floppy tape sudo audio dip operator src shadow utmp video sasl plugdev
+    staff users nogroup input sgx kvm render crontab ssh sshd messagebus polkitd syslog tss ntp chrony ntpsec
+    nginx uwsgi prometheus haproxy keepalived postgres mysql redis memcache postfix dnsmasq unbound bind
+    admin debian ansible
+    """.split()  # noqa: SIM905  # a hundred quotes and commas would hide the names
+)
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
+_WSGI = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\(\))?", re.ASCII)
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PROFILE = re.compile(r"[a-z][a-z0-9_-]*")
+_BATCH = re.compile(r"[1-9][0-9]{0,3}|([1-9][0-9]?|100)%")
+_SCP_URL = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:\S+")
+_SHELL_WORDS = frozenset({"|", "||", "&", "&&", ";", ">", ">>", "<", "2>", "2>&1"})
+
+
+@dataclass(frozen=True)
+class Must:
+    """What a value must be, in words for people, and the rule behind the words.
+
+    `check` gets a value of the right type and returns what is wrong with it, or an empty string when only the words of
+    `be` can say it, or None when nothing is wrong.
+    """
+
+    be: str
+    check: Callable[[Any], str | None] = lambda _value: None
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Run the rule after pydantic's own check of the type."""
+
+        def run(value: object) -> object:
+            reason = self.check(value)
+            if reason is not None:
+                raise ValueError(reason)
+            return value
+
+        return core_schema.no_info_after_validator_function(run, handler(source))
+
+
+def whole(low: int, high: int) -> Must:
+    """Return the rule of a whole number from `low` to `high`."""
+    return Must(f"a whole number from {low} to {high}", lambda value: None if low <= value <= high else "")
+
+
+def number(low: float, high: float) -> Must:
+    """Return the rule of a number from `low` to `high`."""
+    return Must(f"a number from {low:g} to {high:g}", lambda value: None if low <= value <= high else "")
+
+
+def match(pattern: re.Pattern[str], be: str) -> Must:
+    """Return the rule of a string that matches the whole `pattern`."""
+    return Must(be, lambda value: None if pattern.fullmatch(value) else "")
+
+
+def variable_problem(name: str) -> str | None:
+    """Say what is wrong with the name of an environment variable, None when nothing is."""
+    if name in RESERVED_VARIABLES:
+        return "every release sets this variable itself"
+    if name.startswith("UWSGI_"):
+        return "uWSGI takes variables of this prefix for its own options"
+    return None if _VARIABLE.fullmatch(name) else ""
+
+
+def _name_problem(value: str) -> str | None:
+    if value in SYSTEM_NAMES:
+        return "the name of a system user or group"
+    return None if _NAME.fullmatch(value) else ""
+
+
+def _host_problem(value: str) -> str | None:
+    if "://" in value or "/" in value or ":" in value:
+        return "a host name has no scheme, port or path"
+    if value != value.lower():
+        return "not in lower case"
+    return None if len(value) <= 253 and all(map(_LABEL.fullmatch, value.split("."))) else ""
+
+
+def _git_problem(value: str) -> str | None:
+    if _SCP_URL.fullmatch(value):
+        return None
+    url = urlsplit(value)
+    if url.password is not None or (url.username is not None and url.scheme != "ssh"):
+        return "credentials in a URL end up in logs and manifests; use ssh or a git credential helper"
+    known = url.scheme in {"https", "ssh", "file"} and url.path.strip("/")
+    return None if known and not re.search(r"\s", value) else ""
+
+
+def _package_problem(value: str) -> str | None:
+    try:
+        requirement = Requirement(value)
+    except InvalidRequirement:
+        return ""
+    pins = list(requirement.specifier)
+    pinned = [pin.operator for pin in pins] == ["=="] and not pins[0].version.endswith(".*")
+    if requirement.url or requirement.marker or not pinned:
+        return "not pinned to one version"
+    return None
+
+
+def _path_problem(value: str) -> str | None:
+    return None if value.startswith("/") and value.isascii() and not re.search(r"[\s#]", value) else ""
+
+
+def _plain_word_problem(value: str) -> str | None:
+    return None if value and not value.startswith("-") and not re.search(r"\s", value) else ""
+
+
+def _text_problem(value: str) -> str | None:
+    return "it holds a NUL character" if "\0" in value else None
+
+
+def _empty_problem(value: list[str]) -> str | None:
+    return None if value else ""
+
+
+def _secret_problem(value: str) -> str | None:
+    return _text_problem(value) if value else "it is empty"
+
+
+def _split_command(value: object) -> object:
+    """Turn a command written as one string into its arguments; anything else passes unchanged."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return shlex.split(value)
+    except ValueError as error:
+        raise ValueError(str(error).lower()) from error
+
+
+def _command_problem(value: list[str]) -> str | None:
+    if not value or not value[0]:
+        return "no program is named"
+    if value[0].startswith("-"):
+        return "this is an argument, not a command: write a command as one string, or as a list inside the list"
+    if words := sorted(_SHELL_WORDS.intersection(value)):
+        return f"no shell runs commands, so {words[0]} has no meaning"
+    return None
+
+
+def _batch_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _workers_problem(value: int | str) -> str | None:
+    return None if value == "auto" or (isinstance(value, int) and 1 <= value <= 64) else ""
+
+
+HostName = Annotated[str, Must("a host name in lower case, such as api.example.org", _host_problem)]
+Command = Annotated[
+    list[str],
+    BeforeValidator(_split_command),
+    Must('a command, such as "python -m api.migrate" or [python, -m, api.migrate]', _command_problem),
+]
+Batch = Annotated[
+    str, BeforeValidator(_batch_text), match(_BATCH, 'a number of hosts, or a share of them from "1%" to "100%"')
+]
+Text = Annotated[str, Must("a string", _text_problem)]
+Secret = Annotated[str, Must("a string that is not empty, encrypted with ansible-vault", _secret_problem)]
+
+
+class Part(BaseModel):
+    """What all parts of an entry share: no unknown keys, no conversion of types, no change afterwards."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Source(Part):
+    """Where the app comes from: exactly one of `path`, `git` (with `ref`) or `package`."""
+
+    path: Annotated[str, Must("the directory of a Python project, relative to this repository")] | None = Field(
+        default=None, description="Directory of the project on the controller, relative to this repository."
+    )
+    git: (
+        Annotated[str, Must("a git URL (https, ssh, file or user@host:path) without credentials", _git_problem)] | None
+    ) = Field(default=None, description="URL of a git repository; needs `ref`.")
+    ref: Annotated[str, Must("a tag, branch or commit", _plain_word_problem)] | None = Field(
+        default=None, description="Tag, branch or commit of `git`. A tag or a commit makes the release repeatable."
+    )
+    package: Annotated[str, Must("NAME==VERSION", _package_problem)] | None = Field(
+        default=None, description="Package of the package index with its exact version."
+    )
+
+
+class Health(Part):
+    """How a slot shows that it can serve; asked on its private socket before the flip."""
+
+    path: Annotated[str, Must("a path that begins with /", _path_problem)] = Field(
+        default="/health/ready", description="Path of the request, with its query if it needs one."
+    )
+    status: Annotated[int, whole(100, 599)] = Field(default=200, description="Status that means healthy.")
+    timeout_s: Annotated[int, whole(1, 600)] = Field(
+        default=30, description="Seconds that a new slot has to become healthy before the release fails."
+    )
+
+
+class Limits(Part):
+    """What one request and one worker may use."""
+
+    request_s: Annotated[int, whole(1, 3600)] = Field(
+        default=30,
+        description="Seconds that a request may last; then its worker is ended and the client gets an error.",
+    )
+    body_mb: Annotated[int, whole(1, 10240)] = Field(
+        default=1, description="Largest request body, in MiB; more is answered 413."
+    )
+    memory_mb: Annotated[int, whole(32, 65536)] = Field(
+        default=512, description="MiB of resident memory after which a worker is replaced, once its request is done."
+    )
+
+
+class Commands(Part):
+    """Programs of the app, run from the staged release as the app's user with its environment, without a shell."""
+
+    check: list[Command] = Field(
+        default_factory=list, description="Run on every host before anything starts; a failure ends the release."
+    )
+    migrate: list[Command] = Field(
+        default_factory=list, description="Run after all hosts are staged and before the first slot starts."
+    )
+    migrate_on: Annotated[Literal["once", "each"], Must('"once" or "each"')] = Field(
+        default="once", description="Run `migrate` on one host per run, or on each host (storage of the host's own)."
+    )
+
+
+class Release(Part):
+    """How a release goes over the hosts, and what makes it go back."""
+
+    keep: Annotated[int, whole(1, 50)] = Field(default=5, description="Releases kept on a host, to roll back to.")
+    bake_s: Annotated[int, whole(0, 3600)] = Field(
+        default=15, description="Seconds to watch a flipped host under real traffic, the old slot still warm."
+    )
+    max_5xx_ratio: Annotated[float, number(0, 1)] = Field(
+        default=0.01,
+        description="Share of responses with a 5xx status during the bake above which the release flips back.",
+    )
+    max_p95_factor: Annotated[float, number(1, 1000)] = Field(
+        default=3.0,
+        description="How many times slower than before the flip the 95th percentile may be during the bake.",
+    )
+    min_requests: Annotated[int, whole(1, 1_000_000)] = Field(
+        default=20, description="Requests needed during the bake before a share or a percentile is judged."
+    )
+    batches: Annotated[list[Batch], Must('a list such as ["1", "25%"]', _empty_problem)] = Field(
+        default_factory=lambda: ["1", "25%"],
+        description="Hosts flipped at a time, in order; the last one repeats until all are flipped.",
+    )
+    drain_s: Annotated[int, whole(1, 3600)] = Field(
+        default=60,
+        description="Seconds that the old slot has to finish its requests before it is retired all the same.",
+    )
+
+
+class App(Part):
+    """One app: a WSGI application that the hosts of the play serve."""
+
+    name: Annotated[
+        str,
+        Must("a name of a-z, 0-9 and _ that begins with a letter, at most 31 characters", _name_problem),
+    ] = Field(description="Name of the app, its system user, its paths and its metrics.")
+    source: Source = Field(description="Where the app comes from.")
+    wsgi: Annotated[str, match(_WSGI, "module:callable, such as api.wsgi:app")] = Field(
+        description="Module and WSGI callable; `module:factory()` calls a factory."
+    )
+    server_names: Annotated[list[HostName], Must("a list of host names", _empty_problem)] = Field(
+        description="Host names that NGINX serves this app for."
+    )
+    profile: Annotated[str, match(_PROFILE, "a name such as prod")] = Field(
+        default="prod", description="Profile of the app's own configuration; the app finds it in APP_PROFILE."
+    )
+    config: Annotated[dict[str, Any], Must("a mapping")] = Field(
+        default_factory=dict,
+        description="Single settings of the app, not secret; written to the file in APP_CONFIG_FILE.",
+    )
+    secrets: Annotated[dict[str, Secret], Must("a mapping of variable names to vaulted strings")] = Field(
+        default_factory=dict,
+        description="Vaulted values: files in APP_SECRETS_DIR and environment variables of the same name.",
+    )
+    env: Annotated[dict[str, Text], Must("a mapping of variable names to strings")] = Field(
+        default_factory=dict, description="Plain environment variables, for apps that read those."
+    )
+    health: Health = Field(default_factory=Health, description="How a slot shows that it can serve.")
+    workers: Annotated[int | str, Must('"auto" or a whole number from 1 to 64', _workers_problem)] = Field(
+        default="auto", description="Worker processes; `auto` is one for each core of the host."
+    )
+    threads: Annotated[int, whole(1, 64)] = Field(default=2, description="Threads of each worker.")
+    limits: Limits = Field(default_factory=Limits, description="What one request and one worker may use.")
+    commands: Commands = Field(default_factory=Commands, description="Programs of the app that a release runs.")
+    release: Release = Field(default_factory=Release, description="How a release goes over the hosts.")

@@ -1,0 +1,162 @@
+"""Checks the inventory's `apps` on the controller, before any host is contacted.
+
+The rules and words are in `praetor.inventory` and `praetor.inventory_check`; here is only what needs Ansible:
+templating, decryption, and the file and line that each value came from.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+
+# Plugins run on the controller, where Ansible does not add a project's module_utils to the import path.
+_MODULE_UTILS = str(Path(__file__).resolve().parents[2] / "module_utils")
+if _MODULE_UTILS not in sys.path:
+    sys.path.insert(0, _MODULE_UTILS)
+
+from praetor.inventory_check import Problem, Where, check_apps, differences, missing  # noqa: E402
+
+try:
+    from ansible._internal._datatag._tags import Origin, VaultedValue
+except ImportError:  # internal to ansible-core: without it the messages lack file and line
+    Origin = VaultedValue = None
+
+
+class _Reader:
+    """Turns a variable into plain data, and remembers where each value came from and what was vaulted."""
+
+    def __init__(self, templar: Any) -> None:
+        self._templar = templar
+        self.origins: dict[Where, str] = {}
+        self.vaulted: set[Where] = set()
+        self.problems: list[Problem] = []
+
+    def read(self, value: Any, where: Where = ()) -> Any:
+        """Return `value` as plain data; what cannot be resolved becomes a problem and an empty string."""
+        self._note(value, where)
+        if isinstance(value, Mapping):
+            result = {}
+            for key, inner in value.items():
+                self._note(key, (*where, key))
+                result[self._native(key)] = self.read(inner, (*where, key))
+            return result
+        if isinstance(value, list | tuple):
+            return [self.read(inner, (*where, index)) for index, inner in enumerate(value)]
+        encrypted = type(value).__name__ == "EncryptedString"
+        try:
+            resolved = self._templar.template(value)
+        except AnsibleError as error:
+            self.vaulted.add(where)
+            self.problems.append(_unresolved(where, encrypted=encrypted, error=error))
+            return ""
+        if encrypted or (VaultedValue is not None and VaultedValue.is_tagged_on(resolved)):
+            self.vaulted.add(where)
+        if isinstance(resolved, Mapping | list | tuple):
+            return self.read(resolved, where)
+        return self._native(resolved)
+
+    def origin(self, where: Where) -> str:
+        """Return file and line of a value, or of the nearest thing around it; empty if unknown."""
+        for length in range(len(where), -1, -1):
+            if text := self.origins.get(where[:length]):
+                return text
+        return ""
+
+    def _note(self, value: Any, where: Where) -> None:
+        tag = Origin.get_tag(value) if Origin is not None else None
+        if tag is not None and tag.path and where not in self.origins:
+            path = Path(tag.path)
+            shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+            self.origins[where] = f"{shown}:{tag.line_num}" if tag.line_num else str(shown)
+
+    @staticmethod
+    def _native(value: Any) -> Any:
+        """Strip Ansible's tags off a scalar."""
+        for kind in (str, int, float):
+            if isinstance(value, kind) and not isinstance(value, bool):
+                return kind(value)
+        return value
+
+
+def _unresolved(where: Where, *, encrypted: bool, error: AnsibleError) -> Problem:
+    if encrypted:
+        return Problem(
+            where,
+            "a vaulted value that cannot be decrypted",
+            "the vault's password: --vault-password-file FILE, or vault_password_file in ansible.cfg",
+        )
+    reason = str(error).partition("\n")[0]
+    return Problem(where, f"a template that cannot be resolved ({reason})", "a variable that is defined")
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
+    """Returns `apps` with every default filled in, `secrets` by app name, and the project's `root`."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_diff = False
+    _VALID_ARGS: frozenset[str] = frozenset()
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Check this host's `apps`; on the first host of the play also that all hosts agree."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        hosts: list[str] = list(variables["ansible_play_hosts_all"])
+        host: str = variables["inventory_hostname"]
+        root = Path(variables["playbook_dir"]).parent
+        reader = _Reader(self._templar)
+        if "apps" not in variables:
+            message, near = missing(variables)
+            reader.read(variables.get(near) if near else None)
+            return self._failed(result, [_line(reader.origin(()), message)])
+        data = reader.read(variables["apps"])
+        checked = check_apps(data, root, frozenset(reader.vaulted))
+        unresolved = {problem.where for problem in reader.problems}
+        problems = [*reader.problems, *(problem for problem in checked.problems if problem.where not in unresolved)]
+        lines = [_line(reader.origin(problem.where), str(problem)) for problem in problems]
+        if host == hosts[0]:
+            lines += differences({host: data} | self._others(variables, hosts[1:]))
+        elif lines and self._raw(variables, hosts[0]) == variables["apps"]:
+            result.update(failed=True, msg=f"the same mistakes as on {hosts[0]}")
+            return result
+        if lines:
+            return self._failed(result, lines)
+        result.update(
+            apps=checked.apps,
+            secrets=checked.secrets,
+            root=str(root),
+            _ansible_no_log=bool(any(checked.secrets.values())),
+        )
+        return result
+
+    def _others(self, variables: dict[str, Any], hosts: list[str]) -> dict[str, Any]:
+        """Return the plain `apps` of other hosts; one that cannot be resolved is reported by its own host."""
+        found = {}
+        for host in hosts:
+            try:
+                found[host] = _Reader(self._templar).read(variables["hostvars"][host].get("apps"))
+            except AnsibleError:
+                continue
+        return found
+
+    @staticmethod
+    def _raw(variables: dict[str, Any], host: str) -> Any:
+        """Return a host's `apps` before templating, None where this version of Ansible does not tell."""
+        raw_get = getattr(variables["hostvars"], "raw_get", None)
+        return raw_get(host).get("apps") if raw_get else None
+
+    @staticmethod
+    def _failed(result: dict[str, Any], lines: list[str]) -> dict[str, Any]:
+        count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
+        # The mistakes have a key of their own: Ansible prints `msg` twice.
+        message = f"{count} in the inventory's apps. No host was contacted."
+        result.update(failed=True, msg=message, mistakes="\n".join(lines))
+        return result
+
+
+def _line(origin: str, text: str) -> str:
+    return f"{origin}: {text}" if origin else text
