@@ -44,4 +44,26 @@ unit: $(VENV)/dev ## static and unit tests, no host
 
 test: lint unit ## everything
 
-.PHONY: help setup lock lint unit test
+# Asked before anything is installed, with what every Debian has.
+PREFLIGHT = $(if $(shell command -v sudo),$(SUDO)) sh roles/lab_host/files/preflight
+# The lab's plays need root; where sudo wants a password they ask for it.
+BECOME = $(shell [ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null || echo --ask-become-pass)
+
+lab: ## start the lab: two throw-away Debian hosts on this machine
+	@$(PREFLIGHT)
+	@$(MAKE) $(VENV)/controller
+	@echo "==> starting the lab: app1 on Debian 12, app2 on Debian 13 (the first time about a minute, later seconds)"
+	@ansible-playbook playbooks/lab_up.yml -i inventories/lab $(BECOME)
+
+lab-down: $(VENV)/controller ## take the lab away
+	@echo "==> taking the lab away"
+	@ansible-playbook playbooks/lab_down.yml -i inventories/lab $(BECOME)
+
+demo: lab ## start the lab and deploy the reference API to it
+	@echo "==> deploying to the lab: playbooks/deploy.yml -i inventories/lab"
+	@ansible-playbook playbooks/deploy.yml -i inventories/lab
+	@ansible-playbook playbooks/status.yml -i inventories/lab
+
+demo-down: lab-down ## take the demo away; base trees and packages stay cached in /var/cache/praetor-lab
+
+.PHONY: help setup lock lint unit test lab lab-down demo demo-down

@@ -1,0 +1,112 @@
+"""Ansible module: what this machine lacks for a lab, and from where its own package manager takes Debian."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = """
+module: lab_controller
+short_description: Facts about the machine that carries a lab; changes nothing
+options:
+  packages: {description: Debian packages that the lab needs, type: list, elements: str, required: true}
+  mirror: {description: Debian mirror to use instead of the configured one, type: str, default: ''}
+  lab_dir: {description: State directory of the lab, type: path, required: true}
+"""
+
+ALIASES = {"stable", "oldstable", "testing"}
+# A delayed or frozen mirror is declared with these; hosts that use the same mirror need the same tolerance.
+TOLERANCES = ("Acquire::Check-Valid-Until", "Acquire::Check-Date")
+
+
+def output_of(*command: str) -> str:
+    """Return what a command prints; nothing where it fails or does not exist."""
+    try:
+        return subprocess.run(command, check=False, capture_output=True, text=True).stdout
+    except OSError:
+        return ""
+
+
+def missing_packages(packages: list[str]) -> list[str]:
+    """Return those that dpkg does not know as installed."""
+    return [
+        name for name in packages if output_of("dpkg-query", "-W", "-f", "${db:Status-Status}", name) != "installed"
+    ]
+
+
+def plain_address(uri: str) -> str:
+    """Return the http address behind a repository's URI, nothing for what a lab cannot use (cdrom, file, tor)."""
+    if uri.startswith("mirror+file:"):  # as on Debian's cloud images: a list of mirrors, best first
+        try:
+            lines = Path(uri.removeprefix("mirror+file:").replace("//", "/", 1).rstrip("/")).read_text().split()
+        except OSError:
+            return ""
+        uri = next((line for line in lines if line.startswith("http")), "")
+    return uri.rstrip("/") if uri.startswith(("http://", "https://")) else ""
+
+
+def archives(targets: str, codename: str) -> dict[str, str]:
+    """Find the addresses of the main, updates and security archives.
+
+    `targets` has a line `uri|release|component` for each index that apt would download (apt-get indextargets).
+    """
+    found: dict[str, str] = {}
+    for line in targets.splitlines():
+        uri, release, component = line.split("|")
+        address = plain_address(uri)
+        base, _, pocket = release.partition("-")
+        base = base.partition("/")[0]
+        if address and component == "main" and base in {codename, *ALIASES} and pocket in {"", "updates", "security"}:
+            found.setdefault(pocket or "main", address)
+    return found
+
+
+def source_lines(found: dict[str, str], suite: str) -> list[str]:
+    """Return the lines of a sources.list for one release at these archives."""
+    signed = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"
+    pockets = {"main": suite, "updates": f"{suite}-updates", "security": f"{suite}-security"}
+    return [f"deb {signed} {found[name]} {release} main" for name, release in pockets.items() if name in found]
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    module = AnsibleModule(
+        argument_spec={
+            "packages": {"type": "list", "elements": "str", "required": True},
+            "suites": {"type": "list", "elements": "str", "required": True},
+            "mirror": {"type": "str", "default": ""},
+            "lab_dir": {"type": "path", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    release = dict(
+        line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line
+    )  # os-release(5)
+    codename = release.get("VERSION_CODENAME", "").strip('"')
+    if module.params["mirror"]:
+        found = {"main": module.params["mirror"].rstrip("/")}
+    else:
+        columns = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
+        found = archives(output_of("apt-get", "indextargets", "--format", columns, "Created-By: Packages"), codename)
+    if "main" not in found:
+        module.fail_json(
+            msg=f"apt on this machine has no http source of Debian {codename or '(unknown release)'} that the lab could use. "
+            "Set lab_host_mirror to the address of a Debian mirror."
+        )
+    dump = [output_of("apt-config", "dump", name).strip() for name in TOLERANCES]
+    machines = Path(module.params["lab_dir"]) / "machines"
+    module.exit_json(
+        changed=False,
+        missing=missing_packages(module.params["packages"]),
+        sources={suite: source_lines(found, suite) for suite in module.params["suites"]},
+        mirror_hosts=sorted({urlsplit(address).hostname or "" for address in found.values()}),
+        apt_options=[text for text in dump if '"false"' in text],
+        machines=sorted(path.name for path in machines.iterdir()) if machines.is_dir() else [],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+"""Ansible module: one throw-away Debian machine under systemd-nspawn, up or down."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.lab_process import end, leave_control_group, recorded, spawn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DOCUMENTATION = """
+module: lab_machine
+short_description: One throw-away Debian machine under systemd-nspawn
+description:
+  - The machine's tree is an overlay of a cached base tree, mounted in a mount and pid namespace that belongs to the machine's first process.
+    When that process is gone, however it went, the kernel has taken down every process and mount of the machine with it.
+  - A machine that was killed or powered off comes back with its disk as it was. One whose description changed is made anew.
+options:
+  name: {description: Name of the machine inside the lab and its host name, type: str, required: true}
+  state: {description: C(up) boots it and waits until its user can log in. C(down) ends it and deletes its disk, type: str, choices: [up, down]}
+  lab: {description: Name of the lab, type: str, required: true}
+  lab_dir: {description: State directory of the lab, type: path, required: true}
+  base: {description: Base tree, type: path}
+  bridge: {description: Bridge to plug the machine into, type: str}
+  address: {description: IPv4 address with prefix length, type: str}
+  hosts: {description: Names and addresses for /etc/hosts, type: dict}
+  proxy: {description: URL of the proxy for the package manager, type: str}
+  user: {description: User that logs in; part of the base tree, type: str}
+  timeout_s: {description: Longest wait for a login, type: int, default: 60}
+"""
+
+# systemd-nspawn leaves a reboot to its caller when it has --keep-unit: 133 means "start me again".
+SCRIPT = """
+mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root" || exit
+root=$2/root
+shift 2
+export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
+while systemd-nspawn --quiet --register=no --keep-unit --boot --directory="$root" "$@"; [ $? -eq 133 ]; do :; done
+"""
+# How long a machine that runs may leave a login unanswered (it may be rebooting) before it is power-cycled.
+PATIENCE_S = 20
+
+
+class Machine:
+    """Paths and steps of one machine."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        """Take the module's parameters."""
+        self.params = params
+        self.name: str = params["name"]
+        self.full_name = f"{params['lab']}-{self.name}"
+        self.lab_dir = Path(params["lab_dir"])
+        self.dir = self.lab_dir / "machines" / self.name
+        self.record = self.dir / "process.json"
+        self.console = self.dir / "console.log"
+        self.control_group = f"praetor-lab/{self.full_name}"
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything that the disk of this machine was made from."""
+        key = (self.lab_dir / "ssh/id_ed25519.pub").read_text().strip()
+        wanted = {name: self.params[name] for name in ("base", "bridge", "address", "hosts", "proxy", "user")}
+        return {**wanted, "authorised_key": key, "host_key": self.host_key().read_text().strip()}
+
+    def host_key(self) -> Path:
+        """Return the public host key; the pair is made once and outlives the disk, so known_hosts stays true."""
+        private = self.lab_dir / "ssh" / f"{self.name}.host_key"
+        public = private.with_suffix(".host_key.pub")
+        if not public.exists():
+            private.unlink(missing_ok=True)
+            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.full_name, "-f", str(private)]
+            subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+        address = self.params["address"].partition("/")[0]
+        known = self.known_hosts()
+        known.write_text(f"{address} {public.read_text()}")
+        known.chmod(0o644)
+        return public
+
+    def known_hosts(self) -> Path:
+        """Return the file with this machine's host key in the form that ssh reads."""
+        return self.lab_dir / "ssh" / f"{self.name}.known_hosts"
+
+    def prepared_as(self) -> dict[str, Any] | None:
+        """Return the description of the disk that is there, None where there is none or only a half-made one."""
+        try:
+            found: dict[str, Any] = json.loads((self.dir / "machine.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return found
+
+    def prepare(self, description: Mapping[str, Any]) -> None:
+        """Make an empty disk on top of the base tree and write what makes it this machine."""
+        self.discard()
+        for folder in ("upper", "work", "root"):
+            (self.dir / folder).mkdir(parents=True)
+        shutil.copystat(description["base"], self.dir / "upper")
+        pair = self.host_key().with_suffix("")
+        hosts = "".join(f"{address} {name}\n" for name, address in sorted(description["hosts"].items()))
+        files = {
+            "etc/hostname": (f"{self.name}\n", 0o644),
+            "etc/hosts": (f"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{hosts}", 0o644),
+            "etc/resolv.conf": ("# Hosts of a lab have no name server: names are in /etc/hosts.\n", 0o644),
+            "etc/machine-id": (f"{uuid.uuid4().hex}\n", 0o444),
+            "etc/systemd/network/10-lab.network": (
+                f"[Match]\nName=host0\n\n[Network]\nAddress={description['address']}\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n",
+                0o644,
+            ),
+            "etc/apt/apt.conf.d/90lab-proxy": (
+                f'Acquire::http::Proxy "{description["proxy"]}";\nAcquire::Languages "none";\n',
+                0o644,
+            ),
+            "etc/ssh/ssh_host_ed25519_key": (pair.read_text(), 0o600),
+            "etc/ssh/ssh_host_ed25519_key.pub": (self.host_key().read_text(), 0o644),
+            f"home/{description['user']}/.ssh/authorized_keys": (f"{description['authorised_key']}\n", 0o600),
+        }
+        for path, (content, mode) in files.items():
+            self.place(Path(description["base"]), path, content, mode)
+        fresh = self.dir / "machine.json.new"
+        fresh.write_text(json.dumps(description, indent=2) + "\n")
+        fresh.rename(self.dir / "machine.json")
+
+    def place(self, base: Path, path: str, content: str, mode: int) -> None:
+        """Write one file into the overlay; its folders keep the owner and mode that they have in the base tree."""
+        lower, upper = base, self.dir / "upper"
+        for part in Path(path).parts[:-1]:
+            parent = lower
+            lower, upper = lower / part, upper / part
+            if not upper.exists():
+                known = lower.exists()
+                like = (lower if known else parent).stat()
+                upper.mkdir()
+                upper.chmod(like.st_mode & 0o7777 if known else 0o700)
+                os.chown(upper, like.st_uid, like.st_gid)
+        target = upper / Path(path).name
+        target.write_text(content)
+        target.chmod(mode)
+        owner = upper.stat()
+        os.chown(target, owner.st_uid, owner.st_gid)
+
+    def boot(self, description: Mapping[str, Any]) -> None:
+        """Start the machine's processes."""
+        leave_control_group(self.control_group)
+        argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", SCRIPT]
+        argv += [f"praetor-lab {self.full_name}", description["base"], str(self.dir)]
+        argv += [f"--machine={self.full_name}", f"--hostname={self.name}", f"--network-bridge={description['bridge']}"]
+        argv += ["--resolv-conf=off", "--timezone=off"]
+        spawn(argv, self.record, self.console, self.control_group)
+
+    def power_off(self) -> bool:
+        """End the machine's processes at once and remove what systemd-nspawn leaves in /run. Say whether it ran."""
+        ran = end(self.record)
+        leave_control_group(self.control_group)
+        shutil.rmtree(f"/run/systemd/nspawn/propagate/{self.full_name}", ignore_errors=True)
+        return ran
+
+    def discard(self) -> None:
+        """Delete the disk, the description first: what is half deleted must not be taken for whole."""
+        (self.dir / "machine.json").unlink(missing_ok=True)
+        for folder in ("upper", "work", "root"):
+            shutil.rmtree(self.dir / folder, ignore_errors=True)
+            if (self.dir / folder).exists():
+                shutil.rmtree(self.dir / folder)
+        self.console.unlink(missing_ok=True)
+
+    def login(self) -> str:
+        """Try to log in once, checking the host key; return what ssh complains about, nothing when it worked."""
+        address = self.params["address"].partition("/")[0]
+        options = [
+            "BatchMode=yes",
+            "ConnectTimeout=2",
+            "ControlPath=none",
+            "IdentitiesOnly=yes",
+            "StrictHostKeyChecking=yes",
+        ]
+        options += [f"UserKnownHostsFile={self.known_hosts()}", "GlobalKnownHostsFile=/dev/null"]
+        command = ["ssh", "-F", "none", "-n", "-i", str(self.lab_dir / "ssh/id_ed25519")]
+        command += [word for option in options for word in ("-o", option)]
+        command += [f"{self.params['user']}@{address}", "sudo", "-n", "true"]
+        try:
+            answer = subprocess.run(command, check=False, capture_output=True, text=True, timeout=15)
+        except subprocess.TimeoutExpired:
+            return "no answer within 15 s"
+        return "" if answer.returncode == 0 else answer.stderr.strip() or f"status {answer.returncode}"
+
+    def await_login(self, timeout_s: float) -> str:
+        """Wait until a login works; return the last complaint when it never did."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            complaint = self.login()
+            if not complaint or time.monotonic() > deadline:
+                return complaint
+            if recorded(self.record) is None:
+                return f"the machine has ended; {complaint}"
+            time.sleep(0.3)
+
+    def last_words(self) -> str:
+        """Return the end of the machine's console."""
+        try:
+            lines = self.console.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return ""
+        return "\n".join(line for line in lines[-20:] if line.strip())
+
+
+def up(machine: Machine, *, check: bool) -> dict[str, Any]:
+    """Bring the machine up and return the module's result."""
+    description = machine.describe()
+    found = machine.prepared_as()
+    running = recorded(machine.record) is not None
+    if found == description and running and not machine.await_login(PATIENCE_S):
+        return {"changed": False, "did": "was up"}
+    if check:
+        return {"changed": True}
+    machine.power_off()
+    did = "booted again with its disk as it was"
+    if found != description:
+        machine.prepare(description)
+        did = "made anew and booted"
+    started = time.monotonic()
+    machine.boot(description)
+    complaint = machine.await_login(machine.params["timeout_s"])
+    if complaint:
+        msg = f"{machine.full_name} did not let {machine.params['user']} log in: {complaint}"
+        return {"failed": True, "msg": msg, "console": machine.last_words(), "console_file": str(machine.console)}
+    return {"changed": True, "did": did, "took_s": round(time.monotonic() - started, 1)}
+
+
+def down(machine: Machine, *, check: bool) -> dict[str, Any]:
+    """Take the machine away with its disk and return the module's result."""
+    if check:
+        return {"changed": True}
+    machine.power_off()
+    machine.discard()
+    shutil.rmtree(machine.dir)
+    machine.known_hosts().unlink(missing_ok=True)
+    return {"changed": True}
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["up", "down"], "default": "up"},
+            "lab": {"type": "str", "required": True},
+            "lab_dir": {"type": "path", "required": True},
+            "base": {"type": "path"},
+            "bridge": {"type": "str"},
+            "address": {"type": "str"},
+            "hosts": {"type": "dict", "default": {}},
+            "proxy": {"type": "str"},
+            "user": {"type": "str"},
+            "timeout_s": {"type": "int", "default": 60},
+        },
+        required_if=[("state", "up", ("base", "bridge", "address", "proxy", "user"))],
+        supports_check_mode=True,
+    )
+    machine = Machine(module.params)
+    if module.params["state"] == "down" and not machine.dir.exists():
+        module.exit_json(changed=False)
+    machine.dir.mkdir(parents=True, exist_ok=True)
+    lock_name = hashlib.sha256(machine.full_name.encode()).hexdigest()[:8]
+    with (machine.lab_dir / f".{lock_name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = (up if module.params["state"] == "up" else down)(machine, check=module.check_mode)
+    if result.get("failed"):
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
