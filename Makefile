@@ -32,6 +32,10 @@ setup: $(VENV)/dev ## make .venv with everything that development needs
 lock: $(VENV)/controller ## update the locked requirements
 	for name in controller dev; do $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
 	  --no-emit-index-url --no-header requirements/$$name.in -o requirements/$$name.txt; done
+	cd app && ../$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+	  --no-emit-index-url --no-header pyproject.toml -o requirements.txt
+	cd app && ../$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
+	  --no-emit-index-url --no-header --group dev pyproject.toml -c requirements.txt -o requirements-dev.txt
 
 lint: $(VENV)/dev ## ansible-lint, yamllint, ruff, mypy
 	ruff check . && ruff format --check .
@@ -42,7 +46,30 @@ lint: $(VENV)/dev ## ansible-lint, yamllint, ruff, mypy
 unit: $(VENV)/dev ## static and unit tests, no host
 	pytest -q
 
-test: lint unit ## everything
+# The app's own virtualenv, by a Debian Python like the one it will run on; its data directory gets its schema.
+app/.venv/ready: app/requirements-dev.txt app/pyproject.toml $(VENV)/controller
+	@echo "==> making app/.venv from $<"
+	@[ -x app/.venv/bin/python ] || python3 -m venv app/.venv
+	@$(BIN)/uv pip sync --quiet --python app/.venv/bin/python --require-hashes $<
+	@$(BIN)/uv pip install --quiet --python app/.venv/bin/python --no-deps --no-build-isolation --editable app
+	@touch $@
+
+app-setup: app/.venv/ready ## development install of the reference API into app/.venv
+	@cd app && .venv/bin/python -m api.migrate
+
+# initdb and friends; the tests start a server of their own from them.
+app-postgresql:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { echo "==> installing postgresql from Debian"; \
+	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null; }
+
+app-test: app/.venv/ready app-postgresql ## checks and tests of the reference API, on SQLite and PostgreSQL
+	cd app && .venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+	cd app && diff=$$(.venv/bin/autopep8 --recursive --aggressive --aggressive --diff .) && echo "$$diff" && [ -z "$$diff" ]
+	cd app && .venv/bin/pytest -q --cov
+
+.PHONY: app-setup app-postgresql app-test
+
+test: lint unit app-test ## everything
 
 # Asked before anything is installed, with what every Debian has.
 PREFLIGHT = $(if $(shell command -v sudo),$(SUDO)) sh roles/lab_host/files/preflight

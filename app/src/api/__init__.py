@@ -1,0 +1,1 @@
+"""The reference API: a small Flask service, typed from its configuration to its responses."""

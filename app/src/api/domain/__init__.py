@@ -1,0 +1,1 @@
+"""What the service is about. Nothing here knows Flask."""

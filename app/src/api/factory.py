@@ -1,0 +1,46 @@
+"""Put the service together."""
+
+from importlib.metadata import version
+
+from flask import Flask, Response
+from flask.sessions import SessionInterface, SessionMixin
+
+from api import logs, metrics, problems
+from api.config import Loaded
+from api.database import Database
+from api.edge import Edge
+from api.routes import health, items
+from api.services import Services
+
+
+class _NoSessions(SessionInterface):
+    """An API has no sessions; opening an empty one for each request costs time."""
+
+    def open_session(self, *_: object) -> SessionMixin | None:
+        return None
+
+    def save_session(self, *_: object) -> None:
+        pass
+
+
+def create_app(loaded: Loaded) -> Flask:
+    """The service with the given configuration. Opens no connection: that is for after uWSGI's fork."""
+    settings, identity = loaded.settings, loaded.identity
+    logs.configure(settings.log.level, app=identity.name, release=identity.release)
+    app = Flask("api", static_folder=None)
+    app.debug = settings.debug
+    app.config["MAX_CONTENT_LENGTH"] = settings.http.max_body_bytes
+    app.session_interface = _NoSessions()
+    app.extensions["api"] = Services(
+        settings=settings,
+        identity=identity,
+        database=Database(settings.database, identity.data_dir, settings.http.deadline_s),
+    )
+    problems.register(app)
+    for routes in (health.routes, items.routes):
+        routes.register(app)
+    if settings.http.metrics:
+        app.add_url_rule("/metrics", "metrics", lambda: Response(metrics.text(), mimetype="text/plain"))
+    metrics.build(identity, version("api"), settings.profile)
+    app.wsgi_app = Edge(app.wsgi_app, settings.http.deadline_s, metrics.observe)  # type: ignore[method-assign]
+    return app

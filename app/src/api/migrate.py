@@ -1,0 +1,32 @@
+"""Bring the database to the schema that this code needs: `python -m api.migrate`. Run again, it changes nothing."""
+
+import os
+import sys
+
+from alembic import command
+from alembic.config import Config
+
+from api import logs
+from api.config import ConfigError, load
+
+
+def main() -> int:
+    """Run all missing migrations; returns the exit code."""
+    try:
+        loaded = load(os.environ)
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            sys.stderr.write(f"{mistake}\n")
+        return 1
+    logs.configure("info", app=loaded.identity.name, release=loaded.identity.release)
+    # In production the platform made it, here the first migration does.
+    loaded.identity.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    config = Config(stdout=sys.stderr, attributes={"loaded": loaded})
+    config.set_main_option("script_location", "api:migrations")
+    config.set_main_option("path_separator", "os")
+    command.upgrade(config, "head")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
