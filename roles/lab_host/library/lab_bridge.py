@@ -20,7 +20,7 @@ options:
 
 
 def ip(*arguments: str) -> str:
-    """Run ip(8) and return what it prints; raises CalledProcessError."""
+    """Return what ip(8) prints; raises CalledProcessError."""
     return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
 
 

@@ -93,7 +93,7 @@ def main() -> None:
         found = archives(output_of("apt-get", "indextargets", "--format", columns, "Created-By: Packages"), codename)
     if "main" not in found:
         module.fail_json(
-            msg=f"apt on this machine has no http source of Debian {codename or '(unknown release)'} that the lab could use. "
+            msg=f"apt on this machine has no http source of Debian {codename or '(unknown)'} for the lab to use. "
             "Set lab_host_mirror to the address of a Debian mirror."
         )
     dump = [output_of("apt-config", "dump", name).strip() for name in TOLERANCES]

@@ -23,12 +23,17 @@ DOCUMENTATION = """
 module: lab_machine
 short_description: One throw-away Debian machine under systemd-nspawn
 description:
-  - The machine's tree is an overlay of a cached base tree, mounted in a mount and pid namespace that belongs to the machine's first process.
-    When that process is gone, however it went, the kernel has taken down every process and mount of the machine with it.
-  - A machine that was killed or powered off comes back with its disk as it was. One whose description changed is made anew.
+  - The machine's tree is an overlay of a cached base tree, mounted in namespaces of the machine's first process.
+    When that process is gone, however it went, the kernel has taken every process and mount of the machine with it.
+  - A machine that was killed or powered off comes back with its disk as it was.
+    One whose description changed is made anew.
 options:
   name: {description: Name of the machine inside the lab and its host name, type: str, required: true}
-  state: {description: C(up) boots it and waits until its user can log in. C(down) ends it and deletes its disk, type: str, choices: [up, down]}
+  state:
+    description: C(up) boots it and waits until its user can log in. C(down) ends it and deletes its disk.
+    type: str
+    choices: [up, down]
+    default: up
   lab: {description: Name of the lab, type: str, required: true}
   lab_dir: {description: State directory of the lab, type: path, required: true}
   base: {description: Base tree, type: path}
@@ -105,6 +110,7 @@ class Machine:
             (self.dir / folder).mkdir(parents=True)
         shutil.copystat(description["base"], self.dir / "upper")
         pair = self.host_key().with_suffix("")
+        apt = f'Acquire::http::Proxy "{description["proxy"]}";\nAcquire::Languages "none";\n'
         hosts = "".join(f"{address} {name}\n" for name, address in sorted(description["hosts"].items()))
         files = {
             "etc/hostname": (f"{self.name}\n", 0o644),
@@ -115,10 +121,7 @@ class Machine:
                 f"[Match]\nName=host0\n\n[Network]\nAddress={description['address']}\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n",
                 0o644,
             ),
-            "etc/apt/apt.conf.d/90lab-proxy": (
-                f'Acquire::http::Proxy "{description["proxy"]}";\nAcquire::Languages "none";\n',
-                0o644,
-            ),
+            "etc/apt/apt.conf.d/90lab-proxy": (apt, 0o644),
             "etc/ssh/ssh_host_ed25519_key": (pair.read_text(), 0o600),
             "etc/ssh/ssh_host_ed25519_key.pub": (self.host_key().read_text(), 0o644),
             f"home/{description['user']}/.ssh/authorized_keys": (f"{description['authorised_key']}\n", 0o600),
@@ -158,7 +161,7 @@ class Machine:
 
     def power_off(self) -> bool:
         """End the machine's processes at once and remove what systemd-nspawn leaves in /run. Say whether it ran."""
-        ran = end(self.record)
+        ran: bool = end(self.record)
         leave_control_group(self.control_group)
         shutil.rmtree(f"/run/systemd/nspawn/propagate/{self.full_name}", ignore_errors=True)
         return ran

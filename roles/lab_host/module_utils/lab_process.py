@@ -1,7 +1,7 @@
-"""Long-lived processes of a lab: started in a session and a control group of their own, found again by pid and start time.
+"""Long-lived processes of a lab: in a session and a control group of their own, found again by pid and start time.
 
-A pid alone may by now belong to somebody else's process; together with the start time it names one process of this boot.
-The child writes its own record before it becomes the program, so a caller killed at any instant leaves no unknown process.
+A pid alone may by now belong to somebody else's process; with the start time it names one process of this boot. The
+child writes its own record before it becomes the program, so a caller killed at any instant leaves no unknown process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def stat_of(pid: int) -> tuple[str, int] | None:
-    """Return state letter and start time (clock ticks since boot) of a process, None where there is none; see proc(5)."""
+    """Return a process's state letter and start time in clock ticks since boot, None where there is none; proc(5)."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -52,7 +52,7 @@ def recorded(path: Path) -> int | None:
 
 
 def control_group_roots() -> Iterator[Path]:
-    """Yield the mounts of the hierarchies that systemd uses: cgroup2 and, on older layouts, the v1 one named systemd."""
+    """Yield the mounts of the hierarchies that systemd uses: cgroup2 and, on older layouts, the v1 one it names."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         mount, _, kind = line.partition(" - ")
         fstype, _, options = kind.split(" ", 2)
@@ -93,8 +93,8 @@ def _become(argv: Sequence[str], record: Path, log: Path, control_group: str, co
     try:
         os.setsid()
         for root in control_group_roots():
-            # Without a group of its own each systemd-nspawn would use the caller's: two machines would share one tree of
-            # units, and a `systemctl stop` inside one could end the processes of the other.
+            # Without a group of its own each systemd-nspawn would use the caller's: two machines would share one tree
+            # of units, and a `systemctl stop` inside one could end the processes of the other.
             group = root / control_group
             group.mkdir(parents=True, exist_ok=True)
             (group / "cgroup.procs").write_text(str(os.getpid()))
@@ -103,14 +103,18 @@ def _become(argv: Sequence[str], record: Path, log: Path, control_group: str, co
         os.dup2(output, 1)
         os.dup2(output, 2)
         write_record(record, os.getpid())
-        os.execvpe(argv[0], list(argv), {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"})
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+        os.execvpe(argv[0], list(argv), environment)  # noqa: S606 (there is nothing for a shell to do)
     except OSError as error:
         os.write(complaints, f"{argv[0]}: {error}".encode())
     os._exit(127)
 
 
 def end(record: Path, *, grace_s: float = 0.0, timeout_s: float = 10.0) -> bool:
-    """End the recorded process, politely for `grace_s` seconds and then with SIGKILL, and forget it. Say whether it ran."""
+    """End the recorded process, politely for `grace_s` seconds, then with SIGKILL, and say whether it ran.
+
+    Raises TimeoutError where it is still there `timeout_s` after SIGKILL.
+    """
     pid = recorded(record)
     ran = pid is not None
     if pid is not None and grace_s > 0:
