@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 import subprocess
 from typing import Any
 
@@ -20,7 +21,7 @@ options:
 
 
 def ip(*arguments: str) -> str:
-    """Return what ip(8) prints; raises CalledProcessError."""
+    """Run the ip command and return what it prints; raises CalledProcessError."""
     return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
 
 
@@ -59,6 +60,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     name, address = module.params["name"], module.params["address"]
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,14}", name):
+        module.fail_json(msg=f"{name!r} cannot be an interface's name: at most 15 of a-z, 0-9 and dash")
     found = links()
     link = found.get(name)
     if link is not None and link.get("linkinfo", {}).get("info_kind") != "bridge":

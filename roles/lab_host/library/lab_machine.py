@@ -47,6 +47,7 @@ options:
 
 # systemd-nspawn leaves a reboot to its caller when it has --keep-unit: 133 means "start me again".
 SCRIPT = """
+mount -t tmpfs tmpfs /run || exit # what systemd-nspawn leaves there goes with it
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root" || exit
 root=$2/root
 shift 2
@@ -160,10 +161,9 @@ class Machine:
         spawn(argv, self.record, self.console, self.control_group)
 
     def power_off(self) -> bool:
-        """End the machine's processes at once and remove what systemd-nspawn leaves in /run. Say whether it ran."""
+        """End the machine's processes at once. Say whether it ran."""
         ran: bool = end(self.record)
         leave_control_group(self.control_group)
-        shutil.rmtree(f"/run/systemd/nspawn/propagate/{self.full_name}", ignore_errors=True)
         return ran
 
     def discard(self) -> None:
