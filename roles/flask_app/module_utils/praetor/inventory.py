@@ -189,7 +189,7 @@ Command = Annotated[
     Must('a command, such as "python -m api.migrate" or [python, -m, api.migrate]', _command_problem),
 ]
 Batch = Annotated[
-    str, BeforeValidator(_batch_text), match(_BATCH, 'a number of hosts, or a share of them from "1%" to "100%"')
+    str, BeforeValidator(_batch_text), match(_BATCH, 'a count of hosts, or a share of them from "1%" to "100%"')
 ]
 Text = Annotated[str, Must("a string", _text_problem)]
 Secret = Annotated[str, Must("a string that is not empty, encrypted with ansible-vault", _secret_problem)]

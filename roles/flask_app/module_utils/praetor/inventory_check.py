@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Annotated, Any, TypeAlias, get_args, get_origin
 
 import jsonschema
+import referencing
+import referencing.exceptions
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -179,7 +181,8 @@ def _problem(details: ErrorDetails, index: int, entry: object, vaulted: frozense
     found = describe(value, hide=hide)
     if details["type"] == "value_error":
         reason = str(details["ctx"]["error"])
-        return Problem(where, found + (f" ({reason})" if reason else ""), expected)
+        quoted = _type_note(value, expected, hide=hide) if isinstance(value, str) else ""
+        return Problem(where, found + (f" ({reason})" if reason else quoted), expected)
     return Problem(where, found + _type_note(value, expected, hide=hide), expected)
 
 
@@ -409,11 +412,13 @@ def schema_problems(path: Path, config: dict[str, Any], where: Where, vaulted: f
         schema = _without_required(json.loads(path.read_text(encoding="utf-8")))
         validator = jsonschema.validators.validator_for(schema)
         validator.check_schema(schema)
-    except (OSError, ValueError, jsonschema.SchemaError) as broken:
+        # An empty registry: a schema that refers to another one on the network is not fetched.
+        errors = list(validator(schema, registry=referencing.Registry()).iter_errors(config))
+    except (OSError, ValueError, jsonschema.SchemaError, referencing.exceptions.Unresolvable) as broken:
         text = str(broken).partition("\n")[0]
         yield Problem((*where[:-1], "source", "path"), f"{path.name} that cannot be used ({text})", "a JSON schema")
         return
-    for error in validator(schema).iter_errors(config):
+    for error in errors:
         yield from _schema_problem(error, where, vaulted)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
@@ -36,11 +37,11 @@ class _Reader:
 
     def read(self, value: Any, where: Where = ()) -> Any:
         """Return `value` as plain data; what cannot be resolved becomes a problem and an empty string."""
-        self._note(value, where)
+        self.note(value, where)
         if isinstance(value, Mapping):
             result = {}
             for key, inner in value.items():
-                self._note(key, (*where, key))
+                self.note(key, (*where, key))
                 result[self._native(key)] = self.read(inner, (*where, key))
             return result
         if isinstance(value, list | tuple):
@@ -65,7 +66,8 @@ class _Reader:
                 return text
         return ""
 
-    def _note(self, value: Any, where: Where) -> None:
+    def note(self, value: Any, where: Where) -> None:
+        """Remember where a value came from, unless a place closer to it is known."""
         tag = Origin.get_tag(value) if Origin is not None else None
         if tag is not None and tag.path and where not in self.origins:
             path = Path(tag.path)
@@ -82,13 +84,13 @@ class _Reader:
 
 
 def _unresolved(where: Where, *, encrypted: bool, error: AnsibleError) -> Problem:
-    if encrypted:
+    reason = str(error).partition("\n")[0]
+    if encrypted or "decrypt" in reason:
         return Problem(
             where,
             "a vaulted value that cannot be decrypted",
             "the vault's password: --vault-password-file FILE, or vault_password_file in ansible.cfg",
         )
-    reason = str(error).partition("\n")[0]
     return Problem(where, f"a template that cannot be resolved ({reason})", "a variable that is defined")
 
 
@@ -107,11 +109,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         variables = task_vars or {}
         hosts: list[str] = list(variables["ansible_play_hosts_all"])
         host: str = variables["inventory_hostname"]
-        root = Path(variables["playbook_dir"]).parent
+        # A path source is relative to the project, which is where ansible.cfg is.
+        root = Path(constants.CONFIG_FILE).parent if constants.CONFIG_FILE else Path(variables["playbook_dir"]).parent
         reader = _Reader(self._templar)
         if "apps" not in variables:
             message, near = missing(variables)
-            reader.read(variables.get(near) if near else None)
+            reader.note(variables.get(near) if near else None, ())
             return self._failed(result, [_line(reader.origin(()), message)])
         data = reader.read(variables["apps"])
         checked = check_apps(data, root, frozenset(reader.vaulted))
@@ -152,9 +155,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     @staticmethod
     def _failed(result: dict[str, Any], lines: list[str]) -> dict[str, Any]:
         count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
-        # The mistakes have a key of their own: Ansible prints `msg` twice.
+        # Ansible prints `msg` twice, so the mistakes have a key of their own; the last newline keeps their lines whole.
         message = f"{count} in the inventory's apps. No host was contacted."
-        result.update(failed=True, msg=message, mistakes="\n".join(lines))
+        result.update(failed=True, msg=message, mistakes="\n".join(lines) + "\n")
         return result
 
 
