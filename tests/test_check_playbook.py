@@ -116,7 +116,7 @@ def test_secrets_reach_later_tasks_and_apps_are_without_them(inventory: Inventor
   tasks:
     - ansible.builtin.assert:
         that:
-          - __apps.secrets == {{'api': {{'API_TOKEN': '{VALUE}'}}}}
+          - __apps.secrets.api.API_TOKEN == '{VALUE}'
           - "'secrets' not in __apps.apps[0]"
           - __apps.apps[0].limits.request_s == 30
           - __apps.root == '{inventory.root}'
