@@ -1,0 +1,194 @@
+"""Flip and bake: send new requests to a slot, watch it under real traffic, flip back within a second if it fails."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from . import journal as journals
+from . import uwsgi
+from .host import AppHost, ReleaseError, Slot
+
+WATCH_S = 0.5
+BEFORE_BYTES = 512 * 1024  # how far back the access log is read for the time before the flip
+P95_FLOOR_S = 0.25  # below it, a factor between two p95 is noise
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a slot may do while it bakes."""
+
+    bake_s: float
+    max_5xx_ratio: float
+    max_p95_factor: float
+    min_requests: int  # shares and percentiles of fewer say nothing
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What NGINX's access log says of some span of time."""
+
+    requests: int = 0
+    failed: int = 0  # answered with 5xx
+    p95_s: float = 0.0
+
+    @property
+    def ratio(self) -> float:
+        """Share of the requests that were answered with 5xx."""
+        return self.failed / self.requests if self.requests else 0.0
+
+
+def breach(limits: Limits, before: Traffic, since: Traffic, start: uwsgi.Counters, now: uwsgi.Counters | None) -> str | None:
+    """Why a slot must not stay live, judged by facts; None when nothing speaks against it. A pure decision.
+
+    Args:
+        limits: what is allowed.
+        before: traffic before the flip: what was bad before is not the new release's fault.
+        since: traffic since the flip.
+        start: the slot's own counters at the flip.
+        now: and now; None when its stats server does not answer.
+    """
+    if now is None:
+        return "the slot's stats server does not answer any more"
+    if now.harakiri > start.harakiri:
+        return f"{now.harakiri - start.harakiri} requests took longer than limits.request_s, and their worker was killed"
+    if now.respawns > start.respawns:
+        return f"{now.respawns - start.respawns} workers died"
+    enough = since.requests >= limits.min_requests
+    # A quiet site: three failures and not one success are enough.
+    hopeless = since.requests >= 3 and since.failed == since.requests
+    if (enough and since.ratio > max(limits.max_5xx_ratio, before.ratio)) or (hopeless and before.ratio < 1):
+        return f"{since.failed} of {since.requests} requests were answered with 5xx ({since.ratio:.1%}); {limits.max_5xx_ratio:.1%} are allowed, {before.ratio:.1%} it was before"
+    raised, served = now.exceptions - start.exceptions, now.requests - start.requests
+    if served >= limits.min_requests and raised / served > limits.max_5xx_ratio:
+        return f"{raised} of {served} requests ended in an exception that the app did not catch"
+    slow = enough and before.requests >= limits.min_requests and since.p95_s > P95_FLOOR_S
+    if slow and since.p95_s > limits.max_p95_factor * before.p95_s:
+        return f"p95 rose from {before.p95_s * 1000:.0f} to {since.p95_s * 1000:.0f} ms; a factor of {limits.max_p95_factor:g} is allowed"
+    return None
+
+
+def traffic(lines: Iterable[str]) -> Traffic:
+    """Summarise lines of NGINX's JSON access log (`status`, `request_time_s`); other lines are passed over."""
+    times, failed = [], 0
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            status, seconds = int(entry["status"]), float(entry["request_time_s"])
+        except (ValueError, KeyError, TypeError):
+            continue
+        failed += status >= 500
+        times.append(seconds)
+    times.sort()
+    return Traffic(len(times), failed, times[max(int(len(times) * 0.95 + 0.999999) - 1, 0)] if times else 0.0)
+
+
+class AccessLog:
+    """An access log that is read on from where it was; survives rotation."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        """Stand at the log's end; an absent log is an empty one."""
+        self.path = path
+        self.offset, self.inode = self._end()
+
+    def before(self) -> list[str]:
+        """The last lines before this point."""
+        return self._read(max(self.offset - BEFORE_BYTES, 0), self.offset).splitlines()[-5000:]
+
+    def since(self) -> list[str]:
+        """Whole lines that came after this point was last asked."""
+        end, inode = self._end()
+        if inode != self.inode or end < self.offset:
+            self.offset, self.inode = 0, inode
+        text = self._read(self.offset, end)
+        whole = text[: text.rfind("\n") + 1]
+        self.offset += len(whole.encode())
+        return whole.splitlines()
+
+    def _end(self) -> tuple[int, int]:
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return 0, 0
+        return found.st_size, found.st_ino
+
+    def _read(self, start: int, end: int) -> str:
+        try:
+            with self.path.open("rb") as log:
+                log.seek(start)
+                return log.read(max(end - start, 0)).decode(errors="surrogateescape")
+        except FileNotFoundError:
+            return ""
+
+
+def flip_and_bake(host: AppHost, slot: Slot, limits: Limits, access_log: pathlib.Path, journal: dict[str, Any]) -> dict[str, Any]:
+    """Make a slot live and watch it; flips back to what was live if it fails.
+
+    Args:
+        host: the app.
+        slot: a slot that passed the gate.
+        limits: what it may do while it is watched.
+        access_log: NGINX's log of this app.
+        journal: the run's; `previous` (the slot that was live) is noted before the flip.
+
+    Returns:
+        The facts of the bake, for history and report; `flipped` says whether the link was changed.
+
+    Raises:
+        ReleaseError: the slot failed; it serves nothing any more. The journal's `reason` says why.
+    """
+    live = host.live()
+    flipped = live != slot
+    if not flipped and "previous" not in journal and journals.settled(host, slot.release):
+        return {"flipped": False}
+    if flipped:
+        journal["previous"] = live.name if live else None
+        journals.save(host, journal)
+    log = AccessLog(access_log)
+    before = traffic(log.before())
+    start = uwsgi.counters(host.stats(slot))
+    began = time.monotonic()
+    if flipped:
+        host.flip(slot)
+    lines: list[str] = []
+    misses = 0
+    while True:
+        remaining = limits.bake_s - (time.monotonic() - began)
+        if remaining > 0:
+            time.sleep(min(WATCH_S, remaining))
+        lines += log.since()
+        since = traffic(lines)
+        now = _counters(host, slot)
+        misses = misses + 1 if now is None else 0
+        # One unanswered look may be a busy moment of the master; three in a row are none.
+        reason = breach(limits, before, since, start, now if now or misses >= 3 else start)
+        if reason:
+            back = undo(host, journal)
+            journal["reason"] = reason
+            raise ReleaseError(f"{slot.release} failed under traffic after {time.monotonic() - began:.1f} s: {reason}. {back}")
+        if remaining <= 0:
+            return {"flipped": flipped, "before": asdict(before), "since": asdict(since), "served": (now or start).requests - start.requests}
+
+
+def undo(host: AppHost, journal: dict[str, Any]) -> str:
+    """Send requests back to the slot that was live before this run, which is still warm; a sentence on what serves now."""
+    if "previous" not in journal:
+        return "It was never live in this run."
+    previous = Slot.parse(journal["previous"]) if journal["previous"] else None
+    if previous is None:
+        host.live_link.unlink(missing_ok=True)
+        return "Nothing was live before it, so nothing serves now."
+    if host.live() != previous:
+        host.flip(previous)
+    return f"{previous.release} serves again."
+
+
+def _counters(host: AppHost, slot: Slot) -> uwsgi.Counters | None:
+    try:
+        return uwsgi.counters(host.stats(slot))
+    except (OSError, ValueError):
+        return None

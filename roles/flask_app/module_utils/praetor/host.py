@@ -1,0 +1,216 @@
+"""What of an app lies where on a host, and the few ways in which it is changed.
+
+Every change that matters is one rename(2): a reader sees the old or the new, a crash leaves one of the two.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import pwd
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+SUN_PATH_MAX = 107  # bytes in sockaddr_un.sun_path without the closing NUL, unix(7)
+_SLOT = re.compile(r"^(?P<app>[a-z][a-z0-9_]*)\.(?P<release>.+)\.(?P<count>\d+)$")
+
+
+class ReleaseError(Exception):
+    """Something that an operator must read: what happened, what is still serving, what to do."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A running uWSGI vassal: which release it serves, and the how many-th start of that release it is."""
+
+    app: str
+    release: str
+    count: int
+
+    @property
+    def name(self) -> str:
+        """The vassal's name; never used twice, because a dying slot unlinks the sockets of its name."""
+        return f"{self.app}.{self.release}.{self.count}"
+
+    @classmethod
+    def parse(cls, name: str) -> Slot | None:
+        """Read a slot's name; None for a name that is no slot's."""
+        found = _SLOT.match(name)
+        return cls(found["app"], found["release"], int(found["count"])) if found else None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The four places of the host where apps live; equal for all apps."""
+
+    apps: pathlib.Path = pathlib.Path("/srv/apps")
+    vassals: pathlib.Path = pathlib.Path("/etc/uwsgi/vassals")
+    run: pathlib.Path = pathlib.Path("/run/uwsgi")
+    emperor: pathlib.Path = pathlib.Path("/opt/uwsgi")
+
+
+class AppHost:
+    """One app on this host: its paths, its slots, its releases."""
+
+    def __init__(self, app: str, layout: Layout | None = None) -> None:
+        """Look at nothing yet; every property reads the host when asked."""
+        self.app = app
+        self.layout = layout or Layout()
+        self.root = self.layout.apps / app
+        self.releases_dir = self.root / "releases"
+        self.data = self.root / "data"
+        self.live_link = self.root / "live.sock"
+        self.history = self.root / "history.jsonl"
+        self.run_file = self.root / "run.json"
+        self.bad_file = self.root / "bad.json"
+        self.run_dir = self.layout.run / app
+        self.wheels = self.layout.apps / ".wheels"
+
+    def release_dir(self, release: str) -> pathlib.Path:
+        """Where a release lies."""
+        return self.releases_dir / release
+
+    def manifest(self, release: str) -> dict[str, Any] | None:
+        """The manifest of a complete release; None when it is absent or half-staged (the manifest is written last)."""
+        return read_json(self.release_dir(release) / "release.json")
+
+    def releases(self) -> list[str]:
+        """The complete releases on this host, the one that was staged last first."""
+        if not self.releases_dir.is_dir():
+            return []
+        found = [(path.stat().st_mtime_ns, path.parent.name) for path in self.releases_dir.glob("*/release.json")]
+        return [name for _, name in sorted(found, reverse=True)]
+
+    def vassal(self, slot: Slot) -> pathlib.Path:
+        """The file whose presence tells the Emperor to run the slot."""
+        return self.layout.vassals / f"{slot.name}.ini"
+
+    def socket(self, slot: Slot) -> pathlib.Path:
+        """The slot's private socket, which speaks the uwsgi protocol."""
+        return self.run_dir / f"{slot.name}.sock"
+
+    def stats(self, slot: Slot) -> pathlib.Path:
+        """The socket of the slot's stats server."""
+        return self.run_dir / f"{slot.name}.stats"
+
+    def metrics(self, slot: Slot) -> pathlib.Path:
+        """The slot's directory of Prometheus multiprocess files."""
+        return self.run_dir / f"{slot.name}.metrics"
+
+    def slots(self) -> list[Slot]:
+        """The slots that the Emperor is told to run, oldest first."""
+        found = [Slot.parse(path.stem) for path in self.layout.vassals.glob(f"{self.app}.*.ini")]
+        return sorted((slot for slot in found if slot and slot.app == self.app), key=lambda slot: slot.count)
+
+    def live(self) -> Slot | None:
+        """The slot that `live.sock` points to; None before the first flip."""
+        try:
+            target = self.live_link.readlink()
+        except FileNotFoundError:
+            return None
+        return Slot.parse(target.name.removesuffix(".sock"))
+
+    def live_since(self) -> float | None:
+        """When the live slot was flipped to, in seconds since the epoch: the age of the link is the flip."""
+        try:
+            return self.live_link.lstat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def next_slot(self, release: str) -> Slot:
+        """A slot for the release with a name that was never used: counters only grow."""
+        counts = [slot.count for slot in self.slots()]
+        counts += [slot.count for slot in self._named_in_run_dir()]
+        counts.append(int((read_json(self.root / "slots.json") or {}).get("last", 0)))
+        slot = Slot(self.app, release, max(counts) + 1)
+        write_atomically(self.root / "slots.json", json.dumps({"last": slot.count}) + "\n", 0o644)
+        return slot
+
+    def flip(self, slot: Slot) -> None:
+        """From this rename on every new request goes to the slot. NGINX resolves the link at each connect(2)."""
+        link_atomically(self.socket(slot), self.live_link)
+
+    def _named_in_run_dir(self) -> Iterator[Slot]:
+        if not self.run_dir.is_dir():
+            return
+        for path in self.run_dir.iterdir():
+            slot = Slot.parse(path.stem)
+            if slot and slot.app == self.app:
+                yield slot
+
+    def leftovers(self) -> list[pathlib.Path]:
+        """What interrupted runs left behind and no slot or release needs: half-staged releases, temporary names, dead slots' files."""
+        slots = {slot.name for slot in self.slots()}
+        found = [path for path in self.root.glob(".tmp.*") if path.is_symlink() or path.exists()]
+        found += [path for path in self.layout.vassals.glob(f".tmp.{self.app}.*") if path.is_symlink() or path.exists()]
+        if self.releases_dir.is_dir():
+            found += [path for path in self.releases_dir.iterdir() if not (path / "release.json").is_file()]
+        if self.run_dir.is_dir():
+            found += [path for path in self.run_dir.iterdir() if path.stem not in slots and Slot.parse(path.stem)]
+        return sorted(found)
+
+
+def remove(path: pathlib.Path) -> None:
+    """Remove a file, link, socket or whole directory; absent is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def user_of(app: str) -> pwd.struct_passwd:
+    """The system user of an app.
+
+    Raises:
+        ReleaseError: the user does not exist, so the host was not provisioned for the app.
+    """
+    try:
+        return pwd.getpwnam(app)
+    except KeyError:
+        message = f"this host has no user '{app}': it was not provisioned for this app. Run playbooks/deploy.yml (or provision.yml) first."
+        raise ReleaseError(message) from None
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """The content of a JSON file; None when it is absent or not JSON (a crash may have cut it short)."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
+def write_atomically(path: pathlib.Path, content: str | bytes, mode: int, uid: int = 0, gid: int = 0) -> None:
+    """Write a file so that it is the old or the new one at every instant, also after a power cut."""
+    temporary = path.with_name(f".tmp.{path.name}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        if os.geteuid() == 0:
+            os.fchown(file.fileno(), uid, gid)
+        os.fchmod(file.fileno(), mode)
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    sync_directory(path.parent)
+
+
+def link_atomically(target: pathlib.Path, link: pathlib.Path) -> None:
+    """Point a symbolic link somewhere else with one rename(2)."""
+    temporary = link.with_name(f".tmp.{link.name}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.rename(link)
+    sync_directory(link.parent)
+
+
+def sync_directory(path: pathlib.Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,171 @@
+"""Who is changing an app on this host, and what was done to it: the lock of a run, the history, the bad releases, the freeze."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from .host import AppHost, ReleaseError, read_json, write_atomically
+
+LEASE_S = 900  # a run renews its lock with every phase; a controller that says nothing for this long is gone
+
+
+class Locked(ReleaseError):
+    """Another run holds the app on this host."""
+
+    def __init__(self, message: str, holder: dict[str, Any]) -> None:
+        """Carry the holder, so that the controller can find out whether it is still alive."""
+        super().__init__(message)
+        self.holder = holder
+
+
+@contextlib.contextmanager
+def phase(host: AppHost, run: dict[str, Any], name: str, break_run: str | None = None) -> Iterator[dict[str, Any]]:
+    """Hold the app for one phase of a run: takes the lock, or renews it, and notes the phase in the journal.
+
+    The lock has two halves. A lease in `run.json` spans the phases of a run and outlives the calls that make them; flock(2) spans one call, so that
+    a module that goes on after its controller was killed is waited for, never raced.
+
+    Args:
+        host: the app.
+        run: `id`, `owner` (user, host, machine, pid, started), `action` and `why` of the run.
+        name: the phase.
+        break_run: id of a run whose controller was found dead; its lock is taken over.
+
+    Yields:
+        The journal: what earlier phases of the run noted. `save` writes what was added; so does the end of the phase. A journal that was just
+        taken has `interrupted`: the one of a run that never ended, if there was one.
+
+    Raises:
+        Locked: another run holds the app.
+    """
+    host.root.mkdir(parents=True, exist_ok=True)
+    with open(os.open(host.root / ".flock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as guard:
+        _wait_for(guard, 30.0)
+        journal = read_json(host.run_file) or {}
+        now = time.time()
+        if journal and journal["run"]["id"] not in (run["id"], break_run) and journal["expires"] > now:
+            raise Locked(describe(host, journal), journal)
+        if not journal or journal["run"]["id"] != run["id"]:
+            journal = {"run": run, "since": now, "interrupted": journal or None}
+        journal |= {"phase": name, "expires": now + LEASE_S}
+        save(host, journal)
+        try:
+            yield journal
+        finally:
+            # A phase that ends the run has removed the file.
+            if host.run_file.exists():
+                journal["expires"] = time.time() + LEASE_S
+                save(host, journal)
+
+
+def save(host: AppHost, journal: dict[str, Any]) -> None:
+    """Write the journal now: what is about to be done must be known to whoever finds this run dead."""
+    write_atomically(host.run_file, json.dumps(journal, indent=1) + "\n", 0o644)
+
+
+def unlock(host: AppHost, run_id: str) -> bool:
+    """End a run on this host; the lock of another run is left alone."""
+    journal = read_json(host.run_file)
+    if not journal or journal["run"]["id"] != run_id:
+        return False
+    host.run_file.unlink(missing_ok=True)
+    return True
+
+
+def describe(host: AppHost, journal: dict[str, Any]) -> str:
+    """A sentence that says who holds the app, since when, from where and why, and what one can do."""
+    run, owner = journal["run"], journal["run"]["owner"]
+    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(journal["since"]))
+    left = max(int(journal["expires"] - time.time()), 0)
+    return (
+        f"{host.app} is locked by {owner['user']}@{owner['host']} (pid {owner['pid']}) since {since}, for: {run['action']}"
+        f"{' - ' + run['why'] if run.get('why') else ''}; now in phase '{journal['phase']}'. Nothing was changed. "
+        f"Wait with -e lock_wait=SECONDS; a dead owner's lock frees itself (at once on its own controller, after {left} s elsewhere)."
+    )
+
+
+def append(host: AppHost, entry: dict[str, Any]) -> None:
+    """Append one line to the app's history; durable when this returns."""
+    line = json.dumps({"ts": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **entry}, ensure_ascii=False) + "\n"
+    descriptor = os.open(host.history, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(descriptor, line.encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def history(host: AppHost) -> list[dict[str, Any]]:
+    """What was done to the app on this host, oldest first; a line that a crash cut short is left out."""
+    found = []
+    if host.history.is_file():
+        for line in host.history.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+    return found
+
+
+def bad(host: AppHost) -> dict[str, Any]:
+    """The releases that failed under traffic, with reason and time."""
+    return read_json(host.bad_file) or {}
+
+
+def mark_bad(host: AppHost, release: str, reason: str) -> None:
+    """Remember that a release failed under traffic: rollbacks skip it and releasing it again needs force."""
+    marked = bad(host) | {release: {"reason": reason, "ts": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}}
+    write_atomically(host.bad_file, json.dumps(marked, indent=1) + "\n", 0o644)
+
+
+def unmark_bad(host: AppHost, keep: set[str]) -> None:
+    """Forget all bad releases but those to keep."""
+    marked = bad(host)
+    if set(marked) - keep:
+        write_atomically(host.bad_file, json.dumps({name: marked[name] for name in marked if name in keep}, indent=1) + "\n", 0o644)
+
+
+def before(host: AppHost, live: str | None) -> str | None:
+    """The release to roll back to: what was live before the live one was released, skipping releases that are bad or gone.
+
+    Rollbacks are passed over when looking back, so that rolling back twice goes back two releases and never forward again.
+    """
+    entries = [entry for entry in history(host) if entry.get("action") == "release" and entry.get("result") == "ok"]
+    usable = set(host.releases()) - set(bad(host))
+    seen: set[str] = set()
+    current = live
+    while current and current not in seen:
+        seen.add(current)
+        current = next((entry["from"] for entry in reversed(entries) if entry["to"] == current), None)
+        if current in usable and current != live:
+            return current
+    return None
+
+
+def settled(host: AppHost, release: str) -> bool:
+    """Whether the last run that ended well made this release live: a flip that nobody settled is not to be trusted."""
+    ended = [entry for entry in history(host) if entry.get("result") == "ok" and entry.get("action") in ("release", "rollback")]
+    return bool(ended) and ended[-1]["to"] == release
+
+
+def frozen(host: AppHost) -> dict[str, Any] | None:
+    """The freeze that forbids releases now: `until` (epoch seconds), `reason`, `by`; None when there is none or it is over."""
+    found = read_json(host.root / "freeze.json")
+    return found if found and found["until"] > time.time() else None
+
+
+def _wait_for(guard: Any, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise ReleaseError("a phase of another run is still at work on this host; look with playbooks/status.yml and run again") from None
+            time.sleep(0.2)
+        else:
+            return

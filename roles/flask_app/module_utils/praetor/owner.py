@@ -1,0 +1,70 @@
+"""Who makes a run, and whether that process still lives. Runs on the controller."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import pathlib
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+_BOOT = pathlib.Path("/proc/sys/kernel/random/boot_id")
+
+
+def start(action: str, why: str) -> dict[str, Any]:
+    """A new run: its id, what it is for, and its owner: the ansible-playbook process, whose worker calls this."""
+    pid = os.getppid()
+    owner = {
+        "user": getpass.getuser(),
+        "host": socket.gethostname(),
+        "machine": _machine(),
+        "boot": _BOOT.read_text(encoding="ascii").strip(),
+        "pid": pid,
+        "started": process_start(pid),
+    }
+    run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:6]}"
+    return {"id": run_id, "owner": owner, "action": action, "why": why}
+
+
+def is_dead(owner: dict[str, Any]) -> bool:
+    """Whether the owner was a process of this controller and is gone; of another controller's nothing is known."""
+    if owner["machine"] != _machine():
+        return False
+    return bool(owner["boot"] != _BOOT.read_text(encoding="ascii").strip() or process_start(owner["pid"]) != owner["started"])
+
+
+def process_start(pid: int) -> str | None:
+    """The start time of a process in clock ticks since boot, which tells it from a later one with its number; None when it is gone, proc(5)."""
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] == "Z" else fields[19]
+
+
+def until_locked(call: Callable[[dict[str, Any]], dict[str, Any]], args: dict[str, Any], lock_wait: float) -> dict[str, Any]:
+    """Call a module that takes a lock until it has it: a dead owner's is taken over at once, a living one's is waited for.
+
+    Args:
+        call: runs the module with arguments and returns its result; `holder` in it is the journal of another run.
+        args: the module's arguments.
+        lock_wait: seconds to wait at most.
+    """
+    deadline = time.monotonic() + lock_wait
+    while True:
+        answer = call(args)
+        holder = answer.get("holder")
+        if holder and is_dead(holder["run"]["owner"]) and "break_run" not in args:
+            args = {**args, "break_run": holder["run"]["id"]}
+        elif holder and time.monotonic() < deadline:
+            time.sleep(2)
+        else:
+            return answer
+
+
+def _machine() -> str:
+    found = pathlib.Path("/etc/machine-id")
+    return (found.read_text(encoding="ascii").strip() if found.is_file() else "") or socket.gethostname()

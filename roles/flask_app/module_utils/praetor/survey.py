@@ -1,0 +1,63 @@
+"""Survey: what is on a host, without changing it. The base of plans, of status, and of the decision that nothing is to be done."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from . import journal as journals
+from . import uwsgi
+from .gate import Health
+from .host import AppHost, read_json
+from .stage import missing, python_tag
+
+
+def survey(host: AppHost, wanted: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The state of one app on this host.
+
+    Args:
+        host: the app.
+        wanted: the manifest of a release that is about to be made live; adds what it would take.
+    """
+    live = host.live()
+    running = live is not None and host.vassal(live).exists()
+    name = live.release if live else None
+    since = host.live_since()
+    state: dict[str, Any] = {
+        "app": host.app,
+        "provisioned": host.run_dir.is_dir() and host.releases_dir.is_dir(),
+        "python": python_tag(),
+        "live": name,
+        "slot": live.name if live else None,
+        "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since)) if since else None,
+        "running": running,
+        "releases": host.releases(),
+        "bad": journals.bad(host),
+        "before": journals.before(host, name),
+        "frozen": journals.frozen(host),
+        "leftovers": [str(path) for path in host.leftovers()] + [slot.name for slot in host.slots() if slot != live],
+        "journal": read_json(host.run_file),
+        "settled": name is not None and journals.settled(host, name),
+        "manifest": host.manifest(name) if name else None,
+    }
+    if wanted is not None:
+        state["staged"] = host.manifest(wanted["id"]) is not None
+        state["missing"] = [] if state["staged"] else missing(host, wanted)
+        state["needed"] = not (name == wanted["id"] and running and state["settled"] and not state["leftovers"] and not state["journal"])
+    return state
+
+
+def health(host: AppHost, server_name: str) -> dict[str, Any]:
+    """What the live slot answers on its private socket, and how its workers are."""
+    live = host.live()
+    manifest = host.manifest(live.release) if live else None
+    if live is None or manifest is None:
+        return {"health": "nothing is live", "workers": 0, "busy": 0}
+    try:
+        check = Health.of(manifest, server_name)
+        answer = uwsgi.get(host.socket(live), check.path, server_name, 5.0)
+        counted = uwsgi.counters(host.stats(live))
+    except (OSError, ValueError) as error:
+        return {"health": f"no answer: {error}", "workers": 0, "busy": 0}
+    said = "healthy" if answer.status == check.status else f"{check.path} answers {answer.status}"
+    return {"health": said, "workers": counted.workers, "busy": counted.busy, "requests": counted.requests}
