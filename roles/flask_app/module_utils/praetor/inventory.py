@@ -226,7 +226,10 @@ class Health(Part):
     )
     status: Annotated[int, whole(100, 599)] = Field(default=200, description="Status that means healthy.")
     timeout_s: Annotated[int, whole(1, 600)] = Field(
-        default=30, description="Seconds that a new slot has to become healthy before the release fails."
+        default=30, description="Seconds that a new slot has to answer for the first time before the release fails."
+    )
+    warmup_s: Annotated[int, whole(0, 600)] = Field(
+        default=5, description="Seconds that a slot which already answers may take to answer with `status`."
     )
 
 

@@ -1,0 +1,108 @@
+"""What a run would do on which host, and whether it may. Pure decisions over surveys; runs on the controller."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+
+def needed(release: dict[str, Any], surveys: dict[str, dict[str, Any]]) -> bool:
+    """Whether a release has to travel: it is not live, or not settled, on some host."""
+    return any(survey["apps"][release["app"]]["needed"] for survey in surveys.values())
+
+
+def refusals(release: dict[str, Any], surveys: dict[str, dict[str, Any]], *, force: bool) -> list[str]:
+    """Why a release must not travel, a sentence per host and reason."""
+    found = []
+    for host, survey in surveys.items():
+        state = survey["apps"][release["app"]]
+        marked, freeze = state["bad"].get(release["id"]), state["frozen"]
+        if not state["provisioned"]:
+            found.append(f"{host}: was not provisioned for {release['app']}; run playbooks/deploy.yml (hosts and apps) or playbooks/provision.yml (hosts only) first")
+        if marked and not force:
+            found.append(f"{host}: {release['id']} is marked bad since {marked['ts']}: {marked['reason']}. Release it all the same with -e force=true")
+        if freeze and not force:
+            until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(freeze["until"]))
+            found.append(f"{host}: releases of {release['app']} are frozen until {until} by {freeze['by']}: {freeze['reason']}. Rollback is possible; -e force=true overrides")
+        if state["python"] not in release["manifest"]["wheels"]:
+            tags = ", ".join(sorted(release["manifest"]["wheels"]))
+            found.append(f"{host}: has Python {state['python']}, and {release['app']} was built for {tags} only (requires-python in its pyproject.toml)")
+    return found
+
+
+def describe(release: dict[str, Any], surveys: dict[str, dict[str, Any]]) -> str:
+    """The plan for one app, for people: from what to what, packages, settings, and what would happen on each host."""
+    new = release["manifest"]
+    lines = [f"{release['app']}: release {release['id']} ({_origin(new)})"]
+    shown: list[str] = []
+    for host, survey in surveys.items():
+        state = survey["apps"][release["app"]]
+        if not state["needed"]:
+            lines.append(f"  {host}: live since {state['since']}; nothing to do")
+            continue
+        old = state["manifest"]
+        lines.append(f"  {host}: {state['live'] or 'nothing live'} -> {release['id']}; {_work(release, state)}")
+        for line in differences(old, new, state["python"]) if old else []:
+            if line not in shown:
+                shown.append(line)
+    return "\n".join([*lines, *(f"    {line}" for line in shown)])
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], python: str) -> list[str]:
+    """What changes from one release to the next: commit, packages, settings, secrets (names only)."""
+    lines = []
+    if old["commit"] != new["commit"]:
+        lines.append(f"commit {_short(old['commit'])} -> {_short(new['commit'])}")
+    before, after = (_packages(manifest, python) for manifest in (old, new))
+    for name in sorted({*before, *after}):
+        if before.get(name) != after.get(name):
+            lines.append(_change("package " + name, before.get(name), after.get(name)))
+    was, will = _flat(old["settings"]), _flat(new["settings"])
+    lines += [_change(name, was.get(name), will.get(name)) for name in sorted({*was, *will}) if was.get(name) != will.get(name)]
+    secrets = old.get("secrets", {}), new.get("secrets", {})
+    for name in sorted({*secrets[0], *secrets[1]}):
+        if secrets[0].get(name) != secrets[1].get(name):
+            kind = "added" if name not in secrets[0] else "removed" if name not in secrets[1] else "changed"
+            lines.append(f"secret {name} {kind} (not shown)")
+    if (old["tree"] or {}).get("digest") != (new["tree"] or {}).get("digest"):
+        lines.append("files of the project changed")
+    return lines
+
+
+def _work(release: dict[str, Any], state: dict[str, Any]) -> str:
+    steps = []
+    if state["journal"] or state["leftovers"]:
+        steps.append("repair what an interrupted run left")
+    if not state["staged"]:
+        steps.append(f"stage ({len(state['missing'])} files to send)")
+    commands = release["commands"]
+    if commands["migrate"]:
+        steps.append(f"migrate ({'each host' if commands['migrate_on'] == 'each' else 'one host'})")
+    return ", ".join([*steps, "gate", f"flip and bake {release['options']['bake_s']} s", "settle"])
+
+
+def _origin(manifest: dict[str, Any]) -> str:
+    commit = f", commit {_short(manifest['commit'])}{' and changes that are not committed' if manifest['dirty'] else ''}" if manifest["commit"] else ""
+    return f"from {manifest['source']}{commit}"
+
+
+def _short(commit: str | None) -> str:
+    return commit[:10] if commit else "(none)"
+
+
+def _packages(manifest: dict[str, Any], python: str) -> dict[str, str]:
+    entries = manifest["wheels"].get(python, [])
+    # The app's own wheel keeps its version between commits: its content tells.
+    return {entry["name"]: f"{entry['version']} ({entry['sha256'][:8]})" for entry in entries}
+
+
+def _flat(value: Any, where: str = "") -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        return {name: inner for key in value for name, inner in _flat(value[key], f"{where}.{key}" if where else str(key)).items()}
+    return {where: value} if where else {}
+
+
+def _change(what: str, old: Any, new: Any) -> str:
+    if old is None:
+        return f"{what} added: {new}"
+    return f"{what} removed (was {old})" if new is None else f"{what}: {old} -> {new}"

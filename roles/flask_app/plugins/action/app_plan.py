@@ -1,0 +1,43 @@
+"""Compares what is on the hosts with what is wanted; contacts no host."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+# Plugins run on the controller, where Ansible does not add a project's module_utils to the import path.
+_MODULE_UTILS = str(Path(__file__).resolve().parents[2] / "module_utils")
+if _MODULE_UTILS not in sys.path:
+    sys.path.insert(0, _MODULE_UTILS)
+
+from praetor.plan import describe, needed, refusals  # noqa: E402
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
+    """Returns `releases`: those that have to travel, with the hosts that migrate.
+
+    Arguments: `releases` and `run` as app_build returned them; `register`, the variable with each host's survey; `force`.
+    """
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Plan for all hosts of the play; refuse what must not be done."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables, args = task_vars or {}, self._task.args
+        hosts = list(variables["ansible_play_hosts_all"])
+        surveys = {host: variables["hostvars"][host][args["register"]] for host in hosts}
+        wanted = [release for release in args["releases"] if needed(release, surveys)]
+        refused = [line for release in wanted for line in refusals(release, surveys, force=args["force"])]
+        if refused:
+            return {**result, "failed": True, "msg": "Nothing was changed.\n" + "\n".join(refused)}
+        for release in wanted:
+            release["migrate_hosts"] = hosts if release["commands"]["migrate_on"] == "each" else hosts[:1]
+        text = "\n".join(describe(release, surveys) for release in args["releases"])
+        shown = {"msg": text, "_ansible_verbose_always": True, "_ansible_verbose_override": True} if wanted or variables["ansible_check_mode"] else {}
+        return {**result, **shown, "changed": bool(wanted) and bool(variables["ansible_check_mode"]), "releases": wanted}

@@ -1,0 +1,47 @@
+"""The last word of a failed run: what happened, what is serving, what to type. Contacts no host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
+    """Fails on every host; the whole story is told once, on the first.
+
+    Arguments: `action`, `app` and `release` of the run; `failed`, the result that ended it; `register`, the variable with each host's undoing.
+    """
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Tell."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables, args = task_vars or {}, self._task.args
+        hosts = list(variables["ansible_play_hosts_all"])
+        if variables["inventory_hostname"] != hosts[0]:
+            return {**result, "failed": True, "msg": f"not released; see {hosts[0]}"}
+        failed = args["failed"]
+        story = failed.get("_ansible_story") or {"phase": "an unexpected place", "problems": {hosts[0]: failed.get("msg")}}
+        lines = [f"{host}: {problem}" for host, problem in story["problems"].items()]
+        lines.append("")
+        for host in hosts:
+            undone = variables["hostvars"][host].get(args["register"]) or {}
+            if undone.get("problem"):
+                lines.append(f"{host}: {undone['problem']}")
+            elif "live" in undone:
+                lines.append(f"{host}: serving {undone['live'] or 'nothing (no release was live before)'}")
+            else:
+                lines.append(f"{host}: not known, it does not answer; its own state is repaired by the next run")
+        lines += ["", f"See all hosts: ansible-playbook playbooks/status.yml -i {_inventory(variables)}. When the cause is gone, run the same command again."]
+        headline = f"{args['app']} {args['release']}: {args['action']} failed at {story['phase']}; no host serves it."
+        # Ansible prints `msg` twice, so the story has a key of its own.
+        return {**result, "failed": True, "msg": headline, "story": "\n".join(lines)}
+
+
+def _inventory(variables: dict[str, Any]) -> str:
+    sources = variables.get("ansible_inventory_sources") or ["INVENTORY"]
+    return str(sources[0])
