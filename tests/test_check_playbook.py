@@ -1,0 +1,200 @@
+"""playbooks/check.yml as an operator runs it: files, lines, vault and hosts that differ."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+APPS_FILE = "group_vars/all/apps.yml"
+KEY = "open sesame"
+VALUE = "s3cret-of-this-test"
+HOSTS = "app_hosts: {hosts: {one: {ansible_host: 192.0.2.1}, two: {ansible_host: 192.0.2.2}}}\n"
+APP = """\
+apps:
+  - name: api
+    source: {package: flask==3.1.0}
+    wsgi: api.wsgi:app
+    server_names: [api.example.org]
+"""
+
+
+def tool(name: str, *arguments: str, root: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run one of Ansible's programs in the project."""
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(root / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
+    program = str(Path(sys.executable).with_name(name))
+    return subprocess.run(
+        [program, *arguments], cwd=root, env=environment, input=stdin, capture_output=True, text=True, check=False
+    )
+
+
+class Inventory:
+    """An inventory in a temporary directory."""
+
+    def __init__(self, directory: Path, root: Path) -> None:
+        self.directory = directory
+        self.root = root
+        self.write("hosts.yml", HOSTS)
+        self.password_file = directory.parent / "password"
+        self.password_file.write_text(KEY)
+
+    def write(self, name: str, text: str) -> None:
+        """Write one file of it."""
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def vaulted(self, value: str) -> str:
+        """Return the value as `!vault` YAML for a key that is indented by six spaces."""
+        done = tool(
+            "ansible-vault",
+            "encrypt_string",
+            "--vault-password-file",
+            str(self.password_file),
+            root=self.root,
+            stdin=value,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.rstrip() + "\n"
+
+    def check(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the playbook."""
+        return tool("ansible-playbook", "playbooks/check.yml", "-i", str(self.directory), *arguments, root=self.root)
+
+
+@pytest.fixture
+def inventory(tmp_path: Path, root: Path) -> Inventory:
+    """Return an empty inventory of two hosts that nobody could contact."""
+    return Inventory(tmp_path / "inventory", root)
+
+
+def mistakes(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return the listed mistakes, each without the directory of its file."""
+    block = re.search(r"^    mistakes: \|-\n((?:        .*\n)+)", done.stdout, re.MULTILINE)
+    assert block, done.stdout + done.stderr
+    return [line.strip().rpartition("/group_vars/")[2] for line in block[1].splitlines()]
+
+
+def test_each_mistake_names_its_file_and_line(inventory: Inventory) -> None:
+    inventory.write(APPS_FILE, APP + "    threads: 0\n    limits:\n      body: 2\n      request_s: '8'\n")
+    done = inventory.check()
+    assert done.returncode == 2
+    assert mistakes(done) == [
+        "all/apps.yml:6: apps[0].threads: found 0, expected a whole number from 1 to 64",
+        (
+            'all/apps.yml:9: apps[0].limits.request_s: found "8" (a string: leave the quotes out), '
+            "expected a whole number from 1 to 3600"
+        ),
+        (
+            "all/apps.yml:8: apps[0].limits.body: found an unknown key, expected one of request_s, body_mb, memory_mb; "
+            "did you mean body_mb?"
+        ),
+    ]
+    assert "3 mistakes in the inventory's apps. No host was contacted." in done.stdout
+    assert "the same mistakes as on one" in done.stdout
+
+
+def test_a_correct_inventory_passes_without_contact_and_shows_no_secret(inventory: Inventory) -> None:
+    secret = inventory.vaulted(VALUE)
+    inventory.write(APPS_FILE, APP + "    secrets:\n      API_TOKEN: " + secret)
+    done = inventory.check("-vvv", "--vault-password-file", str(inventory.password_file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^one +: ok=1 +changed=0 +unreachable=0 +failed=0", done.stdout, re.MULTILINE)
+    assert "ESTABLISH" not in done.stdout
+    assert VALUE not in done.stdout + done.stderr
+
+
+def test_secrets_reach_later_tasks_and_apps_are_without_them(inventory: Inventory, tmp_path: Path) -> None:
+    inventory.write(APPS_FILE, APP + '    secrets: {API_TOKEN: "{{ token }}"}\ntoken: ' + inventory.vaulted(VALUE))
+    book = tmp_path / "book.yml"
+    book.write_text(f"""\
+- ansible.builtin.import_playbook: {inventory.root}/playbooks/check.yml
+- hosts: app_hosts
+  gather_facts: false
+  tasks:
+    - ansible.builtin.assert:
+        that:
+          - __apps.secrets.api.API_TOKEN == '{VALUE}'
+          - "'secrets' not in __apps.apps[0]"
+          - __apps.apps[0].limits.request_s == 30
+          - __apps.root == '{inventory.root}'
+""")
+    arguments = ["-i", str(inventory.directory), "--vault-password-file", str(inventory.password_file)]
+    done = tool("ansible-playbook", str(book), *arguments, root=inventory.root)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_vaulted_value_is_not_shown_where_it_is_wrong(inventory: Inventory) -> None:
+    secret = inventory.vaulted(VALUE)
+    inventory.write(APPS_FILE, APP + "    config:\n      token: " + secret)
+    done = inventory.check("-v", "--vault-password-file", str(inventory.password_file))
+    assert mistakes(done) == [
+        (
+            "all/apps.yml:7: apps[0].config.token: found a vaulted value, "
+            "expected vaulted values under secrets only: this place is shown in plans and logs"
+        )
+    ]
+    assert VALUE not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("through_a_variable", [False, True])
+def test_a_missing_vault_password_is_said_so(inventory: Inventory, *, through_a_variable: bool) -> None:
+    secret = inventory.vaulted(VALUE)
+    text = (
+        f'    secrets: {{T: "{{{{ token }}}}"}}\ntoken: {secret}'
+        if through_a_variable
+        else f"    secrets:\n      T: {secret}"
+    )
+    inventory.write(APPS_FILE, APP + text)
+    (found,) = mistakes(inventory.check())
+    line = 6 if through_a_variable else 7
+    assert found == (
+        f"all/apps.yml:{line}: apps[0].secrets.T: found a vaulted value that cannot be decrypted, "
+        "expected the vault's password: --vault-password-file FILE, or vault_password_file in ansible.cfg"
+    )
+
+
+def test_an_undefined_variable_is_one_mistake_among_others(inventory: Inventory) -> None:
+    inventory.write(APPS_FILE, APP + '    profile: "{{ nowhere }}"\n    threads: 0\n')
+    assert mistakes(inventory.check()) == [
+        (
+            "all/apps.yml:6: apps[0].profile: found a template that cannot be resolved ('nowhere' is undefined), "
+            "expected a variable that is defined"
+        ),
+        "all/apps.yml:7: apps[0].threads: found 0, expected a whole number from 1 to 64",
+    ]
+
+
+def test_one_app_has_one_definition_on_all_hosts(inventory: Inventory) -> None:
+    inventory.write(APPS_FILE, APP)
+    inventory.write("host_vars/two.yml", APP + "    threads: 4\n")
+    done = inventory.check()
+    assert done.returncode == 2
+    assert "app api: found different definitions on one and two (threads)" in done.stdout
+
+
+def test_hosts_may_have_different_apps(inventory: Inventory) -> None:
+    inventory.write(APPS_FILE, APP)
+    inventory.write("host_vars/two.yml", APP.replace("api", "other"))
+    done = inventory.check()
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_misspelled_variable_is_named_with_its_line(inventory: Inventory) -> None:
+    inventory.write(APPS_FILE, "# comment\n" + APP.replace("apps:", "aps:"))
+    (found,) = mistakes(inventory.check())
+    assert (
+        found
+        == "all/apps.yml:3: aps: found an unknown variable, expected the list of apps under the name apps; rename it"
+    )
+
+
+def test_an_inventory_without_app_hosts_is_refused(inventory: Inventory) -> None:
+    inventory.write("hosts.yml", HOSTS.replace("app_hosts", "app_host"))
+    done = inventory.check()
+    assert done.returncode == 2
+    assert re.search(
+        r"groups\.app_hosts: found no host in .*/inventory, expected at least one host in the", done.stdout
+    )
