@@ -160,11 +160,32 @@ class Machine:
         argv += ["--resolv-conf=off", "--timezone=off"]
         spawn(argv, self.record, self.console, self.control_group)
 
-    def power_off(self) -> bool:
-        """End the machine's processes at once. Say whether it ran."""
-        ran: bool = end(self.record)
+    def plug(self) -> dict[str, Any] | None:
+        """Return the end of the machine's network cable that is on this machine, as the ip command describes it."""
+        wanted = f"vb-{self.full_name}"  # systemd-nspawn's name; one that is too long is kept as an alternative name
+        links = json.loads(subprocess.run(["ip", "-json", "link"], check=True, capture_output=True, text=True).stdout)
+        for link in links:
+            if wanted in {link["ifname"], *link.get("altnames", [])}:
+                return dict(link)
+        return None
+
+    def replug(self, bridge: str) -> bool:
+        """Connect a running machine to the bridge again if the bridge was removed under it. Say whether that was so."""
+        plug = self.plug()
+        if plug is None or plug.get("master") == bridge:
+            return False
+        subprocess.run(["ip", "link", "set", plug["ifname"], "master", bridge, "up"], check=True, capture_output=True)
+        return True
+
+    def power_off(self) -> None:
+        """End the machine's processes at once, and wait until nothing of it is left but its disk."""
+        end(self.record)
         leave_control_group(self.control_group)
-        return ran
+        deadline = time.monotonic() + 10
+        while (plug := self.plug()) is not None and time.monotonic() < deadline:
+            # The kernel takes network namespaces down in its own time; a new machine needs the name now.
+            subprocess.run(["ip", "link", "delete", plug["ifname"]], check=False, capture_output=True)
+            time.sleep(0.05)
 
     def discard(self) -> None:
         """Delete the disk, the description first: what is half deleted must not be taken for whole."""
@@ -220,10 +241,12 @@ def up(machine: Machine, *, check: bool) -> dict[str, Any]:
     description = machine.describe()
     found = machine.prepared_as()
     running = recorded(machine.record) is not None
-    if found == description and running and not machine.await_login(PATIENCE_S):
-        return {"changed": False, "did": "was up"}
+    if found == description and running and not check:
+        replugged = machine.replug(description["bridge"])
+        if not machine.await_login(PATIENCE_S):
+            return {"changed": replugged, "did": "plugged into the bridge again" if replugged else "was up"}
     if check:
-        return {"changed": True}
+        return {"changed": found != description or not running}
     machine.power_off()
     did = "booted again with its disk as it was"
     if found != description:
