@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-import pytest
-
 ROOT = Path(__file__).resolve().parent.parent
 MODULE_UTILS = ROOT / "roles" / "flask_app" / "module_utils"
 
@@ -38,9 +36,3 @@ class _AnsibleName(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 sys.meta_path.insert(0, _AnsibleName())
-
-
-@pytest.fixture(scope="session")
-def root() -> Path:
-    """Return the directory of the project."""
-    return ROOT

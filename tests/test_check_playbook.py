@@ -1,12 +1,11 @@
 """playbooks/check.yml as an operator runs it: files, lines, vault and hosts that differ."""
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from project import ROOT, ansible
 
 APPS_FILE = "group_vars/all/apps.yml"
 KEY = "open sesame"
@@ -21,21 +20,11 @@ apps:
 """
 
 
-def tool(name: str, *arguments: str, root: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run one of Ansible's programs in the project."""
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(root / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
-    program = str(Path(sys.executable).with_name(name))
-    return subprocess.run(
-        [program, *arguments], cwd=root, env=environment, input=stdin, capture_output=True, text=True, check=False
-    )
-
-
 class Inventory:
     """An inventory in a temporary directory."""
 
-    def __init__(self, directory: Path, root: Path) -> None:
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.root = root
         self.write("hosts.yml", HOSTS)
         self.password_file = directory.parent / "password"
         self.password_file.write_text(KEY)
@@ -48,26 +37,20 @@ class Inventory:
 
     def vaulted(self, value: str) -> str:
         """Return the value as `!vault` YAML for a key that is indented by six spaces."""
-        done = tool(
-            "ansible-vault",
-            "encrypt_string",
-            "--vault-password-file",
-            str(self.password_file),
-            root=self.root,
-            stdin=value,
-        )
+        arguments = ["--vault-id", f"test@{self.password_file}", "--encrypt-vault-id", "test"]
+        done = ansible("ansible-vault", "encrypt_string", *arguments, stdin=value)
         assert done.returncode == 0, done.stderr
         return done.stdout.rstrip() + "\n"
 
     def check(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the playbook."""
-        return tool("ansible-playbook", "playbooks/check.yml", "-i", str(self.directory), *arguments, root=self.root)
+        return ansible("ansible-playbook", "playbooks/check.yml", "-i", str(self.directory), *arguments)
 
 
 @pytest.fixture
-def inventory(tmp_path: Path, root: Path) -> Inventory:
+def inventory(tmp_path: Path) -> Inventory:
     """Return an empty inventory of two hosts that nobody could contact."""
-    return Inventory(tmp_path / "inventory", root)
+    return Inventory(tmp_path / "inventory")
 
 
 def mistakes(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -110,7 +93,7 @@ def test_secrets_reach_later_tasks_and_apps_are_without_them(inventory: Inventor
     inventory.write(APPS_FILE, APP + '    secrets: {API_TOKEN: "{{ token }}"}\ntoken: ' + inventory.vaulted(VALUE))
     book = tmp_path / "book.yml"
     book.write_text(f"""\
-- ansible.builtin.import_playbook: {inventory.root}/playbooks/check.yml
+- ansible.builtin.import_playbook: {ROOT}/playbooks/check.yml
 - hosts: app_hosts
   gather_facts: false
   tasks:
@@ -119,10 +102,10 @@ def test_secrets_reach_later_tasks_and_apps_are_without_them(inventory: Inventor
           - __apps.secrets.api.API_TOKEN == '{VALUE}'
           - "'secrets' not in __apps.apps[0]"
           - __apps.apps[0].limits.request_s == 30
-          - __apps.root == '{inventory.root}'
+          - __apps.root == '{ROOT}'
 """)
     arguments = ["-i", str(inventory.directory), "--vault-password-file", str(inventory.password_file)]
-    done = tool("ansible-playbook", str(book), *arguments, root=inventory.root)
+    done = ansible("ansible-playbook", str(book), *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -198,3 +181,14 @@ def test_an_inventory_without_app_hosts_is_refused(inventory: Inventory) -> None
     assert re.search(
         r"groups\.app_hosts: found no host in .*/inventory, expected at least one host in the", done.stdout
     )
+
+
+def test_a_secret_that_opens_with_the_example_password_is_warned_of(inventory: Inventory) -> None:
+    inventory.write(APPS_FILE, APP + "    secrets:\n      API_TOKEN: " + inventory.vaulted(VALUE))
+    own = inventory.check("--vault-password-file", str(inventory.password_file))
+    assert (own.returncode, own.stderr) == (0, "")
+    inventory.password_file = ROOT / "inventories" / "example-vault-password"
+    inventory.write(APPS_FILE, APP + "    secrets:\n      API_TOKEN: " + inventory.vaulted(VALUE))
+    done = inventory.check()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr.count("open with the example password, which everyone can read") == 1

@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible import constants
 from ansible.errors import AnsibleError
+from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible.plugins.action import ActionBase
 
 # Plugins run on the controller, where Ansible does not add a project's module_utils to the import path.
@@ -26,6 +27,12 @@ except ImportError:  # internal to ansible-core: without it the messages lack fi
     Origin = VaultedValue = None
 
 
+_EXAMPLE_WARNING = (
+    "The secrets of this inventory open with the example password, which everyone can read. "
+    "Encrypt them with your own: inventories/README.md."
+)
+
+
 class _Reader:
     """Turns a variable into plain data, and remembers where each value came from and what was vaulted."""
 
@@ -33,6 +40,7 @@ class _Reader:
         self._templar = templar
         self.origins: dict[Where, str] = {}
         self.vaulted: set[Where] = set()
+        self.encrypted: list[Any] = []
         self.problems: list[Problem] = []
 
     def read(self, value: Any, where: Where = ()) -> Any:
@@ -47,6 +55,8 @@ class _Reader:
         if isinstance(value, list | tuple):
             return [self.read(inner, (*where, index)) for index, inner in enumerate(value)]
         encrypted = type(value).__name__ == "EncryptedString"
+        if encrypted:
+            self.encrypted.append(value)
         try:
             resolved = self._templar.template(value)
         except AnsibleError as error:
@@ -128,6 +138,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             return result
         if lines:
             return self._failed(result, lines)
+        if host == hosts[0] and any(self._opens_with_example(value, root) for value in reader.encrypted):
+            result["warnings"] = [_EXAMPLE_WARNING]
         result.update(
             apps=checked.apps,
             secrets=checked.secrets,
@@ -135,6 +147,18 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             _ansible_no_log=bool(any(checked.secrets.values())),
         )
         return result
+
+    @staticmethod
+    def _opens_with_example(encrypted: Any, root: Path) -> bool:
+        """Tell whether the password that this repository publishes opens a vaulted value."""
+        example = root / "inventories" / "example-vault-password"
+        if not example.is_file() or not hasattr(encrypted, "_ciphertext"):
+            return False
+        try:
+            VaultLib([("example", VaultSecret(example.read_bytes().strip()))]).decrypt(encrypted._ciphertext)  # noqa: SLF001
+        except AnsibleError:
+            return False
+        return True
 
     def _others(self, variables: dict[str, Any], hosts: list[str]) -> dict[str, Any]:
         """Return the plain `apps` of other hosts; one that cannot be resolved is reported by its own host."""

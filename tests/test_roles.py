@@ -1,0 +1,118 @@
+"""What every role keeps to: one place per fact, declared inputs, no reading of other roles' variables."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from project import ROLES, ROOT, defaults, files_of, load, options
+
+TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "path": (str,),
+    "int": (int,),
+    "float": (float, int),
+    "bool": (bool,),
+    "list": (list,),
+    "dict": (dict,),
+}
+NESTED = ("tasks", "pre_tasks", "post_tasks", "handlers", "block", "rescue", "always")
+FORBIDDEN = {"shell", "lineinfile", "raw"}
+
+
+def each_option() -> list[tuple[str, str]]:
+    """Return every declared input of every role."""
+    return [(role, name) for role in ROLES for name in options(role)]
+
+
+def tasks(value: Any) -> list[dict[str, Any]]:
+    """Return all tasks of a YAML document, those inside of blocks and plays too."""
+    if isinstance(value, list):
+        return [task for item in value for task in tasks(item)]
+    if not isinstance(value, dict):
+        return []
+    return [value, *(task for key in NESTED for task in tasks(value.get(key)))]
+
+
+def task_files() -> list[str]:
+    """Return every file of tasks or plays."""
+    found = files_of("roles/*/tasks/*.yml", "roles/*/handlers/*.yml", "playbooks/*.yml", "molecule/*/*.yml")
+    return [path.relative_to(ROOT).as_posix() for path in found]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_explains_itself_in_10_to_25_lines(role: str) -> None:
+    lines = (ROOT / "roles" / role / "README.md").read_text(encoding="utf-8").splitlines()
+    assert 10 <= len(lines) <= 25
+    assert lines[0] == f"# {role}"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_defaults_and_declared_inputs_are_the_same(role: str) -> None:
+    path = ROOT / "roles" / role / "defaults" / "main.yml"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    without_value = set(re.findall(r"^# ([a-z0-9_]+):", text, re.MULTILINE))
+    given = set(defaults(role))
+    declared = set(options(role))
+    assert given - declared == set(), "defaults that argument_specs.yml does not declare"
+    assert declared - given - without_value == set(), (
+        "inputs without a default, and not as `# name:` in defaults/main.yml"
+    )
+    required = {name for name, option in options(role).items() if option.get("required")}
+    assert required & given == set(), "required inputs that have a default"
+
+
+@pytest.mark.parametrize(("role", "name"), each_option())
+def test_an_input_is_named_typed_and_described(role: str, name: str) -> None:
+    option = options(role)[name]
+    assert name.startswith(f"{role}_")
+    assert option.get("type") in TYPES, "type"
+    assert str(option.get("description", "")).strip().endswith("."), "a description in sentences"
+    assert "default" not in option, "a default belongs into defaults/main.yml only"
+    if option["type"] == "list":
+        assert option.get("elements"), "elements of the list"
+
+
+@pytest.mark.parametrize(("role", "name"), [(role, name) for role in ROLES for name in defaults(role)])
+def test_a_default_is_of_its_declared_type(role: str, name: str) -> None:
+    value = defaults(role)[name]
+    option = options(role)[name]
+    if isinstance(value, str) and "{{" in value:
+        return
+    assert isinstance(value, TYPES[option["type"]])
+    assert isinstance(value, bool) == (option["type"] == "bool")
+    if "choices" in option:
+        assert value in option["choices"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_reads_no_variable_of_another_role(role: str) -> None:
+    foreign = {name for other in ROLES if other != role for name in options(other)}
+    folders = ("tasks", "templates", "handlers", "vars", "defaults")
+    sources = files_of(*(f"roles/{role}/{folder}/**/*" for folder in folders))
+    read = {word for path in sources for word in re.findall(r"[a-z][a-z0-9_]+", path.read_text(encoding="utf-8"))}
+    assert read & foreign == set()
+
+
+@pytest.mark.parametrize("path", [path.relative_to(ROOT).as_posix() for path in files_of("roles/*/templates/**/*")])
+def test_a_template_says_who_wrote_the_file(path: str) -> None:
+    role = Path(path).parts[1]
+    first = (ROOT / path).read_text(encoding="utf-8").splitlines()[:2]
+    assert f"# Managed by Ansible: roles/{role}. Changes here are overwritten." in first
+
+
+@pytest.mark.parametrize("path", task_files())
+def test_tasks_use_no_forbidden_module_and_ignore_no_error(path: str) -> None:
+    for task in tasks(load(ROOT / path)):
+        words = {key.rpartition(".")[2] for key in task}
+        assert words & FORBIDDEN == set(), task.get("name")
+        assert "ignore_errors" not in task, task.get("name")
+        assert not re.search(r"\bis changed\b", str(task.get("when", ""))), (
+            f"{task.get('name')}: notify a handler instead"
+        )
+
+
+@pytest.mark.parametrize("path", [path for path in task_files() if "/handlers/" in path])
+def test_a_handler_has_a_name_that_says_what_it_does(path: str) -> None:
+    for handler in tasks(load(ROOT / path)):
+        assert re.match(r"(Reload|Restart|Start|Stop|Apply|Load|Wait|Check) \S", handler["name"])
