@@ -86,7 +86,7 @@ def test_a_minimal_app_gets_every_default() -> None:
             "profile": "prod",
             "config": {},
             "env": {},
-            "health": {"path": "/health/ready", "status": 200, "timeout_s": 30},
+            "health": {"path": "/health/ready", "status": 200, "timeout_s": 30, "warmup_s": 5},
             "workers": "auto",
             "threads": 2,
             "limits": {"request_s": 30, "body_mb": 1, "memory_mb": 512},
@@ -157,7 +157,7 @@ def test_what_is_correct_is_accepted(changes: dict[str, Any]) -> None:
             {"health": {"timeout": 8}},
             "health.timeout",
             "an unknown key",
-            "one of path, status, timeout_s; did you mean timeout_s?",
+            "one of path, status, timeout_s, warmup_s; did you mean timeout_s?",
         ),
         (
             {"commands": {"migrations": []}},
