@@ -17,8 +17,8 @@ options:
   lab_dir: {description: State directory of the lab, type: path, required: true}
 """
 
-# What apt would download, from its sources alone: reading the indexes that it has would take seconds.
-INDEXES = ("apt-get", "indextargets", "-o", "Dir::State::Lists=/nonexistent/")
+# What apt would download, from its sources alone: there may be no indexes yet, and reading them would take a second.
+INDEXES = ("apt-get", "indextargets", "--no-release-info", "-o", "Dir::State::Lists=/nonexistent/")
 ALIASES = {"stable", "oldstable", "testing"}
 # A delayed or frozen mirror is declared with these; hosts that use the same mirror need the same tolerance.
 TOLERANCES = ("Acquire::Check-Valid-Until", "Acquire::Check-Date")
