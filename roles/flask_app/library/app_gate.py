@@ -17,7 +17,9 @@ def work(params: dict[str, Any]) -> dict[str, Any]:
     with phase(host, params["run"], "gate") as journal:
         manifest = host.manifest(params["release"])
         if manifest is None:
-            raise ReleaseError(f"release {params['release']} is not on this host; it has: {', '.join(host.releases()) or 'none'}")
+            raise ReleaseError(
+                f"release {params['release']} is not on this host; it has: {', '.join(host.releases()) or 'none'}"
+            )
         live = host.live()
         slot = gate(host, manifest, params["server_name"], params["clients"], journal)
     return {"changed": slot != live, "slot": slot.name}

@@ -7,6 +7,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.praetor.host import AppHost
+from ansible.module_utils.praetor.journal import history
 from ansible.module_utils.praetor.survey import health, survey
 
 
@@ -17,6 +18,7 @@ def main() -> None:
             "apps": {"type": "dict", "required": True},  # name: its first server name
             "wanted": {"type": "dict", "default": {}},
             "probe": {"type": "bool", "default": False},
+            "history": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
@@ -26,7 +28,11 @@ def main() -> None:
         found[name] = survey(host, module.params["wanted"].get(name))
         if module.params["probe"]:
             found[name] |= health(host, server_name)
-    others = sorted(path.parent.name for path in AppHost("x").layout.apps.glob("*/releases") if path.parent.name not in found)
+        if module.params["history"]:
+            found[name]["history"] = history(host)[-module.params["history"] :]
+    others = sorted(
+        path.parent.name for path in AppHost("x").layout.apps.glob("*/releases") if path.parent.name not in found
+    )
     module.exit_json(changed=False, apps=found, others=others)
 
 

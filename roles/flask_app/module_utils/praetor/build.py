@@ -28,7 +28,21 @@ from .host import SUN_PATH_MAX, ReleaseError
 from .wheels import PYTHONS, Wheel
 
 # Never part of an app, also where no .gitignore says so.
-_NEVER = {".git", ".hg", ".venv", "venv", "__pycache__", ".tox", ".nox", ".mypy_cache", ".pytest_cache", ".ruff_cache", "node_modules", "dist", "build"}
+_NEVER = {
+    ".git",
+    ".hg",
+    ".venv",
+    "venv",
+    "__pycache__",
+    ".tox",
+    ".nox",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+    "node_modules",
+    "dist",
+    "build",
+}
 
 # What of an inventory entry is in a release; the rest says where and how it is released.
 SETTINGS = ("wsgi", "profile", "config", "env", "health", "workers", "threads", "limits")
@@ -68,7 +82,9 @@ def build(app: dict[str, Any], cache: pathlib.Path, project: pathlib.Path, serve
         return _build_tree(app, source, cache, server)
 
 
-def identify(app: dict[str, Any], artifact: dict[str, Any], vassal: str, secrets: dict[str, str], cache: pathlib.Path) -> str:
+def identify(
+    app: dict[str, Any], artifact: dict[str, Any], vassal: str, secrets: dict[str, str], cache: pathlib.Path
+) -> str:
     """The release's id, `<version>-<8 hex>`: equal for equal artifact, settings, vassal file and secrets, whenever and wherever it is computed.
 
     It is noted in the cache, so that another inventory can release the same artifact without building it again.
@@ -100,9 +116,15 @@ def recorded(cache: pathlib.Path, app: str, release: str) -> dict[str, Any]:
     notes = cache / "releases" / app
     note = notes / f"{release}.json"
     if not note.is_file():
-        newest = sorted(notes.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)[:5] if notes.is_dir() else []
+        newest = (
+            sorted(notes.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)[:5]
+            if notes.is_dir()
+            else []
+        )
         known = ", ".join(path.stem for path in newest) or "none"
-        raise ReleaseError(f"release={release}: this controller has no such release of {app}; the newest that it has: {known}")
+        raise ReleaseError(
+            f"release={release}: this controller has no such release of {app}; the newest that it has: {known}"
+        )
     found: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
     return found
 
@@ -111,7 +133,9 @@ def fingerprint(app: str, secrets: dict[str, str]) -> str:
     """A digest of secrets from which they cannot be guessed at any useful speed: it leaves the controller as a part of the release's id."""
     if not secrets:
         return ""
-    return hashlib.scrypt(_canonical(secrets).encode(), salt=f"release of {app}".encode(), n=2**14, r=8, p=1, dklen=16).hex()
+    return hashlib.scrypt(
+        _canonical(secrets).encode(), salt=f"release of {app}".encode(), n=2**14, r=8, p=1, dklen=16
+    ).hex()
 
 
 def sbom(artifact: dict[str, Any]) -> str:
@@ -124,7 +148,9 @@ def sbom(artifact: dict[str, Any]) -> str:
 
     unique = {entry["sha256"]: entry for entries in artifact["wheels"].values() for entry in entries}
     bom = Bom()
-    bom.metadata.component = Component(name=artifact["app"], version=artifact["version"], type=ComponentType.APPLICATION, bom_ref=artifact["app"])
+    bom.metadata.component = Component(
+        name=artifact["app"], version=artifact["version"], type=ComponentType.APPLICATION, bom_ref=artifact["app"]
+    )
     for entry in sorted(unique.values(), key=lambda entry: entry["file"]):
         bom.components.add(
             Component(
@@ -147,7 +173,16 @@ def _build_package(app: dict[str, Any], cache: pathlib.Path, server: pathlib.Pat
         request.write_text(wanted + "\n", encoding="utf-8")
         locked = wheels.lock(request, cache)
     version = wanted.split("==")[1].strip()
-    return _assemble(app, locked, None, None, {"version": version, "commit": None, "dirty": False, "source": wanted}, list(PYTHONS), cache, server)
+    return _assemble(
+        app,
+        locked,
+        None,
+        None,
+        {"version": version, "commit": None, "dirty": False, "source": wanted},
+        list(PYTHONS),
+        cache,
+        server,
+    )
 
 
 def _build_tree(app: dict[str, Any], source: Source, cache: pathlib.Path, server: pathlib.Path) -> dict[str, Any]:
@@ -182,7 +217,11 @@ def _assemble(
     # The wheel of uWSGI is called pyuwsgi; `uwsgi` itself has none, and means the same program.
     needed = [requirement for requirement in needed if requirement.name != "uwsgi"]
     if not any(requirement.name == "pyuwsgi" for requirement in needed):
-        needed += [requirement for requirement in wheels.requirements(server.read_text(encoding="utf-8")) if requirement.name == "pyuwsgi"]
+        needed += [
+            requirement
+            for requirement in wheels.requirements(server.read_text(encoding="utf-8"))
+            if requirement.name == "pyuwsgi"
+        ]
     own_name = own.name if own else None
     needed = [requirement for requirement in needed if requirement.name != own_name]
     sets = {tag: wheels.fetch(needed, tag, cache) + ([own] if own else []) for tag in pythons}
@@ -200,11 +239,15 @@ def _assemble(
             "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "built_by": f"{getpass.getuser()}@{socket.gethostname()}",
             "python": pythons,
-            "wheels": {tag: [{"name": w.name, "version": w.version, **asdict(w)} for w in found] for tag, found in sets.items()},
+            "wheels": {
+                tag: [{"name": w.name, "version": w.version, **asdict(w)} for w in found] for tag, found in sets.items()
+            },
             "tree": tree,
         }
         place.mkdir(parents=True, exist_ok=True)
-        (place / "lock.txt").write_text("".join(f"{r.text} {' '.join('--hash=' + h for h in r.hashes)}\n" for r in needed), encoding="utf-8")
+        (place / "lock.txt").write_text(
+            "".join(f"{r.text} {' '.join('--hash=' + h for h in r.hashes)}\n" for r in needed), encoding="utf-8"
+        )
         (place / "sbom.json").write_text(sbom(manifest), encoding="utf-8")
         (place / ".manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         (place / ".manifest.json").rename(place / "manifest.json")
@@ -222,10 +265,20 @@ def _look_at(tree: pathlib.Path) -> Source:
     if not inside:
         return Source(tree, tuple(_walk(tree)), None, dirty=False, described=None)
     listed = (_git(tree, "ls-files", "-z", "--cached", "--others", "--exclude-standard") or "").split("\0")
-    files = tuple(path for path in map(pathlib.Path, sorted(filter(None, listed))) if (tree / path).exists() and not _NEVER & set(path.parts))
+    files = tuple(
+        path
+        for path in map(pathlib.Path, sorted(filter(None, listed)))
+        if (tree / path).exists() and not _NEVER & set(path.parts)
+    )
     dirty = bool(_git(tree, "status", "--porcelain", "--", "."))
     # The last commit that touched the app: a commit elsewhere in the repository is no new release of it.
-    return Source(tree, files, _git(tree, "log", "-1", "--format=%H", "--", ".") or None, dirty, _git(tree, "describe", "--tags", "--always"))
+    return Source(
+        tree,
+        files,
+        _git(tree, "log", "-1", "--format=%H", "--", ".") or None,
+        dirty,
+        _git(tree, "describe", "--tags", "--always"),
+    )
 
 
 def _clone(url: str, ref: str, cache: pathlib.Path, scratch: pathlib.Path) -> Source:
@@ -236,16 +289,36 @@ def _clone(url: str, ref: str, cache: pathlib.Path, scratch: pathlib.Path) -> So
     if not (mirror / "HEAD").is_file():
         mirror.mkdir(parents=True, exist_ok=True)
         wheels.run(["git", "init", "--quiet", "--bare", str(mirror)], failure)
-    wheels.run(["git", "-C", str(mirror), "fetch", "--quiet", "--force", "--prune", "--tags", "--", url, "+refs/heads/*:refs/heads/*"], failure, env=environment)
+    wheels.run(
+        [
+            "git",
+            "-C",
+            str(mirror),
+            "fetch",
+            "--quiet",
+            "--force",
+            "--prune",
+            "--tags",
+            "--",
+            url,
+            "+refs/heads/*:refs/heads/*",
+        ],
+        failure,
+        env=environment,
+    )
     commit = _git(mirror, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
     if not commit:
         raise ReleaseError(f"{failure}: the repository has no branch, tag or commit of that name")
     tree = scratch / "tree"
     tree.mkdir()
-    archive = subprocess.run(["git", "-C", str(mirror), "archive", "--format=tar", commit], capture_output=True, check=True).stdout
+    archive = subprocess.run(
+        ["git", "-C", str(mirror), "archive", "--format=tar", commit], capture_output=True, check=True
+    ).stdout
     with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
         packed.extractall(tree, filter="data")
-    return Source(tree, tuple(_walk(tree)), commit, dirty=False, described=_git(mirror, "describe", "--tags", "--always", commit))
+    return Source(
+        tree, tuple(_walk(tree)), commit, dirty=False, described=_git(mirror, "describe", "--tags", "--always", commit)
+    )
 
 
 def _git(tree: pathlib.Path, *words: str) -> str | None:
@@ -267,7 +340,7 @@ def _tree_digest(source: Source) -> str:
     digest = hashlib.sha256()
     for path in source.files:
         full = source.tree / path
-        content = os.readlink(full).encode() if full.is_symlink() else full.read_bytes()
+        content = str(full.readlink()).encode() if full.is_symlink() else full.read_bytes()
         executable = not full.is_symlink() and bool(full.stat().st_mode & stat.S_IXUSR)
         digest.update(f"{path}\0{executable}\0{hashlib.sha256(content).hexdigest()}\n".encode())
     return digest.hexdigest()
@@ -290,14 +363,18 @@ def _lock_of(source: Source, pyproject: dict[str, Any], cache: pathlib.Path) -> 
         return text if wheels.is_locked(text) else wheels.lock(listed, cache)
     if "project" in pyproject:
         return wheels.lock(source.tree / "pyproject.toml", cache)
-    raise ReleaseError(f"{source.tree}: found neither requirements.txt nor a [project] in pyproject.toml; one of them must say what the app needs")
+    raise ReleaseError(
+        f"{source.tree}: found neither requirements.txt nor a [project] in pyproject.toml; one of them must say what the app needs"
+    )
 
 
 def _pythons(pyproject: dict[str, Any], app: str) -> list[str]:
     required = SpecifierSet(str(pyproject.get("project", {}).get("requires-python", "")))
     fitting = [tag for tag, python in PYTHONS.items() if required.contains(f"{python}.99")]
     if not fitting:
-        raise ReleaseError(f"{app}: pyproject.toml asks for Python {required}; the supported hosts have {' and '.join(PYTHONS.values())}")
+        raise ReleaseError(
+            f"{app}: pyproject.toml asks for Python {required}; the supported hosts have {' and '.join(PYTHONS.values())}"
+        )
     return fitting
 
 
@@ -319,12 +396,26 @@ def _own_wheel(source: Source, digest: str, cache: pathlib.Path) -> Wheel:
         place = pathlib.Path(directory)
         _export(source, place / "tree")
         # 1980 is the beginning of time in zip files: equal input, equal wheel.
-        environment = {**os.environ, "SOURCE_DATE_EPOCH": "315532800", "SETUPTOOLS_SCM_PRETEND_VERSION": _scm_version(source)}
-        command = [wheels.tool("uv"), "build", "--quiet", "--wheel", "--out-dir", str(place / "out"), str(place / "tree")]
+        environment = {
+            **os.environ,
+            "SOURCE_DATE_EPOCH": "315532800",
+            "SETUPTOOLS_SCM_PRETEND_VERSION": _scm_version(source),
+        }
+        command = [
+            wheels.tool("uv"),
+            "build",
+            "--quiet",
+            "--wheel",
+            "--out-dir",
+            str(place / "out"),
+            str(place / "tree"),
+        ]
         wheels.run(command, f"cannot build a wheel of {source.tree}", env=environment)
         [built] = (place / "out").glob("*.whl")
         if not built.name.endswith("-none-any.whl"):
-            raise ReleaseError(f"{built.name}: the project compiles something, so its wheel fits one Python only; publish wheels and use source.package")
+            raise ReleaseError(
+                f"{built.name}: the project compiles something, so its wheel fits one Python only; publish wheels and use source.package"
+            )
         wheel = wheels.keep(built, cache)
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(asdict(wheel)), encoding="utf-8")
@@ -353,7 +444,12 @@ def _pack(source: Source, digest: str, cache: pathlib.Path) -> dict[str, str]:
                 else:
                     archive.addfile(entry)
         place.with_suffix(".new").rename(place)
-    return {"digest": digest, "sha256": hashlib.sha256(place.read_bytes()).hexdigest(), "file": place.name, "path": str(place)}
+    return {
+        "digest": digest,
+        "sha256": hashlib.sha256(place.read_bytes()).hexdigest(),
+        "file": place.name,
+        "path": str(place),
+    }
 
 
 def _canonical(value: Any) -> str:

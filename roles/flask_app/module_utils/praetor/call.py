@@ -10,7 +10,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from .host import ReleaseError
-from .journal import Locked
+from .journal import LockedError
 
 # Of each module that changes an app: which run it belongs to.
 RUN = {"type": "dict", "required": True}
@@ -24,7 +24,7 @@ def run(arguments: dict[str, Any], work: Callable[[dict[str, Any]], dict[str, An
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=False)
     try:
         result = work(module.params)
-    except Locked as error:
+    except LockedError as error:
         module.exit_json(changed=False, problem=str(error), holder=error.holder)
     except ReleaseError as error:
         module.exit_json(changed=True, problem=str(error))
@@ -32,5 +32,8 @@ def run(arguments: dict[str, Any], work: Callable[[dict[str, Any]], dict[str, An
         hint = "; make room on the file system and run again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         module.exit_json(changed=True, problem=f"{type(error).__name__}: {error}{hint}. What is live goes on serving.")
     except Exception:  # noqa: BLE001  the other hosts must hear of a mistake of ours as of any other problem
-        module.exit_json(changed=True, problem=f"unexpected, please report it:\n{traceback.format_exc()}What is live goes on serving.")
+        module.exit_json(
+            changed=True,
+            problem=f"unexpected, please report it:\n{traceback.format_exc()}What is live goes on serving.",
+        )
     module.exit_json(**{"changed": False, "problem": None, **result})

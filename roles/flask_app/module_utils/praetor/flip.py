@@ -42,7 +42,9 @@ class Traffic:
         return self.failed / self.requests if self.requests else 0.0
 
 
-def breach(limits: Limits, before: Traffic, since: Traffic, start: uwsgi.Counters, now: uwsgi.Counters | None) -> str | None:
+def breach(
+    limits: Limits, before: Traffic, since: Traffic, start: uwsgi.Counters, now: uwsgi.Counters | None
+) -> str | None:
     """Why a slot must not stay live, judged by facts; None when nothing speaks against it. A pure decision.
 
     Args:
@@ -55,7 +57,9 @@ def breach(limits: Limits, before: Traffic, since: Traffic, start: uwsgi.Counter
     if now is None:
         return "the slot's stats server does not answer any more"
     if now.harakiri > start.harakiri:
-        return f"{now.harakiri - start.harakiri} requests took longer than limits.request_s, and their worker was killed"
+        return (
+            f"{now.harakiri - start.harakiri} requests took longer than limits.request_s, and their worker was killed"
+        )
     if now.respawns > start.respawns:
         return f"{now.respawns - start.respawns} workers died"
     enough = since.requests >= limits.min_requests
@@ -125,7 +129,9 @@ class AccessLog:
             return ""
 
 
-def flip_and_bake(host: AppHost, slot: Slot, limits: Limits, access_log: pathlib.Path, journal: dict[str, Any]) -> dict[str, Any]:
+def flip_and_bake(
+    host: AppHost, slot: Slot, limits: Limits, access_log: pathlib.Path, journal: dict[str, Any]
+) -> dict[str, Any]:
     """Make a slot live and watch it; flips back to what was live if it fails.
 
     Args:
@@ -169,9 +175,16 @@ def flip_and_bake(host: AppHost, slot: Slot, limits: Limits, access_log: pathlib
         if reason:
             back = undo(host, journal)
             journal["reason"] = reason
-            raise ReleaseError(f"{slot.release} failed under traffic after {time.monotonic() - began:.1f} s: {reason}. {back}")
+            raise ReleaseError(
+                f"{slot.release} failed under traffic after {time.monotonic() - began:.1f} s: {reason}. {back}"
+            )
         if remaining <= 0:
-            return {"flipped": flipped, "before": asdict(before), "since": asdict(since), "served": (now or start).requests - start.requests}
+            return {
+                "flipped": flipped,
+                "before": asdict(before),
+                "since": asdict(since),
+                "served": (now or start).requests - start.requests,
+            }
 
 
 def undo(host: AppHost, journal: dict[str, Any]) -> str:

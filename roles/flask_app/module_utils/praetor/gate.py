@@ -69,7 +69,9 @@ class Verdict:
             self.last = f"{self.health.path} answered {status} instead of {self.health.status}: {said.strip()[:300] or '(empty)'}"
             return False if now - self.first_answer >= self.health.warmup_s else None
         if now - self.started >= self.health.timeout_s:
-            self.last = f"no healthy answer from {self.health.path} within {self.health.timeout_s:.0f} s; at last {said}"
+            self.last = (
+                f"no healthy answer from {self.health.path} within {self.health.timeout_s:.0f} s; at last {said}"
+            )
             return False
         return None
 
@@ -105,10 +107,12 @@ def gate(host: AppHost, manifest: dict[str, Any], server_name: str, clients: str
     failure = _wait(host, slot, health) or _socket_problem(host, slot, clients)
     if failure is None:
         return slot
-    lines = log_lines(host, slot, began)
+    lines = log_lines(host, began)
     remove_slot(host, slot)
     serving = f"{live.release} goes on serving" if live else "nothing was serving before, and nothing is"
-    raise ReleaseError(f"{slot.release} is not healthy: {failure}. It was removed; {serving}. The last lines of its log:\n{lines}")
+    raise ReleaseError(
+        f"{slot.release} is not healthy: {failure}. It was removed; {serving}. The last lines of its log:\n{lines}"
+    )
 
 
 def rescan(host: AppHost) -> None:
@@ -138,10 +142,18 @@ def wait_until(done: Callable[[], bool], timeout_s: float) -> bool:
     return True
 
 
-def log_lines(host: AppHost, slot: Slot, since: float, count: int = 40) -> str:
+def log_lines(host: AppHost, since: float, count: int = 40) -> str:
     """The last lines that the app's user wrote to the journal since a time; uWSGI's own chatter at start is left out."""
     uid = user_of(host.app).pw_uid
-    command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"_UID={uid}", f"--since=@{since:.3f}", "--lines=400"]
+    command = [
+        "journalctl",
+        "--quiet",
+        "--no-pager",
+        "--output=cat",
+        f"_UID={uid}",
+        f"--since=@{since:.3f}",
+        "--lines=400",
+    ]
     subprocess.run(["journalctl", "--sync"], capture_output=True, check=False)
     printed = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout.splitlines()
     kept = [line for line in printed if not _CHATTER.match(line)]
@@ -178,7 +190,9 @@ def _attempts(host: AppHost, slot: Slot) -> int:
     try:
         accepting, attempts = uwsgi.vassal_state(host.layout.run / "emperor.stats", host.vassal(slot).name)
     except FileNotFoundError:
-        raise ReleaseError("the Emperor is not running on this host (systemctl status uwsgi-emperor); nothing was started") from None
+        raise ReleaseError(
+            "the Emperor is not running on this host (systemctl status uwsgi-emperor); nothing was started"
+        ) from None
     except (OSError, ValueError):
         return 0
     return 0 if accepting else attempts
@@ -202,7 +216,9 @@ def _answers(host: AppHost, slot: Slot, health: Health) -> bool:
 def _prepare_run_dir(host: AppHost) -> None:
     """The directory that the slot binds its socket in: the app's own, entered by NGINX through its group. tmpfiles.d makes it again at boot."""
     if not host.run_dir.is_dir():
-        raise ReleaseError(f"this host has no {host.run_dir}: it was not provisioned for this app. Run playbooks/deploy.yml (or provision.yml) first.")
+        raise ReleaseError(
+            f"this host has no {host.run_dir}: it was not provisioned for this app. Run playbooks/deploy.yml (or provision.yml) first."
+        )
 
 
 def _socket_problem(host: AppHost, slot: Slot, clients: str) -> str | None:

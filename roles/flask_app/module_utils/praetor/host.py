@@ -76,7 +76,8 @@ class AppHost:
 
     def manifest(self, release: str) -> dict[str, Any] | None:
         """The manifest of a complete release; None when it is absent or half-staged (the manifest is written last)."""
-        return read_json(self.release_dir(release) / "release.json")
+        found: dict[str, Any] | None = read_json(self.release_dir(release) / "release.json")
+        return found
 
     def releases(self) -> list[str]:
         """The complete releases on this host, the one that was staged last first."""

@@ -15,7 +15,7 @@ from .host import AppHost, ReleaseError, read_json, write_atomically
 LEASE_S = 900  # a run renews its lock with every phase; a controller that says nothing for this long is gone
 
 
-class Locked(ReleaseError):
+class LockedError(ReleaseError):
     """Another run holds the app on this host."""
 
     def __init__(self, message: str, holder: dict[str, Any]) -> None:
@@ -42,15 +42,16 @@ def phase(host: AppHost, run: dict[str, Any], name: str, break_run: str | None =
         taken has `interrupted`: the one of a run that never ended, if there was one.
 
     Raises:
-        Locked: another run holds the app.
+        LockedError: another run holds the app.
     """
     host.root.mkdir(parents=True, exist_ok=True)
-    with open(os.open(host.root / ".flock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as guard:
+    # Nobody else may open it: whoever can, could hold it.
+    with os.fdopen(os.open(host.root / ".flock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as guard:
         _wait_for(guard, 30.0)
         journal = read_json(host.run_file) or {}
         now = time.time()
         if journal and journal["run"]["id"] not in (run["id"], break_run) and journal["expires"] > now:
-            raise Locked(describe(host, journal), journal)
+            raise LockedError(describe(host, journal), journal)
         if not journal or journal["run"]["id"] != run["id"]:
             journal = {"run": run, "since": now, "interrupted": journal or None}
         journal |= {"phase": name, "expires": now + LEASE_S}
@@ -126,7 +127,9 @@ def unmark_bad(host: AppHost, keep: set[str]) -> None:
     """Forget all bad releases but those to keep."""
     marked = bad(host)
     if set(marked) - keep:
-        write_atomically(host.bad_file, json.dumps({name: marked[name] for name in marked if name in keep}, indent=1) + "\n", 0o644)
+        write_atomically(
+            host.bad_file, json.dumps({name: marked[name] for name in marked if name in keep}, indent=1) + "\n", 0o644
+        )
 
 
 def before(host: AppHost, live: str | None) -> str | None:
@@ -137,10 +140,11 @@ def before(host: AppHost, live: str | None) -> str | None:
     entries = [entry for entry in history(host) if entry.get("action") == "release" and entry.get("result") == "ok"]
     usable = set(host.releases()) - set(bad(host))
     seen: set[str] = set()
-    current = live
+    current: str | None = live
     while current and current not in seen:
         seen.add(current)
-        current = next((entry["from"] for entry in reversed(entries) if entry["to"] == current), None)
+        found = [str(entry["from"]) for entry in entries if entry["to"] == current and entry["from"]]
+        current = found[-1] if found else None
         if current in usable and current != live:
             return current
     return None
@@ -148,7 +152,11 @@ def before(host: AppHost, live: str | None) -> str | None:
 
 def settled(host: AppHost, release: str) -> bool:
     """Whether the last run that ended well made this release live: a flip that nobody settled is not to be trusted."""
-    ended = [entry for entry in history(host) if entry.get("result") == "ok" and entry.get("action") in ("release", "rollback")]
+    ended = [
+        entry
+        for entry in history(host)
+        if entry.get("result") == "ok" and entry.get("action") in ("release", "rollback")
+    ]
     return bool(ended) and ended[-1]["to"] == release
 
 
@@ -165,7 +173,9 @@ def _wait_for(guard: Any, seconds: float) -> None:
             fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise ReleaseError("a phase of another run is still at work on this host; look with playbooks/status.yml and run again") from None
+                raise ReleaseError(
+                    "a phase of another run is still at work on this host; look with playbooks/status.yml and run again"
+                ) from None
             time.sleep(0.2)
         else:
             return

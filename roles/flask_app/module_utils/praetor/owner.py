@@ -33,19 +33,25 @@ def is_dead(owner: dict[str, Any]) -> bool:
     """Whether the owner was a process of this controller and is gone; of another controller's nothing is known."""
     if owner["machine"] != _machine():
         return False
-    return bool(owner["boot"] != _BOOT.read_text(encoding="ascii").strip() or process_start(owner["pid"]) != owner["started"])
+    return bool(
+        owner["boot"] != _BOOT.read_text(encoding="ascii").strip() or process_start(owner["pid"]) != owner["started"]
+    )
 
 
 def process_start(pid: int) -> str | None:
     """The start time of a process in clock ticks since boot, which tells it from a later one with its number; None when it is gone, proc(5)."""
     try:
-        fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        fields = (
+            pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        )
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] == "Z" else fields[19]
 
 
-def until_locked(call: Callable[[dict[str, Any]], dict[str, Any]], args: dict[str, Any], lock_wait: float) -> dict[str, Any]:
+def until_locked(
+    call: Callable[[dict[str, Any]], dict[str, Any]], args: dict[str, Any], lock_wait: float
+) -> dict[str, Any]:
     """Call a module that takes a lock until it has it: a dead owner's is taken over at once, a living one's is waited for.
 
     Args:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from .host import ReleaseError
+
 
 def needed(release: dict[str, Any], surveys: dict[str, dict[str, Any]]) -> bool:
     """Whether a release has to travel: it is not live, or not settled, on some host."""
@@ -18,16 +20,66 @@ def refusals(release: dict[str, Any], surveys: dict[str, dict[str, Any]], *, for
         state = survey["apps"][release["app"]]
         marked, freeze = state["bad"].get(release["id"]), state["frozen"]
         if not state["provisioned"]:
-            found.append(f"{host}: was not provisioned for {release['app']}; run playbooks/deploy.yml (hosts and apps) or playbooks/provision.yml (hosts only) first")
+            found.append(
+                f"{host}: was not provisioned for {release['app']}; run playbooks/deploy.yml (hosts and apps) or playbooks/provision.yml (hosts only) first"
+            )
         if marked and not force:
-            found.append(f"{host}: {release['id']} is marked bad since {marked['ts']}: {marked['reason']}. Release it all the same with -e force=true")
+            found.append(
+                f"{host}: {release['id']} is marked bad since {marked['ts']}: {marked['reason']}. Release it all the same with -e force=true"
+            )
         if freeze and not force:
             until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(freeze["until"]))
-            found.append(f"{host}: releases of {release['app']} are frozen until {until} by {freeze['by']}: {freeze['reason']}. Rollback is possible; -e force=true overrides")
+            found.append(
+                f"{host}: releases of {release['app']} are frozen until {until} by {freeze['by']}: {freeze['reason']}. Rollback is possible; -e force=true overrides"
+            )
         if state["python"] not in release["manifest"]["wheels"]:
             tags = ", ".join(sorted(release["manifest"]["wheels"]))
-            found.append(f"{host}: has Python {state['python']}, and {release['app']} was built for {tags} only (requires-python in its pyproject.toml)")
+            found.append(
+                f"{host}: has Python {state['python']}, and {release['app']} was built for {tags} only (requires-python in its pyproject.toml)"
+            )
     return found
+
+
+def rollback_target(app: str, surveys: dict[str, dict[str, Any]], wanted: str, *, force: bool) -> str:
+    """The release that all hosts go back to.
+
+    Args:
+        app: the app.
+        surveys: of all hosts.
+        wanted: the release that was asked for; empty for the one that was live before the live one.
+        force: take one that is marked bad, too.
+
+    Raises:
+        ReleaseError: there is none, the hosts disagree, or the one asked for is not on every host.
+    """
+    states = {host: survey["apps"][app] for host, survey in surveys.items()}
+    if not wanted:
+        found = {state["before"] for state in states.values()}
+        if found == {None}:
+            raise ReleaseError(
+                f"{app}: no host has a good release from before the live one; -e release=ID takes any of: {_common(states)}"
+            )
+        if len(found) > 1:
+            said = ", ".join(f"{host} to {state['before'] or 'nothing'}" for host, state in states.items())
+            raise ReleaseError(
+                f"{app}: the hosts would go back to different releases ({said}); choose one with -e release=ID out of: {_common(states)}"
+            )
+        wanted = str(found.pop())
+    absent = [host for host, state in states.items() if wanted not in state["releases"]]
+    if absent:
+        raise ReleaseError(f"{app}: {wanted} is not on {', '.join(absent)}; on all hosts there are: {_common(states)}")
+    marked = {host: state["bad"][wanted] for host, state in states.items() if wanted in state["bad"]}
+    if marked and not force:
+        host, entry = next(iter(marked.items()))
+        raise ReleaseError(
+            f"{app}: {wanted} is marked bad on {host} since {entry['ts']}: {entry['reason']}. Take it all the same with -e force=true"
+        )
+    return wanted
+
+
+def _common(states: dict[str, dict[str, Any]]) -> str:
+    first, *rest = (state["releases"] for state in states.values())
+    return ", ".join(release for release in first if all(release in other for other in rest)) or "none"
 
 
 def describe(release: dict[str, Any], surveys: dict[str, dict[str, Any]]) -> str:
@@ -58,7 +110,11 @@ def differences(old: dict[str, Any], new: dict[str, Any], python: str) -> list[s
         if before.get(name) != after.get(name):
             lines.append(_change("package " + name, before.get(name), after.get(name)))
     was, will = _flat(old["settings"]), _flat(new["settings"])
-    lines += [_change(name, was.get(name), will.get(name)) for name in sorted({*was, *will}) if was.get(name) != will.get(name)]
+    lines += [
+        _change(name, was.get(name), will.get(name))
+        for name in sorted({*was, *will})
+        if was.get(name) != will.get(name)
+    ]
     secrets = old.get("secrets", {}), new.get("secrets", {})
     for name in sorted({*secrets[0], *secrets[1]}):
         if secrets[0].get(name) != secrets[1].get(name):
@@ -82,7 +138,11 @@ def _work(release: dict[str, Any], state: dict[str, Any]) -> str:
 
 
 def _origin(manifest: dict[str, Any]) -> str:
-    commit = f", commit {_short(manifest['commit'])}{' and changes that are not committed' if manifest['dirty'] else ''}" if manifest["commit"] else ""
+    commit = (
+        f", commit {_short(manifest['commit'])}{' and changes that are not committed' if manifest['dirty'] else ''}"
+        if manifest["commit"]
+        else ""
+    )
     return f"from {manifest['source']}{commit}"
 
 
@@ -98,7 +158,11 @@ def _packages(manifest: dict[str, Any], python: str) -> dict[str, str]:
 
 def _flat(value: Any, where: str = "") -> dict[str, Any]:
     if isinstance(value, dict) and value:
-        return {name: inner for key in value for name, inner in _flat(value[key], f"{where}.{key}" if where else str(key)).items()}
+        return {
+            name: inner
+            for key in value
+            for name, inner in _flat(value[key], f"{where}.{key}" if where else str(key)).items()
+        }
     return {where: value} if where else {}
 
 

@@ -23,7 +23,9 @@ def drain(host: AppHost, slot: Slot, timeout_s: float) -> bool:
     deadline = time.monotonic() + timeout_s
     manifest = host.manifest(slot.release)
     try:
-        uwsgi.get(host.socket(slot), manifest["settings"]["health"]["path"] if manifest else "/", "localhost", timeout_s)
+        uwsgi.get(
+            host.socket(slot), manifest["settings"]["health"]["path"] if manifest else "/", "localhost", timeout_s
+        )
     except ValueError:
         pass
     except OSError:
@@ -63,7 +65,9 @@ def repair(host: AppHost, journal: dict[str, Any], drain_s: float) -> list[str]:
     live = host.live()
     if interrupted:
         owner = interrupted["run"]["owner"]
-        done.append(f"took over from an interrupted {interrupted['run']['action']} by {owner['user']}@{owner['host']} (phase '{interrupted['phase']}')")
+        done.append(
+            f"took over from an interrupted {interrupted['run']['action']} by {owner['user']}@{owner['host']} (phase '{interrupted['phase']}')"
+        )
         previous = Slot.parse(interrupted.get("previous") or "")
         if live and previous in host.slots() and live != previous and not journals.settled(host, live.release):
             host.flip(previous)
@@ -75,7 +79,15 @@ def repair(host: AppHost, journal: dict[str, Any], drain_s: float) -> list[str]:
     return done
 
 
-def settle(host: AppHost, run: dict[str, Any], journal: dict[str, Any], release: str, keep: int, drain_s: float, facts: dict[str, Any]) -> list[str]:
+def settle(
+    host: AppHost,
+    run: dict[str, Any],
+    journal: dict[str, Any],
+    release: str,
+    keep: int,
+    drain_s: float,
+    facts: dict[str, Any],
+) -> list[str]:
     """Retire what is no longer live, prune old releases, record success and end the run on this host; sentences on what was done.
 
     Raises:
@@ -105,7 +117,9 @@ def settle(host: AppHost, run: dict[str, Any], journal: dict[str, Any], release:
     return done
 
 
-def abandon(host: AppHost, run: dict[str, Any], journal: dict[str, Any], release: str, reason: str, drain_s: float) -> list[str]:
+def abandon(
+    host: AppHost, run: dict[str, Any], journal: dict[str, Any], release: str, reason: str, drain_s: float
+) -> list[str]:
     """End a failed run on this host: what was live before is live again, the candidate is gone, the failure is recorded."""
     from .flip import undo  # noqa: PLC0415  flip and settle are two sides of one thing
 

@@ -30,16 +30,30 @@ def files_of(manifest: dict[str, Any], tag: str) -> list[dict[str, Any]]:
     """
     if tag not in manifest["wheels"]:
         built = ", ".join(sorted(manifest["wheels"]))
-        raise ReleaseError(f"{manifest['app']} {manifest['version']} was built for {built}; this host has {tag}. Does requires-python in its pyproject.toml exclude it?")
+        raise ReleaseError(
+            f"{manifest['app']} {manifest['version']} was built for {built}; this host has {tag}. Does requires-python in its pyproject.toml exclude it?"
+        )
     return [*manifest["wheels"][tag], *([manifest["tree"]] if manifest["tree"] else [])]
 
 
 def missing(host: AppHost, manifest: dict[str, Any]) -> list[str]:
     """SHA-256 of the artifact's files that this host does not have yet."""
-    return sorted({entry["sha256"] for entry in files_of(manifest, python_tag()) if not (host.wheels / entry["sha256"] / entry["file"]).is_file()})
+    return sorted(
+        {
+            entry["sha256"]
+            for entry in files_of(manifest, python_tag())
+            if not (host.wheels / entry["sha256"] / entry["file"]).is_file()
+        }
+    )
 
 
-def stage(host: AppHost, manifest: dict[str, Any], parts: dict[str, Any], uploads: pathlib.Path | None, checks: list[list[str]]) -> bool:
+def stage(
+    host: AppHost,
+    manifest: dict[str, Any],
+    parts: dict[str, Any],
+    uploads: pathlib.Path | None,
+    checks: list[list[str]],
+) -> bool:
     """Put a release on the host: files, virtualenv, configuration, and the app's own check commands.
 
     Args:
@@ -71,12 +85,16 @@ def stage(host: AppHost, manifest: dict[str, Any], parts: dict[str, Any], upload
         _settings(place, parts, user)
         for command in checks:
             run_command(host, release, command, timeout_s=120)
-        write_atomically(place / "release.json", json.dumps(manifest, indent=1, sort_keys=True) + "\n", 0o640, 0, user.pw_gid)
+        write_atomically(
+            place / "release.json", json.dumps(manifest, indent=1, sort_keys=True) + "\n", 0o640, 0, user.pw_gid
+        )
         sync_directory(host.releases_dir)
     except OSError as error:
         remove(place)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ReleaseError(f"{_full(host.root)} while staging {release}; what is live goes on serving. Make room and run again.") from error
+            raise ReleaseError(
+                f"{_full(host.root)} while staging {release}; what is live goes on serving. Make room and run again."
+            ) from error
         raise
     except BaseException:
         remove(place)
@@ -111,7 +129,9 @@ def run_command(host: AppHost, release: str, command: list[str], timeout_s: floa
             check=False,
         )
     except FileNotFoundError:
-        raise ReleaseError(f"command '{shown}': no program '{command[0]}' in the release's virtualenv or on the host") from None
+        raise ReleaseError(
+            f"command '{shown}': no program '{command[0]}' in the release's virtualenv or on the host"
+        ) from None
     except subprocess.TimeoutExpired:
         raise ReleaseError(f"command '{shown}' did not end within {timeout_s:.0f} s and was killed") from None
     if done.returncode != 0:
@@ -121,7 +141,13 @@ def run_command(host: AppHost, release: str, command: list[str], timeout_s: floa
 
 def environment(place: pathlib.Path, user: pwd.struct_passwd) -> dict[str, str]:
     """The environment of everything that runs from a release; the vassal wrapper makes the same for slots."""
-    found = {"PATH": f"{place}/venv/bin:/usr/bin:/bin", "HOME": user.pw_dir, "USER": user.pw_name, "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+    found = {
+        "PATH": f"{place}/venv/bin:/usr/bin:/bin",
+        "HOME": user.pw_dir,
+        "USER": user.pw_name,
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+    }
     for directory in (place / "env", place / "secrets"):
         found |= {path.name: path.read_text(encoding="utf-8") for path in sorted(directory.iterdir())}
     if (place / "src").is_dir():
@@ -153,22 +179,36 @@ def _store(host: AppHost, manifest: dict[str, Any], uploads: pathlib.Path) -> No
         raise ReleaseError(f"the uploaded files arrived damaged ({error}); nothing was changed, run again") from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ReleaseError(f"{_full(host.root)} while storing wheels; what is live goes on serving. Make room and run again.") from error
+            raise ReleaseError(
+                f"{_full(host.root)} while storing wheels; what is live goes on serving. Make room and run again."
+            ) from error
         raise
 
 
 def _virtualenv(host: AppHost, manifest: dict[str, Any], place: pathlib.Path) -> None:
     uv = host.layout.emperor / "venv/bin/uv"
     if not uv.is_file():
-        raise ReleaseError(f"this host has no {uv}: it was not provisioned. Run playbooks/deploy.yml (or provision.yml) first.")
+        raise ReleaseError(
+            f"this host has no {uv}: it was not provisioned. Run playbooks/deploy.yml (or provision.yml) first."
+        )
     found = [host.wheels / entry["sha256"] / entry["file"] for entry in manifest["wheels"][python_tag()]]
     for path in found:
         if hashlib.sha256(path.read_bytes()).hexdigest() != path.parent.name:
             remove(path.parent)
-            raise ReleaseError(f"{path.name} in this host's cache is damaged; it was removed, and running again fetches it anew. Nothing else was changed.")
+            raise ReleaseError(
+                f"{path.name} in this host's cache is damaged; it was removed, and running again fetches it anew. Nothing else was changed."
+            )
     base = [str(uv), "--quiet", "--no-config", "--offline", "--no-cache"]
     _uv([*base, "venv", "--python", "/usr/bin/python3", "--no-python-downloads", str(place / "venv")], host)
-    install = ["pip", "install", "--no-deps", "--no-index", "--compile-bytecode", "--python", str(place / "venv/bin/python")]
+    install = [
+        "pip",
+        "install",
+        "--no-deps",
+        "--no-index",
+        "--compile-bytecode",
+        "--python",
+        str(place / "venv/bin/python"),
+    ]
     _uv([*base, *install, *map(str, found)], host)
 
 
@@ -191,7 +231,9 @@ def _tree(host: AppHost, manifest: dict[str, Any], place: pathlib.Path) -> None:
         for member in archive:
             _unpack(archive, member, place / "src")
     python = str(place / "venv/bin/python")
-    subprocess.run([python, "-m", "compileall", "-q", str(place / "src")], capture_output=True, check=False, umask=0o022)
+    subprocess.run(
+        [python, "-m", "compileall", "-q", str(place / "src")], capture_output=True, check=False, umask=0o022
+    )
 
 
 def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, place: pathlib.Path) -> None:

@@ -43,7 +43,9 @@ def survey(host: AppHost, wanted: dict[str, Any] | None = None) -> dict[str, Any
     if wanted is not None:
         state["staged"] = host.manifest(wanted["id"]) is not None
         state["missing"] = [] if state["staged"] else missing(host, wanted)
-        state["needed"] = not (name == wanted["id"] and running and state["settled"] and not state["leftovers"] and not state["journal"])
+        state["needed"] = not (
+            name == wanted["id"] and running and state["settled"] and not state["leftovers"] and not state["journal"]
+        )
     return state
 
 
@@ -51,13 +53,15 @@ def health(host: AppHost, server_name: str) -> dict[str, Any]:
     """What the live slot answers on its private socket, and how its workers are."""
     live = host.live()
     manifest = host.manifest(live.release) if live else None
+    found: dict[str, Any] = {"server_name": server_name, "path": "/", "workers": 0, "busy": 0}
     if live is None or manifest is None:
-        return {"health": "nothing is live", "workers": 0, "busy": 0}
+        return {**found, "health": "nothing is live"}
+    check = Health.of(manifest, server_name)
+    found["path"] = check.path
     try:
-        check = Health.of(manifest, server_name)
         answer = uwsgi.get(host.socket(live), check.path, server_name, 5.0)
         counted = uwsgi.counters(host.stats(live))
     except (OSError, ValueError) as error:
-        return {"health": f"no answer: {error}", "workers": 0, "busy": 0}
+        return {**found, "health": f"no answer: {error}"}
     said = "healthy" if answer.status == check.status else f"{check.path} answers {answer.status}"
-    return {"health": said, "workers": counted.workers, "busy": counted.busy, "requests": counted.requests}
+    return {**found, "health": said, "workers": counted.workers, "busy": counted.busy, "requests": counted.requests}

@@ -72,7 +72,9 @@ def get(path: pathlib.Path, uri: str, host: str, timeout_s: float) -> Answer:
     head, _, body = answer.partition(b"\r\n\r\n")
     words = head.split(b"\r\n", 1)[0].split()
     if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
-        raise ValueError("closed the connection without an answer" if not answer else f"answered no HTTP: {answer[:60]!r}")
+        raise ValueError(
+            "closed the connection without an answer" if not answer else f"answered no HTTP: {answer[:60]!r}"
+        )
     return Answer(int(words[1]), body[:2000].decode(errors="replace"))
 
 
@@ -107,7 +109,9 @@ def vassal_state(emperor: pathlib.Path, vassal: str) -> tuple[bool, int]:
     """What the Emperor says of a vassal: whether it accepts requests, and how often its start has failed."""
     found = stats(emperor)
     accepting = any(entry["id"] == vassal and entry["accepting"] for entry in found.get("vassals", []))
-    attempts = max((entry.get("attempt", 0) for entry in found.get("blacklist", []) if entry["id"] == vassal), default=0)
+    attempts = max(
+        (entry.get("attempt", 0) for entry in found.get("blacklist", []) if entry["id"] == vassal), default=0
+    )
     return accepting, attempts
 
 

@@ -78,7 +78,9 @@ def requirements(text: str) -> Iterator[Requirement]:
     for line in text.replace("\\\n", " ").splitlines():
         line = re.sub(r"(^|\s)#.*$", "", line).strip()  # noqa: PLW2901  cut, not replaced
         if line.startswith(("-r", "--requirement", "-c", "--constraint", "-e", "--editable")):
-            raise ReleaseError(f"requirements.txt: '{line}': other files and editable installs cannot be locked; list the packages themselves")
+            raise ReleaseError(
+                f"requirements.txt: '{line}': other files and editable installs cannot be locked; list the packages themselves"
+            )
         if line and not line.startswith("-"):
             yield Requirement(line.split(" --hash")[0].strip(), tuple(_HASH.findall(line)))
 
@@ -101,8 +103,20 @@ def lock(source: pathlib.Path, cache: pathlib.Path) -> str:
     if not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
         oldest = min(PYTHONS.values())
-        command = [tool("uv"), "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-emit-index-url", "--no-header"]
-        run([*command, "--no-annotate", "--python-version", oldest, "--output-file", f"{kept}.new", str(source)], "the requirements cannot be resolved")
+        command = [
+            tool("uv"),
+            "pip",
+            "compile",
+            "--quiet",
+            "--universal",
+            "--generate-hashes",
+            "--no-emit-index-url",
+            "--no-header",
+        ]
+        run(
+            [*command, "--no-annotate", "--python-version", oldest, "--output-file", f"{kept}.new", str(source)],
+            "the requirements cannot be resolved",
+        )
         pathlib.Path(f"{kept}.new").rename(kept)
     return kept.read_text(encoding="utf-8")
 
@@ -185,7 +199,8 @@ def run(command: list[str], failure: str, **options: Any) -> str:
     if done.returncode != 0:
         said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-20:])
         raise ReleaseError(f"{failure}:\n{said}")
-    return done.stdout
+    printed: str = done.stdout
+    return printed
 
 
 def tool(name: str) -> str:
@@ -196,14 +211,27 @@ def tool(name: str) -> str:
 def _download(lines: list[str], tag: str, cache: pathlib.Path) -> list[Wheel]:
     platforms = [f"manylinux_{GLIBC[0]}_{minor}_x86_64" for minor in range(GLIBC[1], 4, -1)]
     platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
-    command = [tool("python"), "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes", "--only-binary=:all:"]
+    command = [
+        tool("python"),
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--require-hashes",
+        "--only-binary=:all:",
+    ]
     command += ["--implementation=cp", f"--python-version={PYTHONS[tag]}", f"--abi={tag}", "--abi=abi3", "--abi=none"]
     command += [f"--platform={platform}" for platform in platforms]
     with tempfile.TemporaryDirectory(prefix="wheels-") as directory:
         place = pathlib.Path(directory)
         (place / "lock.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         try:
-            run([*command, "--dest", directory, "--requirement", str(place / "lock.txt")], f"cannot download the wheels for Python {PYTHONS[tag]}")
+            run(
+                [*command, "--dest", directory, "--requirement", str(place / "lock.txt")],
+                f"cannot download the wheels for Python {PYTHONS[tag]}",
+            )
         except ReleaseError as error:
             missing = _NO_WHEEL.search(str(error))
             if missing is None:

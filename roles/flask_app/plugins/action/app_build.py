@@ -36,7 +36,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         """Build each app, or take what was built before."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         args = json.loads(json.dumps({key: value for key, value in self._task.args.items() if key != "secrets"}))
-        secrets = {app: {key: str(value) for key, value in found.items()} for app, found in self._task.args["secrets"].items()}
+        secrets = {
+            app: {key: str(value) for key, value in found.items()} for app, found in self._task.args["secrets"].items()
+        }
         apps = [app for app in args["apps"] if args.get("only") in (None, "", app["name"])]
         if not apps:
             known = ", ".join(app["name"] for app in args["apps"])
@@ -89,4 +91,3 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             "options": app["release"],
             "batches": batches(args["hosts"], app["release"]["batches"]),
         }
-

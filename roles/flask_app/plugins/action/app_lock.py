@@ -26,4 +26,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         result: dict[str, Any] = super().run(tmp, task_vars)
         args = dict(self._task.args)
         wait = float(args.pop("lock_wait", 0) or 0)
-        return {**result, **until_locked(lambda args: dict(self._execute_module(module_args=args, task_vars=task_vars)), args, wait)}
+        return {
+            **result,
+            **until_locked(lambda args: dict(self._execute_module(module_args=args, task_vars=task_vars)), args, wait),
+        }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 # Plugins run on the controller, where Ansible does not add a project's module_utils to the import path.
 _MODULE_UTILS = str(Path(__file__).resolve().parents[2] / "module_utils")
@@ -38,6 +39,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             return {**result, "failed": True, "msg": "Nothing was changed.\n" + "\n".join(refused)}
         for release in wanted:
             release["migrate_hosts"] = hosts if release["commands"]["migrate_on"] == "each" else hosts[:1]
-        text = "\n".join(describe(release, surveys) for release in args["releases"])
-        shown = {"msg": text, "_ansible_verbose_always": True, "_ansible_verbose_override": True} if wanted or variables["ansible_check_mode"] else {}
-        return {**result, **shown, "changed": bool(wanted) and bool(variables["ansible_check_mode"]), "releases": wanted}
+        if wanted or variables["ansible_check_mode"]:
+            Display().display("\n".join(describe(release, surveys) for release in args["releases"]))
+        return {
+            **result,
+            "changed": bool(wanted and variables["ansible_check_mode"]),
+            "releases": wanted,
+            "run": args["run"],
+        }

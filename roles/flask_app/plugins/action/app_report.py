@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
@@ -25,7 +26,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         if variables["inventory_hostname"] != hosts[0]:
             return {**result, "failed": True, "msg": f"not released; see {hosts[0]}"}
         failed = args["failed"]
-        story = failed.get("_ansible_story") or {"phase": "an unexpected place", "problems": {hosts[0]: failed.get("msg")}}
+        story = failed.get("_ansible_story") or {
+            "phase": "an unexpected place",
+            "problems": {hosts[0]: failed.get("msg")},
+        }
         lines = [f"{host}: {problem}" for host, problem in story["problems"].items()]
         lines.append("")
         for host in hosts:
@@ -36,10 +40,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                 lines.append(f"{host}: serving {undone['live'] or 'nothing (no release was live before)'}")
             else:
                 lines.append(f"{host}: not known, it does not answer; its own state is repaired by the next run")
-        lines += ["", f"See all hosts: ansible-playbook playbooks/status.yml -i {_inventory(variables)}. When the cause is gone, run the same command again."]
-        headline = f"{args['app']} {args['release']}: {args['action']} failed at {story['phase']}; no host serves it."
-        # Ansible prints `msg` twice, so the story has a key of its own.
-        return {**result, "failed": True, "msg": headline, "story": "\n".join(lines)}
+        lines += [
+            "",
+            f"See all hosts: ansible-playbook playbooks/status.yml -i {_inventory(variables)}. When the cause is gone, run the same command again.",
+        ]
+        headline = f"{args['app']} {args['release']}: {args['action']} failed at {story['phase']}; no host serves it"
+        Display().display("\n" + "\n".join([headline, *lines]) + "\n", color="red")
+        return {**result, "failed": True, "msg": headline}
 
 
 def _inventory(variables: dict[str, Any]) -> str:

@@ -33,9 +33,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         try:
             if missing:
                 args["uploads"] = self._upload({sha256: Path(files[sha256]) for sha256 in missing})
-            answer = until_locked(lambda args: dict(self._execute_module(module_args=args, task_vars=task_vars)), args, wait)
+            answer = until_locked(
+                lambda args: dict(self._execute_module(module_args=args, task_vars=task_vars)), args, wait
+            )
         except FileNotFoundError as error:
-            answer = {"problem": f"{error.filename} is gone from the controller's cache; run again, and it is fetched or built anew"}
+            answer = {
+                "problem": f"{error.filename} is gone from the controller's cache; run again, and it is fetched or built anew"
+            }
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)  # noqa: SLF001  the documented way of action plugins
         return {**result, **answer}

@@ -1,0 +1,30 @@
+#!/usr/bin/python
+"""Remove an app from a host: slots, releases, data, history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.module_utils.praetor import call
+from ansible.module_utils.praetor.host import AppHost, remove
+from ansible.module_utils.praetor.settle import retire_others
+
+
+def work(params: dict[str, Any]) -> dict[str, Any]:
+    """Let requests end, then remove everything; done twice it does nothing."""
+    host = AppHost(params["app"])
+    existed = host.root.exists() or host.run_dir.exists() or bool(host.slots())
+    host.live_link.unlink(missing_ok=True)
+    retired = retire_others(host, params["drain_s"], None)
+    for path in (host.run_dir, host.root):
+        remove(path)
+    return {"changed": existed, "retired": retired}
+
+
+def main() -> None:
+    """Describe the arguments."""
+    call.run({"app": {"type": "str", "required": True}, "drain_s": {"type": "float", "default": 60}}, work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Tables of what surveys found: rows of plain columns, for people and for JSON. Runs on the controller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Row = dict[str, Any]
+Surveys = dict[str, dict[str, Any]]
+
+
+def status(surveys: Surveys) -> list[Row]:
+    """A row per host and app: what is live, since when, and how it is."""
+    rows = []
+    for host, survey in surveys.items():
+        if "apps" not in survey:
+            rows.append(_row(host, "-", "-", "-", "-", "no answer: " + str(survey.get("msg", ""))[:60]))
+        for name, state in survey.get("apps", {}).items():
+            workers = f"{state['workers']} ({state['busy']} busy)" if state["workers"] else "0"
+            rows.append(_row(host, name, state["live"] or "-", state["since"] or "-", workers, _health(state)))
+    return rows
+
+
+def demo(surveys: Surveys) -> list[Row]:
+    """A row per host and app, with a line to try it."""
+    return [
+        {
+            "host": host,
+            "address": survey["address"],
+            "app": name,
+            "release": state["live"] or "-",
+            "health": _health(state),
+            "try": f"curl -H 'Host: {state['server_name']}' http://{survey['address']}{state['path']}",
+        }
+        for host, survey in surveys.items()
+        for name, state in survey.get("apps", {}).items()
+    ]
+
+
+def history(surveys: Surveys) -> list[Row]:
+    """A row per host and event, oldest first."""
+    rows = []
+    for host, survey in surveys.items():
+        for name, state in survey.get("apps", {}).items():
+            for entry in state["history"]:
+                said = entry.get("reason") or entry.get("why") or ""
+                rows.append(
+                    {
+                        "when": entry["ts"],
+                        "host": host,
+                        "app": name,
+                        "action": entry["action"],
+                        "from": entry.get("from") or "-",
+                        "to": entry.get("to") or "-",
+                        "result": entry.get("result", "-"),
+                        "seconds": entry.get("duration_s", "-"),
+                        "by": entry.get("by", "-"),
+                        "why": said.splitlines()[0][:100] if said else "",
+                    }
+                )
+    return sorted(rows, key=lambda row: row["when"])
+
+
+TABLES: dict[str, Callable[[Surveys], list[Row]]] = {"status": status, "demo": demo, "history": history}
+
+
+def notes(surveys: Surveys) -> list[str]:
+    """Sentences on what stands out: locks, freezes, leftovers, bad releases, apps that the inventory does not name."""
+    lines = []
+    for host, survey in surveys.items():
+        lines += [
+            f"{host}: {name} is on the host and not in the inventory; playbooks/remove.yml -e app={name} removes it"
+            for name in survey.get("others", [])
+        ]
+        for name, state in survey.get("apps", {}).items():
+            if state["journal"]:
+                owner = state["journal"]["run"]["owner"]
+                lines.append(
+                    f"{host}: {name} is locked by {owner['user']}@{owner['host']} in phase {state['journal']['phase']}"
+                )
+            if state["leftovers"]:
+                lines.append(
+                    f"{host}: {name} has leftovers of an interrupted run, which the next run repairs: {', '.join(state['leftovers'])}"
+                )
+            if state["frozen"]:
+                lines.append(f"{host}: {name} is frozen by {state['frozen']['by']}: {state['frozen']['reason']}")
+            if state["live"] and not state["settled"]:
+                lines.append(
+                    f"{host}: {name} {state['live']} was not settled: its run was interrupted; run release.yml again"
+                )
+    return lines
+
+
+def render(rows: list[Row]) -> str:
+    """Rows as text in columns."""
+    if not rows:
+        return "(nothing)"
+    columns = list(rows[0])
+    widths = {column: max(len(column), *(len(str(row[column])) for row in rows)) for column in columns}
+    lines = [[column.upper() for column in columns], *([str(row[column]) for column in columns] for row in rows)]
+    return "\n".join(
+        "  ".join(cell.ljust(widths[column]) for cell, column in zip(line, columns, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _health(state: dict[str, Any]) -> str:
+    if not state["provisioned"]:
+        return "not provisioned"
+    return state["health"] if state["running"] or not state["live"] else f"{state['slot']} does not run"
+
+
+def _row(*cells: str) -> Row:
+    return dict(zip(("host", "app", "live", "since", "workers", "health"), cells, strict=True))

@@ -1,0 +1,71 @@
+"""Chooses the earlier release that all hosts go back to; contacts no host."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+# Plugins run on the controller, where Ansible does not add a project's module_utils to the import path.
+_MODULE_UTILS = str(Path(__file__).resolve().parents[2] / "module_utils")
+if _MODULE_UTILS not in sys.path:
+    sys.path.insert(0, _MODULE_UTILS)
+
+from praetor.batches import batches  # noqa: E402
+from praetor.host import ReleaseError  # noqa: E402
+from praetor.owner import start  # noqa: E402
+from praetor.plan import rollback_target  # noqa: E402
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
+    """Returns `releases` and `run` as app_plan does, of releases that are on the hosts already.
+
+    Arguments: `apps` as check_apps returned them; `register`, the variable with each host's survey; `only`, one app; `release`, its id; `why`; `force`.
+    """
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Choose, for each app."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables, args = task_vars or {}, self._task.args
+        hosts = list(variables["ansible_play_hosts_all"])
+        surveys = {host: variables["hostvars"][host][args["register"]] for host in hosts}
+        apps = [app for app in args["apps"] if args["only"] in ("", app["name"])]
+        if len(apps) != 1:
+            known = ", ".join(app["name"] for app in args["apps"])
+            return {
+                **result,
+                "failed": True,
+                "msg": f"Say which app to roll back with -e app=NAME; the inventory has: {known}",
+            }
+        app = apps[0]
+        try:
+            target = rollback_target(app["name"], surveys, args["release"], force=args["force"])
+        except ReleaseError as error:
+            return {**result, "failed": True, "msg": f"Nothing was changed. {error}"}
+        states = {host: survey["apps"][app["name"]] for host, survey in surveys.items()}
+        lines = [f"{app['name']}: roll back to {target}"]
+        lines += [f"  {host}: {state['live']} -> {target}" for host, state in states.items()]
+        Display().display("\n".join(lines))
+        needed = any(state["live"] != target or not state["settled"] or state["leftovers"] for state in states.values())
+        release = {
+            "app": app["name"],
+            "id": target,
+            "server_name": app["server_names"][0],
+            "commands": {"check": [], "migrate": []},
+            "options": app["release"],
+            "batches": batches(hosts, app["release"]["batches"]),
+            "migrate_hosts": [],
+        }
+        return {
+            **result,
+            "changed": False,
+            "releases": [release] if needed else [],
+            "run": start("rollback", args["why"]),
+        }
