@@ -1,0 +1,1 @@
+"""Serves the metrics of every application on a host to Prometheus."""

@@ -1,0 +1,183 @@
+"""uWSGI's own figures, from its stats servers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app_exporter.problems import BrokenError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from app_exporter.exposition import Labels
+
+MAX_STATS_BYTES = 8 << 20
+
+
+def read_sockets(paths: Iterable[Path], timeout_s: float) -> dict[Path, bytes | str]:
+    """Connect to all sockets at once and read each to its end.
+
+    Returns:
+        Per path the bytes, or a sentence that says why there are none. Takes at most `timeout_s`, whatever they do.
+
+    """
+    deadline = time.monotonic() + timeout_s
+    results: dict[Path, bytes | str] = {}
+    read: dict[Path, bytearray] = {}
+    with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
+        for path in paths:
+            connection = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
+            try:
+                connection.connect(str(path))
+            except BlockingIOError:
+                results[path] = "does not accept connections, its backlog is full"
+            except OSError as error:
+                results[path] = error.strerror or str(error)
+            else:
+                read[path] = bytearray()
+                selector.register(connection, selectors.EVENT_READ, path)
+        while selector.get_map() and (left := deadline - time.monotonic()) > 0:
+            for key, _ in selector.select(left):
+                path = key.data
+                try:
+                    data = connection_read(key.fileobj)
+                    read[path] += data
+                    if data and len(read[path]) <= MAX_STATS_BYTES:
+                        continue
+                    results[path] = bytes(read[path]) if not data else f"sends more than {MAX_STATS_BYTES} bytes"
+                except OSError as error:
+                    results[path] = error.strerror or str(error)
+                selector.unregister(key.fileobj)
+        for key in list(selector.get_map().values()):
+            results[key.data] = f"no complete answer within {timeout_s:g} s"
+    return results
+
+
+def connection_read(connection: Any) -> bytes:
+    """Read what is there; `selectors` knows sockets as file objects only."""
+    data: bytes = connection.recv(1 << 18)
+    return data
+
+
+def integer(owner: dict[str, Any], key: str) -> int:
+    """Take a number out of uWSGI's JSON.
+
+    Raises:
+        BrokenError: it is not there or not a number.
+
+    """
+    value = owner.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise BrokenError(f"{key} is {value!r}, not a number")
+    return int(value)
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of a worker, from the kernel: uWSGI measures it per request, and only when told to. 0: not to be seen."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+WORKER_COUNTERS = (
+    ("requests", "uwsgi_worker_requests_total", "Requests that the worker has answered.", 1),
+    ("exceptions", "uwsgi_worker_exceptions_total", "Exceptions that the application did not catch.", 1),
+    (
+        "harakiri_count",
+        "uwsgi_worker_harakiri_total",
+        "Times the worker was killed because a request took too long.",
+        1,
+    ),
+    ("running_time", "uwsgi_worker_request_seconds_total", "Time spent in requests.", 1e-6),
+    ("tx", "uwsgi_worker_transmitted_bytes_total", "Bytes of responses.", 1),
+)
+WORKER_STATES = ("idle", "busy", "cheap", "pause", "sig")
+
+
+def worker_samples(worker: dict[str, Any]) -> Iterator[tuple[str, str, str, float, Labels]]:
+    """Turn one worker of uWSGI's stats into samples of kind, name, help, value, further labels.
+
+    Raises:
+        BrokenError: something is missing or of another type.
+
+    """
+    for key, name, text, unit in WORKER_COUNTERS:
+        yield "counter", name, text, integer(worker, key) * unit, ()
+    respawns = max(0, integer(worker, "respawn_count") - 1)  # uWSGI counts the first start too
+    yield "counter", "uwsgi_worker_respawns_total", "Times the worker was started again.", respawns, ()
+    yield "gauge", "uwsgi_worker_accepting", "Whether the worker takes requests.", integer(worker, "accepting"), ()
+    yield (
+        "gauge",
+        "uwsgi_worker_start_timestamp_seconds",
+        "Last start of the worker.",
+        integer(worker, "last_spawn"),
+        (),
+    )
+    average = integer(worker, "avg_rt") * 1e-6
+    yield "gauge", "uwsgi_worker_average_request_seconds", "uWSGI's running average time of a request.", average, ()
+    memory = integer(worker, "rss") or resident_bytes(integer(worker, "pid"))
+    if memory:
+        yield "gauge", "uwsgi_worker_resident_memory_bytes", "Memory of the worker.", memory, ()
+    state = str(worker.get("status"))
+    state = "sig" if state.startswith("sig") else state
+    for known in WORKER_STATES:
+        yield (
+            "gauge",
+            "uwsgi_worker_state",
+            "1 for the state that the worker is in.",
+            state == known,
+            (("state", known),),
+        )
+    cores = worker.get("cores")
+    if not isinstance(cores, list) or not all(isinstance(core, dict) for core in cores):
+        raise BrokenError("cores is not a list of objects")
+    yield "gauge", "uwsgi_worker_cores", "Requests that the worker can answer at a time.", len(cores), ()
+    busy = sum(integer(core, "in_request") for core in cores)
+    yield "gauge", "uwsgi_worker_busy_cores", "Requests that the worker is answering.", busy, ()
+    for key in ("read", "write"):
+        failed = sum(integer(core, f"{key}_errors") for core in cores)
+        name = f"uwsgi_worker_{key}_errors_total"
+        yield (
+            "counter",
+            name,
+            f"Requests or responses that broke off in a {key}, as a client's leaving does.",
+            failed,
+            (),
+        )
+
+
+def slot_samples(answer: bytes | str) -> list[tuple[str, str, str, float, Labels]]:
+    """Turn what a stats server says into samples, all or nothing.
+
+    Takes what `read_sockets` returns: a sentence in place of bytes is the reason why there are none.
+
+    Raises:
+        BrokenError: it is not the JSON of a uWSGI stats server, or only a part of it.
+
+    """
+    if isinstance(answer, str):
+        raise BrokenError(answer)
+    try:
+        stats = json.loads(answer)
+    except (ValueError, RecursionError) as error:
+        raise BrokenError(f"not JSON: {error}") from None
+    workers = stats.get("workers") if isinstance(stats, dict) else None
+    if not isinstance(workers, list) or not all(isinstance(worker, dict) for worker in workers):
+        raise BrokenError("has no list of workers")
+    samples: list[tuple[str, str, str, float, Labels]] = []
+    for worker in workers:
+        label = (("worker", str(integer(worker, "id"))),)
+        samples += ((*sample[:4], label + sample[4]) for sample in worker_samples(worker))
+    samples.append(("gauge", "uwsgi_workers", "Workers of the slot, in whatever state.", len(workers), ()))
+    load = integer(stats, "load")
+    samples.append(("gauge", "uwsgi_load", "uWSGI's own figure of requests that wait or are answered.", load, ()))
+    return samples
