@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -166,6 +167,12 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: Any) -> None:
     connection.isolation_level = None  # transactions begin where we say, see `begin`
     for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}").close()
+    connection.set_progress_handler(_is_late, 10_000)
+
+
+def _is_late() -> bool:
+    request = context.current.get()
+    return request is not None and monotonic() > request.deadline
 
 
 def _is_timeout(error: Exception) -> bool:

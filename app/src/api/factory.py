@@ -9,8 +9,10 @@ from api import logs, metrics, problems
 from api.config import Loaded
 from api.database import Database
 from api.edge import Edge
-from api.routes import health, items
+from api.routes import docs, health, items
 from api.services import Services
+
+ROUTES = (health.routes, items.routes)
 
 
 class _NoSessions(SessionInterface):
@@ -37,8 +39,10 @@ def create_app(loaded: Loaded) -> Flask:
         database=Database(settings.database, identity.data_dir, settings.http.deadline_s),
     )
     problems.register(app)
-    for routes in (health.routes, items.routes):
+    for routes in ROUTES:
         routes.register(app)
+    if settings.http.docs:
+        docs.register(app, [operation for routes in ROUTES for operation in routes.operations])
     if settings.http.metrics:
         app.add_url_rule("/metrics", "metrics", lambda: Response(metrics.text(), mimetype="text/plain"))
     metrics.build(identity, version("api"), settings.profile)

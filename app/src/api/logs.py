@@ -52,6 +52,7 @@ def configure(level: Literal["debug", "info", "warning", "error"], **always: str
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("api").setLevel(level.upper())
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # else Flask's own server says a line for each request
     logging.captureWarnings(capture=True)
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread

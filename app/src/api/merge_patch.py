@@ -1,10 +1,8 @@
-"""JSON Merge Patch (RFC 7396) that ends in a valid model or in none."""
+"""JSON Merge Patch (RFC 7396) for flat models: checked field by field on arrival, as a whole when it is applied."""
 
-import json
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
-from pydantic.json_schema import JsonSchemaValue
+from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError, create_model
 from pydantic_core import CoreSchema, core_schema
 
 M = TypeVar("M", bound=BaseModel)
@@ -21,48 +19,35 @@ class PatchError(Exception):
 class MergePatch(Generic[M]):
     """Changes to an `M`: a member sets a field, null puts it back to its default, what is absent stays."""
 
-    def __init__(self, changes: dict[str, Any]) -> None:
+    def __init__(self, changes: BaseModel) -> None:
         self._changes = changes
 
     def apply(self, current: M) -> M:
-        """`current` with the changes. Raises PatchError if the result is no `M`."""
-        merged = merge(current.model_dump(mode="json"), self._changes)
+        """`current` with the changes. Raises PatchError if they do not fit together."""
+        values = {name: getattr(current, name) for name in type(current).model_fields}
+        for name in self._changes.model_fields_set:
+            value = getattr(self._changes, name)
+            if value is None:
+                del values[name]
+            else:
+                values[name] = value
         try:
-            return type(current).model_validate_json(json.dumps(merged))
+            return type(current)(**values)
         except ValidationError as error:
             raise PatchError(error) from None
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Read a JSON object as it is; `apply` checks what comes of it."""
-        model = source.__args__[0]
-        keys = core_schema.dict_schema(core_schema.literal_schema(list(model.model_fields)), core_schema.any_schema())
-        inner = handler.generate_schema(model)
-        return core_schema.no_info_after_validator_function(cls, keys, metadata={"pydantic_js_functions": [
-            lambda _, json_handler: _partial(inner, json_handler)
-        ]})  # fmt: skip
+        """Read a model with the fields of `M`, none of them required."""
+        changes = _changes(source.__args__[0])
+        return core_schema.no_info_after_validator_function(cls, handler.generate_schema(changes))
 
 
-def merge(target: Any, patch: Any) -> Any:
-    """The algorithm of RFC 7396, section 2."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = merge(result.get(key), value)
-    return result
-
-
-def _partial(model: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-    """The model's own schema with nothing required, and null where null means the default."""
-    full = handler.resolve_ref_schema(handler(model))
-    required = full.get("required", [])
-    properties = {
-        name: schema if name in required else {"anyOf": [schema, {"type": "null"}]}
-        for name, schema in full["properties"].items()
-    }
-    kept = {key: value for key, value in full.items() if key in {"additionalProperties", "type"}}
-    return kept | {"properties": properties, "title": f"{full['title']} changes"}
+def _changes(model: type[BaseModel]) -> type[BaseModel]:
+    fields: dict[str, Any] = {}
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            raise TypeError(f"{model.__name__}.{name} is a model; RFC 7396 would merge it, which MergePatch does not")
+        kind = info.rebuild_annotation()
+        fields[name] = (kind if info.is_required() else kind | None, None)
+    return create_model(f"{model.__name__}Changes", __config__=model.model_config, **fields)

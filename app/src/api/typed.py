@@ -2,7 +2,7 @@
 
     routes = Routes("items", prefix="/items")
 
-    @routes.get("/<item_id>")
+    @routes.get("/<item_id>", NotFoundError)
     def read_item(item_id: ItemId, headers: Conditional) -> Reply[Item]:
         '''Read one item.'''
 
@@ -15,19 +15,20 @@ derived from the same contract (openapi.py).
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import NoneType
 from typing import Any, Generic, TypeVar
 
 from flask import Flask, Response, request
-from pydantic import BaseModel, TypeAdapter, ValidationError, create_model
+from pydantic import TypeAdapter, ValidationError, create_model
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from api.edge import ROUTE
 from api.merge_patch import MergePatch
+from api.model import Parameters
 from api.problems import ApiError, Mistake, Where, mistakes, unfit
 
 JSON = "application/json"
@@ -45,6 +46,15 @@ class Reply(Generic[Body]):
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Failure:
+    """How an exception of the domain is answered; without `detail`, in the exception's own words."""
+
+    status: int
+    detail: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
 Reader = Callable[[Mapping[str, str]], object]
 
 
@@ -56,11 +66,11 @@ class Operation:
     rule: str
     view: Callable[..., object]
     status: int
-    errors: tuple[int, ...]
+    failures: Mapping[type[Exception], Failure]
     tag: str
     path: Mapping[str, Any]
-    query: type[BaseModel] | None
-    headers: type[BaseModel] | None
+    query: type[Parameters] | None
+    headers: type[Parameters] | None
     body: TypeAdapter[Any] | None
     media_types: tuple[str, ...]
     response: TypeAdapter[Any] | None
@@ -74,36 +84,38 @@ class Operation:
 class Routes:
     """The routes of one resource."""
 
-    def __init__(self, tag: str, prefix: str = "") -> None:
+    def __init__(self, tag: str, prefix: str = "", failures: Mapping[type[Exception], Failure] | None = None) -> None:
         self._tag = tag
         self._prefix = prefix
+        self._failures = failures or {}
         self.operations: list[Operation] = []
 
-    def get(self, rule: str, *, errors: Iterable[int] = ()) -> Callable[[View], View]:
-        """Route GET and HEAD to a view. `errors`: statuses it may end with beside those that its inputs imply."""
-        return self._add("GET", rule, 200, errors)
+    def get(self, rule: str, *raises: type[Exception]) -> Callable[[View], View]:
+        """Route GET and HEAD to a view. `raises`: those failures of this resource that the view may end with."""
+        return self._add("GET", rule, 200, raises)
 
-    def post(self, rule: str, *, status: int = 201, errors: Iterable[int] = ()) -> Callable[[View], View]:
-        """Route POST to a view; `status` is that of success."""
-        return self._add("POST", rule, status, errors)
+    def post(self, rule: str, *raises: type[Exception]) -> Callable[[View], View]:
+        """Route POST to a view that creates something."""
+        return self._add("POST", rule, 201, raises)
 
-    def put(self, rule: str, *, errors: Iterable[int] = ()) -> Callable[[View], View]:
+    def put(self, rule: str, *raises: type[Exception]) -> Callable[[View], View]:
         """Route PUT to a view."""
-        return self._add("PUT", rule, 200, errors)
+        return self._add("PUT", rule, 200, raises)
 
-    def patch(self, rule: str, *, errors: Iterable[int] = ()) -> Callable[[View], View]:
+    def patch(self, rule: str, *raises: type[Exception]) -> Callable[[View], View]:
         """Route PATCH to a view."""
-        return self._add("PATCH", rule, 200, errors)
+        return self._add("PATCH", rule, 200, raises)
 
-    def delete(self, rule: str, *, errors: Iterable[int] = ()) -> Callable[[View], View]:
+    def delete(self, rule: str, *raises: type[Exception]) -> Callable[[View], View]:
         """Route DELETE to a view that returns nothing."""
-        return self._add("DELETE", rule, 204, errors)
+        return self._add("DELETE", rule, 204, raises)
 
-    def _add(self, method: str, rule: str, status: int, errors: Iterable[int]) -> Callable[[View], View]:
+    def _add(self, method: str, rule: str, status: int, raises: tuple[type[Exception], ...]) -> Callable[[View], View]:
+        failures = {kind: self._failures[kind] for kind in raises}
+
         def decorate(view: View) -> View:
-            self.operations.append(
-                _operation(view, method, self._prefix + rule, status=status, errors=tuple(errors), tag=self._tag)
-            )
+            operation = _operation(view, method, self._prefix + rule, status=status, failures=failures, tag=self._tag)
+            self.operations.append(operation)
             return view
 
         return decorate
@@ -116,7 +128,13 @@ class Routes:
 
 
 def _operation(
-    view: Callable[..., object], method: str, rule: str, *, status: int, errors: tuple[int, ...], tag: str
+    view: Callable[..., object],
+    method: str,
+    rule: str,
+    *,
+    status: int,
+    failures: Mapping[type[Exception], Failure],
+    tag: str,
 ) -> Operation:
     hints = typing.get_type_hints(view, include_extras=True)
     returned = hints.pop("return")
@@ -135,7 +153,7 @@ def _operation(
         rule=rule,
         view=view,
         status=status,
-        errors=errors,
+        failures=failures,
         tag=tag,
         path={name: hints[name] for name in in_path},
         query=hints.get("query"),
@@ -150,6 +168,7 @@ def _handler(operation: Operation) -> Callable[..., Response]:
     """The Flask view: read the inputs, call, check and write the output. What can be decided once is decided here."""
     template, view, success = operation.template, operation.view, operation.status
     readers = list(_readers(operation))
+    failures, expected = operation.failures, tuple(operation.failures)
     response = operation.response
     validate = response.validator.validate_python if response else None
     to_json = response.serializer.to_json if response else None
@@ -168,7 +187,11 @@ def _handler(operation: Operation) -> Callable[..., Response]:
                 errors += mistakes(error, where)
         if errors:
             raise unfit(errors)
-        result = view(**inputs)
+        try:
+            result = view(**inputs)
+        except expected as error:
+            failure = failures[type(error)]
+            raise ApiError(failure.status, failure.detail or str(error), headers=dict(failure.headers)) from None
         headers: Mapping[str, str] | None = None
         status = success
         if isinstance(result, Reply):
@@ -205,7 +228,7 @@ def _path_reader(name: str, kind: Any) -> Reader:
     return read
 
 
-def _query_reader(model: type[BaseModel]) -> Reader:
+def _query_reader(model: type[Parameters]) -> Reader:
     validate = model.__pydantic_validator__.validate_python
 
     def read(_: Mapping[str, str]) -> object:
@@ -217,14 +240,21 @@ def _query_reader(model: type[BaseModel]) -> Reader:
     return read
 
 
-def _header_reader(model: type[BaseModel]) -> Reader:
+def _header_reader(model: type[Parameters]) -> Reader:
     validate = model.__pydantic_validator__.validate_python
     names = {info.alias or name: name for name, info in model.model_fields.items()}
     wanted = [(f"HTTP_{alias.upper().replace('-', '_')}", alias) for alias in names]
 
     def read(_: Mapping[str, str]) -> object:
         environ = request.environ
-        return validate({alias: environ[key] for key, alias in wanted if key in environ})
+        try:
+            return validate({alias: environ[key] for key, alias in wanted if key in environ})
+        except ValidationError as error:
+            if model.missing and (
+                absent := [found["loc"][0] for found in error.errors() if found["type"] == "missing"]
+            ):
+                raise ApiError(model.missing, f"{absent[0]} is required.") from None
+            raise
 
     return read
 

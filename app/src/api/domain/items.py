@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from api.domain.tables import ItemRow
-from api.model import Model
+from api.model import Integer, Model
 
 ItemId = Annotated[UUID, Field(description="Chosen by the service; sorts by time of creation.")]
 
@@ -49,7 +49,7 @@ class ItemContent(Model):
 
     name: Name = Field(description="Unique among all items.")
     kind: Kind
-    quantity: int = Field(default=0, ge=0, le=1_000_000)
+    quantity: Integer = Field(default=0, ge=0, le=1_000_000)
     tags: list[Tag] = Field(default=[], max_length=10)
     note: Note = ""
 
@@ -61,6 +61,10 @@ class Item(ItemContent):
     created_at: datetime
     updated_at: datetime
     version: int = Field(ge=1, description="Counts the changes; the ETag is made of it.")
+
+    def content(self) -> ItemContent:
+        """Only what the caller decided."""
+        return ItemContent(**self.model_dump(include=set(ItemContent.model_fields)))
 
 
 def new_id() -> UUID:
@@ -99,7 +103,9 @@ def page(
 
 
 def replace(session: Session, item: Item, content: ItemContent) -> Item:
-    """Give an item that was read with `lock` new content. Raises NameTakenError."""
+    """Give an item that was read with `lock` new content; equal content changes nothing. Raises NameTakenError."""
+    if content == item.content():
+        return item
     row = _row(session, item.id)
     for name, value in content.model_dump(mode="json").items():
         setattr(row, name, value)

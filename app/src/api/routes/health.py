@@ -5,11 +5,15 @@ from importlib.metadata import version
 
 from api.metrics import in_uwsgi
 from api.model import Model
-from api.problems import ApiError
 from api.services import services
-from api.typed import Routes
+from api.typed import Failure, Routes
 
-routes = Routes("service")
+
+class NotReadyError(Exception):
+    """Requests cannot be served."""
+
+
+routes = Routes("service", failures={NotReadyError: Failure(503, headers={"Retry-After": "5"})})
 
 
 class Health(Model):
@@ -32,15 +36,21 @@ class Version(Model):
 
 @routes.get("/health/live")
 def live() -> Health:
-    """Say that the process answers. Looks at nothing else: a restart would mend nothing else."""
+    """Say that the process answers.
+
+    Looks at nothing else: a restart, which is what follows a failure here, would mend nothing else.
+    """
     return Health()
 
 
-@routes.get("/health/ready", errors=[503])
+@routes.get("/health/ready", NotReadyError)
 def ready() -> Health:
-    """Say whether requests can be served: 503 as long as the database cannot."""
+    """Say whether requests can be served.
+
+    503 as long as the database does not answer in time or lacks a migration.
+    """
     if reason := services().database.unready():
-        raise ApiError(503, f"database: {reason}", headers={"Retry-After": "5"})
+        raise NotReadyError(f"database: {reason}")
     return Health()
 
 
