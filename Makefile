@@ -46,6 +46,11 @@ lint: $(VENV)/dev ## ansible-lint, yamllint, ruff, mypy
 unit: $(VENV)/dev ## static and unit tests, no host
 	pytest -q
 
+docs: $(VENV)/controller ## write docs/reference from defaults, specs and models
+	$(BIN)/python docs/generate_reference.py
+
+.PHONY: docs
+
 # The app's own virtualenv, by a Debian Python like the one it will run on; its data directory gets its schema.
 app/.venv/ready: app/requirements-dev.txt app/pyproject.toml $(VENV)/controller
 	@echo "==> making app/.venv from $<"

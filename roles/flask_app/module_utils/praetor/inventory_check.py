@@ -255,6 +255,11 @@ def expected_of(annotation: Any) -> str:
     raise TypeError(msg)
 
 
+def expectation(model: type[BaseModel], loc: Sequence[str | int]) -> str:
+    """Say in words what is expected at a place inside a model."""
+    return expected_of(_at(model, loc)[1])
+
+
 def _known_keys(model: type[BaseModel], loc: Sequence[str | int]) -> str:
     for part in _steps(_at(model, loc[:-1])[1]):
         if isinstance(part, type) and issubclass(part, BaseModel):

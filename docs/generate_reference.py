@@ -1,0 +1,156 @@
+"""Writes docs/reference/ from the places where the facts live.
+
+apps.md comes from the model that checks the inventory, roles.md from each role's argument_specs and defaults.
+`--check` writes nothing and fails if a page is not current.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / "docs" / "reference"
+sys.path.insert(0, str(ROOT / "roles" / "flask_app" / "module_utils"))
+
+from praetor.inventory import RESERVED_VARIABLES, App  # noqa: E402
+from praetor.inventory_check import expectation  # noqa: E402
+from pydantic import BaseModel  # noqa: E402
+from pydantic.fields import FieldInfo  # noqa: E402
+
+NOTE = "<!-- Written by docs/generate_reference.py (`make docs`). Changes here are overwritten. -->\n\n"
+
+APPS_INTRO = """\
+# An app in the inventory
+
+`apps` in `inventories/<environment>/group_vars/all/apps.yml` is a list. Each entry is one app; a key that is not
+named here is a mistake. `ansible-playbook playbooks/check.yml -i inventories/<environment>`
+checks it without contacting a host.
+
+    apps:
+      - name: api
+        source: {path: app}
+        wsgi: api.wsgi:app
+        server_names: [api.example.org]
+
+"""
+
+APPS_END = """\
+## What an app finds in its environment
+
+Every key of `env` and `secrets`, and the variables that the release sets itself, which therefore no app can set:
+{variables}.
+
+## Rules across keys
+
+- Two apps share neither `name` nor a server name; on all hosts of a play, one name means one definition.
+- `source` has exactly one of `path`, `git` and `package`; `ref` goes with `git`.
+- `release.drain_s` is at least `limits.request_s`.
+- Vaulted values stand under `secrets` only, and a variable in one of `secrets` and `env`.
+- For a `path` source: the directory holds a `pyproject.toml` or `requirements.txt`; if the project ships
+  `src/*/profiles/`, `profile` is one of those; if it ships `src/*/config.schema.json`, `config` fits that JSON schema.
+"""
+
+ROLES_INTRO = """\
+# Inputs of the roles
+
+Set them in `inventories/<environment>/group_vars/all/<topic>.yml`, and only where they differ from the default.
+An input whose default reads "set by the playbook" is wired in `playbooks/` and is not meant for an inventory.
+
+"""
+
+
+def cell(text: str) -> str:
+    """Return a text that a cell of a Markdown table can hold."""
+    return re.sub(r"\s+", " ", text).strip().replace("|", "\\|")
+
+
+def code(value: object) -> str:
+    """Return a value as it stands in YAML."""
+    return f"`{value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)}`"
+
+
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join(f"| {' | '.join(cell(text) for text in line)} |\n" for line in lines)
+
+
+def model_of(info: FieldInfo) -> type[BaseModel] | None:
+    """Return the model of a field that is a mapping with fixed keys."""
+    return info.annotation if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel) else None
+
+
+def default_of(info: FieldInfo) -> str:
+    """Say what a key is when the inventory does not set it."""
+    if info.is_required():
+        return "**required**"
+    value = info.get_default(call_default_factory=True, validated_data={})
+    return "" if value is None or isinstance(value, BaseModel) else code(value)
+
+
+def app_rows(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
+    """Yield key, value, default and meaning of each key of a model."""
+    for key, info in model.model_fields.items():
+        value = f"[below](#{key})" if model_of(info) else expectation(model, (key,))
+        yield f"`{key}`", value, default_of(info), str(info.description)
+
+
+def apps_page() -> str:
+    """Return the page about an entry of `apps`."""
+    head = ("key", "value", "default", "meaning")
+    text = APPS_INTRO + table(head, list(app_rows(App)))
+    for key, info in App.model_fields.items():
+        if (inner := model_of(info)) is not None:
+            text += f"\n## {key}\n\n{inner.__doc__}\n\n" + table(head, list(app_rows(inner)))
+    variables = ", ".join(f"`{name}`" for name in sorted(RESERVED_VARIABLES))
+    return text + "\n" + APPS_END.format(variables=variables)
+
+
+def read(path: Path) -> Any:
+    """Read a YAML file; one that is absent is empty."""
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None) or {}
+
+
+def roles_page() -> str:
+    """Return the page about the inputs of all roles."""
+    text = ROLES_INTRO
+    for specs in sorted(ROOT.glob("roles/*/meta/argument_specs.yml")):
+        role = specs.parent.parent
+        spec = read(specs)["argument_specs"]["main"]
+        defaults = read(role / "defaults" / "main.yml")
+        rows = []
+        for name, option in (spec.get("options") or {}).items():
+            kind = f"{option['type']} of {option['elements']}" if "elements" in option else option["type"]
+            kind += f": {', '.join(map(str, option['choices']))}" if "choices" in option else ""
+            without = "set by the playbook" if option.get("required") else "none"
+            default = code(defaults[name]) if name in defaults else without
+            rows.append((f"`{name}`", kind, default, str(option["description"])))
+        text += f"## {role.name}\n\n{spec['short_description']}. [README](../../roles/{role.name}/README.md)\n\n"
+        text += (table(("input", "type", "default", "meaning"), rows) if rows else "No inputs.\n") + "\n"
+    return text.rstrip("\n") + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with --check say which are not current; returns the exit code."""
+    stale = []
+    for name, text in (("apps.md", apps_page()), ("roles.md", roles_page())):
+        path = REFERENCE / name
+        if path.exists() and path.read_text(encoding="utf-8") == NOTE + text:
+            continue
+        stale.append(name)
+        if "--check" not in arguments:
+            REFERENCE.mkdir(exist_ok=True)
+            path.write_text(NOTE + text, encoding="utf-8")
+    if stale:
+        verb = "is not current: run `make docs`" if "--check" in arguments else "written"
+        sys.stdout.write("".join(f"docs/reference/{name} {verb}\n" for name in stale))
+    return 1 if stale and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

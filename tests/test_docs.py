@@ -1,0 +1,52 @@
+"""The documentation: generated pages are current, links lead somewhere, decisions keep their form."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from project import ROOT, files_of
+
+PAGES = [
+    path.relative_to(ROOT).as_posix()
+    for path in files_of("*.md", "docs/**/*.md", "roles/*/README.md", "inventories/*.md", "app/README.md", "bench/*.md")
+]
+DECISIONS = sorted(path.name for path in (ROOT / "docs" / "decisions").glob("0*.md"))
+
+
+def test_the_reference_is_current() -> None:
+    command = [sys.executable, "docs/generate_reference.py", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_between_pages_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if not re.match(r"[a-z]+:", target):
+            assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_decisions_are_numbered_without_a_gap_and_listed() -> None:
+    assert [name[:4] for name in DECISIONS] == [f"{number:04}" for number in range(1, len(DECISIONS) + 1)]
+    index = (ROOT / "docs" / "decisions" / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"\((0[^)]*)\)", index) == DECISIONS
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+def test_a_decision_is_one_page_in_the_agreed_form(name: str) -> None:
+    lines = (ROOT / "docs" / "decisions" / name).read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 60
+    assert lines[0].startswith(f"# {name[:4]}: ")
+    assert re.match(r"Status: (accepted|replaced by \d{4})\. Date: \d{4}-\d\d-\d\d$", lines[2])
+    headings = [line for line in lines if line.startswith("## ")]
+    expected = ["Context and problem", "Options", "Decision", "Consequences", "How it is checked"]
+    assert headings == [f"## {heading}" for heading in expected]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_in_the_documentation_name_playbooks_that_exist(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for playbook in re.findall(r"\bplaybooks/[a-z_]+\.yml", text):
+        assert (ROOT / playbook).exists(), playbook
