@@ -74,7 +74,7 @@ app-test: app/.venv/ready app-postgresql ## checks and tests of the reference AP
 
 .PHONY: app-setup app-postgresql app-test
 
-test: lint unit app-test ## everything
+test: lint unit app-test molecule ## everything
 
 # Asked before anything is installed, with what every Debian has.
 PREFLIGHT = $(if $(shell command -v sudo),$(SUDO)) sh roles/lab_host/files/preflight
@@ -98,4 +98,13 @@ demo: lab ## start the lab and deploy the reference API to it
 
 demo-down: lab-down ## take the demo away; base trees and packages stay cached in /var/cache/praetor-lab
 
-.PHONY: help setup lock lint unit test lab lab-down demo demo-down
+lab-purge: $(VENV)/controller ## take the lab away with everything that it has cached
+	@echo "==> taking the lab and its cache away"
+	@ansible-playbook playbooks/lab_down.yml -i inventories/lab $(BECOME) -e state=purged
+
+# Its machines have another name and network than the lab's, so both can be up.
+molecule: $(VENV)/dev ## host tests on throw-away machines: create, check, converge, idempotence, verify, destroy
+	@$(PREFLIGHT)
+	@molecule test --all
+
+.PHONY: help setup lock lint unit test lab lab-down lab-purge demo demo-down molecule

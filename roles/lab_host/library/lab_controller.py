@@ -72,6 +72,11 @@ def source_lines(found: dict[str, str], suite: str) -> list[str]:
     return [f"deb {signed} {found[name]} {release} main" for name, release in pockets.items() if name in found]
 
 
+def folders(parent: Path) -> list[str]:
+    """Return the names of the folders inside, none where there is no such folder."""
+    return sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
+
+
 def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(
@@ -98,14 +103,15 @@ def main() -> None:
             "Set lab_host_mirror to the address of a Debian mirror."
         )
     dump = [output_of("apt-config", "dump", name).strip() for name in TOLERANCES]
-    machines = Path(module.params["lab_dir"]) / "machines"
+    lab = Path(module.params["lab_dir"])
     module.exit_json(
         changed=False,
         missing=missing_packages(module.params["packages"]),
         sources={suite: source_lines(found, suite) for suite in module.params["suites"]},
         mirror_hosts=sorted({urlsplit(address).hostname or "" for address in found.values()}),
         apt_options=[text for text in dump if '"false"' in text],
-        machines=sorted(path.name for path in machines.iterdir()) if machines.is_dir() else [],
+        machines=folders(lab / "machines"),
+        labs=folders(lab.parent),
     )
 
 

@@ -1,0 +1,106 @@
+"""Host tests know an inventory only: the same tests run on throw-away machines and on real hosts.
+
+    pytest molecule/tests --ansible-inventory=inventories/staging
+
+Each test that asks for `host` runs once on every host of the group app_hosts, as root through sudo.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import testinfra
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from testinfra.host import Host
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DEFAULT_INVENTORY = ROOT / "inventories/molecule"
+GROUP = "app_hosts"
+CONNECTION = {
+    "address": "ansible_host | default(inventory_hostname)",
+    "port": "ansible_port | default(22)",
+    "user": "ansible_user | default('')",
+    "key": "ansible_ssh_private_key_file | default('')",
+    "ssh_args": "ansible_ssh_common_args | default('')",
+    "sockets": "ansible_control_path_dir | default('~/.ansible/cp')",
+    "apps": "apps",
+}
+# Without the traces of the tests themselves, which log in and become root for each command.
+JOURNAL = (
+    "journalctl --no-pager --lines=400 --output=short-precise | grep -vE ' (sudo|sshd|sshd-session)\\[' | tail -n 80"
+)
+
+
+@functools.cache
+def hosts_of(inventory: Path) -> dict[str, dict[str, Any]]:
+    """Return how to reach each app host, and what it runs.
+
+    Asked from Ansible itself, because testinfra reads an inventory's variables as they are written, templates and all.
+    """
+    question = "{{ {" + ", ".join(f"'{name}': {value}" for name, value in CONNECTION.items()) + "} }}"
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    with tempfile.TemporaryDirectory() as answers:
+        command = ["ansible", GROUP, "-i", str(inventory), "-m", "ansible.builtin.debug", "--tree", answers]
+        arguments = json.dumps({"msg": question})
+        asked = subprocess.run(
+            [*command, "-a", arguments], check=False, capture_output=True, text=True, cwd=ROOT, env=environment
+        )
+        found = {path.name: json.loads(path.read_text())["msg"] for path in sorted(Path(answers).iterdir())}
+    if asked.returncode != 0 or not found:
+        raise pytest.UsageError(f"no hosts in {GROUP} of {inventory}: {asked.stdout}{asked.stderr}")
+    return found
+
+
+def inventory_of(config: pytest.Config) -> Path:
+    """Return the inventory that this run is about."""
+    return Path(config.getoption("--ansible-inventory") or DEFAULT_INVENTORY).resolve()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what asks for a host on every host."""
+    if "host_name" in metafunc.fixturenames:
+        metafunc.parametrize("host_name", list(hosts_of(inventory_of(metafunc.config))), scope="session")
+
+
+@pytest.fixture(scope="session")
+def settings(host_name: str, pytestconfig: pytest.Config) -> dict[str, Any]:
+    """Return what the inventory says about the host: address, apps and how to reach it."""
+    return hosts_of(inventory_of(pytestconfig))[host_name]
+
+
+@pytest.fixture(scope="session")
+def host(settings: dict[str, Any]) -> Host:
+    """Return the host as root."""
+    sockets = Path(settings["sockets"]).expanduser()
+    sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
+    user = f"{settings['user']}@" if settings["user"] else ""
+    arguments = "-o ControlMaster=auto -o ControlPersist=60s"
+    return testinfra.get_host(
+        f"ssh://{user}{settings['address']}:{settings['port']}",
+        sudo=True,
+        ssh_identity_file=settings["key"] or None,
+        ssh_extra_args=f"{settings['ssh_args']} {arguments} -o ControlPath={sockets}/%C",
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the end of the host's journal with each failure, so that nobody has to reproduce it to see why."""
+    report = yield
+    failed_on = getattr(item, "funcargs", {}).get("host")
+    if report.failed and call.when in {"setup", "call"} and failed_on is not None:
+        journal = failed_on.run(JOURNAL)
+        report.sections.append(("journal of the host", journal.stdout or journal.stderr))
+    return report
