@@ -12,6 +12,7 @@ from typing import Any
 from . import journal as journals
 from . import uwsgi
 from .host import AppHost, ReleaseError, Slot
+from .logs import last_lines
 
 WATCH_S = 0.5
 BEFORE_BYTES = 512 * 1024  # how far back the access log is read for the time before the flip
@@ -157,7 +158,7 @@ def flip_and_bake(
     log = AccessLog(access_log)
     before = traffic(log.before())
     start = uwsgi.counters(host.stats(slot))
-    began = time.monotonic()
+    began, flipped_at = time.monotonic(), time.time()
     if flipped:
         host.flip(slot)
     lines: list[str] = []
@@ -175,9 +176,8 @@ def flip_and_bake(
         if reason:
             back = undo(host, journal)
             journal["reason"] = reason
-            raise ReleaseError(
-                f"{slot.release} failed under traffic after {time.monotonic() - began:.1f} s: {reason}. {back}"
-            )
+            told = f"{slot.release} failed under traffic after {time.monotonic() - began:.1f} s: {reason}. {back}"
+            raise ReleaseError(f"{told} The last lines of its log:\n{last_lines(host, flipped_at)}")
         if remaining <= 0:
             return {
                 "flipped": flipped,

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import grp
 import os
-import re
 import signal
 import stat
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +13,8 @@ from typing import Any
 
 from . import journal as journals
 from . import uwsgi
-from .host import AppHost, ReleaseError, Slot, link_atomically, remove, user_of
+from .host import AppHost, ReleaseError, Slot, link_atomically, remove
+from .logs import last_lines
 
 NEEDED_IN_A_ROW = 2  # one good answer can be luck
 POLL_S = 0.1
@@ -107,7 +106,7 @@ def gate(host: AppHost, manifest: dict[str, Any], server_name: str, clients: str
     failure = _wait(host, slot, health) or _socket_problem(host, slot, clients)
     if failure is None:
         return slot
-    lines = log_lines(host, began)
+    lines = last_lines(host, began)
     remove_slot(host, slot)
     serving = f"{live.release} goes on serving" if live else "nothing was serving before, and nothing is"
     raise ReleaseError(
@@ -140,31 +139,6 @@ def wait_until(done: Callable[[], bool], timeout_s: float) -> bool:
             return False
         time.sleep(POLL_S)
     return True
-
-
-def log_lines(host: AppHost, since: float, count: int = 40) -> str:
-    """The last lines that the app's user wrote to the journal since a time; uWSGI's own chatter at start is left out."""
-    uid = user_of(host.app).pw_uid
-    command = [
-        "journalctl",
-        "--quiet",
-        "--no-pager",
-        "--output=cat",
-        f"_UID={uid}",
-        f"--since=@{since:.3f}",
-        "--lines=400",
-    ]
-    subprocess.run(["journalctl", "--sync"], capture_output=True, check=False)
-    printed = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout.splitlines()
-    kept = [line for line in printed if not _CHATTER.match(line)]
-    return "\n".join(kept[-count:]) or f"(nothing; look with: journalctl _UID={uid} --since=@{since:.0f})"
-
-
-_CHATTER = re.compile(
-    r"^(\*\*\* (?!no app|WARNING: the app)|\[uWSGI\] getting|compiled with|os: |nodename|machine: |clock source|pcre jit|detected |current working|chdir\(\) to"
-    r"|your (processes|memory|server|mercy|request)|lock engine|thunder lock|uwsgi socket|Python (version|main)|--- Python|python threads|mapped |spawned uWSGI"
-    r"|set cores|setting |limiting |WSGI app 0 .*ready|- \*\*\*|running |request buffer)"
-)
 
 
 def _wait(host: AppHost, slot: Slot, health: Health) -> str | None:

@@ -30,7 +30,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             "phase": "an unexpected place",
             "problems": {hosts[0]: failed.get("msg")},
         }
-        lines = [f"{host}: {problem}" for host, problem in story["problems"].items()]
+        lines = [f"{', '.join(hosts)}: {problem}" for problem, hosts in _grouped(story["problems"]).items()]
         lines.append("")
         for host in hosts:
             undone = variables["hostvars"][host].get(args["register"]) or {}
@@ -47,6 +47,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         headline = f"{args['app']} {args['release']}: {args['action']} failed at {story['phase']}; no host serves it"
         Display().display("\n" + "\n".join([headline, *lines]) + "\n", color="red")
         return {**result, "failed": True, "msg": headline}
+
+
+def _grouped(problems: dict[str, str]) -> dict[str, list[str]]:
+    """Hosts by problem: what all of them say is said once. The release's own paths are the same on all."""
+    found: dict[str, list[str]] = {}
+    for host, problem in problems.items():
+        found.setdefault(problem, []).append(host)
+    return found
 
 
 def _inventory(variables: dict[str, Any]) -> str:
