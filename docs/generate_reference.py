@@ -130,7 +130,7 @@ def roles_page() -> str:
             without = "set by the playbook" if option.get("required") else "none"
             default = code(defaults[name]) if name in defaults else without
             rows.append((f"`{name}`", kind, default, str(option["description"])))
-        text += f"## {role.name}\n\n{spec['short_description']}. [README](../../roles/{role.name}/README.md)\n\n"
+        text += f"## {role.name}\n\n{spec['short_description'].rstrip('.')}. [README](../../roles/{role.name}/README.md)\n\n"
         text += (table(("input", "type", "default", "meaning"), rows) if rows else "No inputs.\n") + "\n"
     return text.rstrip("\n") + "\n"
 
