@@ -94,7 +94,7 @@ lab-down: $(VENV)/controller ## take the lab away
 demo: lab ## start the lab and deploy the reference API to it
 	@echo "==> deploying to the lab: playbooks/deploy.yml -i inventories/lab"
 	@ansible-playbook playbooks/deploy.yml -i inventories/lab
-	@ansible-playbook playbooks/status.yml -i inventories/lab
+	@ansible-playbook playbooks/status.yml -i inventories/lab -e table=demo | sed -n '/^HOST /,/^$$/p'
 
 demo-down: lab-down ## take the demo away; base trees and packages stay cached in /var/cache/praetor-lab
 
