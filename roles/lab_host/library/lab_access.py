@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pwd
 import shutil
 import subprocess
@@ -13,8 +14,12 @@ DOCUMENTATION = """
 module: lab_access
 short_description: The key that logs in to a lab's machines
 options:
-  dir: {description: Folder for keys, known hosts and the sockets of shared connections, type: path, required: true}
-  state: {description: Whether it is there, type: str, choices: [present, absent], default: present}
+  lab_dir: {description: State directory of the lab; keys and connections are in its folder ssh, type: path, required: true}
+  state:
+    description: Whether the key is there. C(absent) ends the connections and removes the lab's directory.
+    type: str
+    choices: [present, absent]
+    default: present
   lab: {description: Name of the lab; the key's comment, type: str, required: true}
   owner: {description: User of this machine who may read the key, type: str}
 """
@@ -40,7 +45,7 @@ def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(
         argument_spec={
-            "dir": {"type": "path", "required": True},
+            "lab_dir": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "lab": {"type": "str", "required": True},
             "owner": {"type": "str"},
@@ -48,13 +53,16 @@ def main() -> None:
         required_if=[("state", "present", ("owner",))],
         supports_check_mode=True,
     )
-    folder, owner = Path(module.params["dir"]), module.params["owner"]
+    lab_dir, owner = Path(module.params["lab_dir"]), module.params["owner"]
+    folder = lab_dir / "ssh"
     private, public = folder / "id_ed25519", folder / "id_ed25519.pub"
     if module.params["state"] == "absent":
-        there = folder.exists()
+        there = lab_dir.exists()
         if there and not module.check_mode:
             close_connections(folder)
-            shutil.rmtree(folder)
+            shutil.rmtree(lab_dir)
+            with contextlib.suppress(OSError):  # not empty: the home of other labs too
+                lab_dir.parent.rmdir()
         module.exit_json(changed=there)
     if module.check_mode:
         module.exit_json(changed=not public.exists())
