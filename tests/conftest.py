@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULE_UTILS = ROOT / "roles" / "flask_app" / "module_utils"
 
 sys.path.insert(0, str(MODULE_UTILS))
+sys.path.insert(0, str(ROOT / "roles" / "app_exporter" / "files"))
 
 
 class _AnsibleName(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -53,7 +53,9 @@ class Exposition:
             ValueError: the name is taken by a family of another type.
 
         """
-        found = self.families.setdefault(name, Family(kind, text))
+        found = self.families.get(name)
+        if found is None:
+            found = self.families[name] = Family(kind, text)
         if found.kind != kind:
             raise ValueError(f"{name} is a {found.kind} elsewhere and a {kind} here")
         return found

@@ -13,8 +13,16 @@ from app_exporter.backlog import listening_backlogs
 from app_exporter.exposition import Exposition
 from app_exporter.multiprocess import SlotMetrics
 from app_exporter.problems import BrokenError, Problems
-from app_exporter.slots import Slot, add_history, find_slots, live_slot, release_of
+from app_exporter.releases import add_count, add_freeze, add_history, add_lock
+from app_exporter.slots import Slot, find_slots, is_app, live_slot, release_of
 from app_exporter.uwsgi import read_sockets, slot_samples
+
+RELEASE_FILES = {
+    "history.jsonl": add_history,
+    "run.json": add_lock,
+    "freeze.json": add_freeze,
+    "releases": add_count,
+}
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ class Exporter:
         found: set[str] = set()
         for directory in (self.settings.run, self.settings.apps):
             with contextlib.suppress(FileNotFoundError), scandir(directory) as items:
-                found.update(item.name for item in items if item.is_dir(follow_symlinks=False))
+                found.update(item.name for item in items if is_app(item.name) and item.is_dir(follow_symlinks=False))
         return sorted(found)
 
     def _slots(self, app: str) -> list[Slot]:
@@ -128,17 +136,11 @@ class Exporter:
             exposition.add("gauge", "praetor_live_up", text, live is not None and live[0] in serving, label)
         except OSError as error:
             self.problems.note(app, "live", "live.sock", error.strerror or str(error))
-        try:
-            add_history(app, directory, exposition)
-        except (OSError, ValueError, RecursionError) as error:
-            self.problems.note(app, "history", "history.jsonl", str(error))
-        try:
-            with contextlib.suppress(FileNotFoundError), scandir(directory / "releases") as items:
-                # A name with a leading dot is being made or taken away.
-                count = sum(item.is_dir(follow_symlinks=False) and not item.name.startswith(".") for item in items)
-                exposition.add("gauge", "praetor_releases", "Releases on disk.", count, label)
-        except OSError as error:
-            self.problems.note(app, "releases", "releases", error.strerror or str(error))
+        for name, add in RELEASE_FILES.items():
+            try:
+                add(app, directory, exposition)
+            except (OSError, BrokenError) as error:
+                self.problems.note(app, "releases", name, str(error))
 
     def _add_own(self, apps: list[str], started: float, exposition: Exposition) -> None:
         for app in apps:

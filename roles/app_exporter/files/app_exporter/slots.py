@@ -1,23 +1,20 @@
-"""What is on the host: applications, their slots, their releases."""
+"""The running releases of an application."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from app_exporter.problems import BrokenError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from app_exporter.exposition import Exposition, Labels
+    from app_exporter.exposition import Labels
 
-HISTORY_TAIL_BYTES = 64 << 10
 MAX_SLOTS = 16
 
+_APP_NAME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 _SLOT_NAME = re.compile(r"(?P<app>[a-z][a-z0-9_]*)\.(?P<release>[A-Za-z0-9.+_!~-]+)\.[0-9]+", re.ASCII)
 
 
@@ -39,62 +36,6 @@ class Slot(NamedTuple):
         return self.directory / f"{self.name}.{suffix}"
 
 
-def last_line(path: Path) -> bytes:
-    """Read a file's last complete line; a line that is still being written has no newline yet."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - HISTORY_TAIL_BYTES))
-        lines = file.read().split(b"\n")
-    return lines[-2] if len(lines) > 1 else b""
-
-
-def timestamp(value: Any) -> float:
-    """Read a time: seconds since 1970, or ISO 8601.
-
-    Raises:
-        BrokenError: it is neither.
-
-    """
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, str):
-        parsed = datetime.fromisoformat(value)
-        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-    raise BrokenError(f"{value!r} is no time")
-
-
-def add_history(app: str, directory: Path, exposition: Exposition) -> None:
-    """Add the result of the last change of an application's releases.
-
-    Raises:
-        OSError: the history cannot be read.
-        BrokenError: its last line is not what it should be.
-
-    """
-    try:
-        line = last_line(directory / "history.jsonl")
-    except FileNotFoundError:
-        return  # nothing was released yet
-    if not line:
-        return
-    entry = json.loads(line)
-    if not isinstance(entry, dict):
-        raise BrokenError("its last line is not an object")
-    label = (("app", app),)
-    result = str(entry.get("result"))
-    ended, took = timestamp(entry.get("ts")), entry.get("duration_s")
-    said = tuple((key, str(entry.get(key) or "")) for key in ("action", "from", "to"))
-    info = (*label, *said, ("result", result))
-    exposition.add("gauge", "praetor_deploy_last_info", "The last release or rollback, in its labels.", 1, info)
-    text = "Whether the last release or rollback did what it should."
-    exposition.add("gauge", "praetor_deploy_last_success", text, result in {"ok", "success"}, label)
-    text = "Time of the last release or rollback."
-    exposition.add("gauge", "praetor_deploy_last_timestamp_seconds", text, ended, label)
-    if isinstance(took, (int, float)):
-        text = "How long the last release or rollback took."
-        exposition.add("gauge", "praetor_deploy_last_duration_seconds", text, took, label)
-
-
 def live_slot(directory: Path) -> tuple[str, float] | None:
     """Find the slot that clients reach, and since when; none before the first release.
 
@@ -107,6 +48,11 @@ def live_slot(directory: Path) -> tuple[str, float] | None:
         return link.readlink().name.removesuffix(".sock"), link.lstat().st_mtime
     except FileNotFoundError:
         return None
+
+
+def is_app(name: str) -> bool:
+    """Tell an application's directory from what else lies beside it."""
+    return _APP_NAME.fullmatch(name) is not None
 
 
 def release_of(slot: str, app: str) -> str:

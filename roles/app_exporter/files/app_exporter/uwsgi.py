@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import selectors
 import socket
 import time
@@ -79,15 +78,6 @@ def integer(owner: dict[str, Any], key: str) -> int:
     return int(value)
 
 
-def resident_bytes(pid: int) -> int:
-    """Memory of a worker, from the kernel: uWSGI measures it per request, and only when told to. 0: not to be seen."""
-    try:
-        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
-    except (OSError, IndexError):
-        return 0
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
 WORKER_COUNTERS = (
     ("requests", "uwsgi_worker_requests_total", "Requests that the worker has answered.", 1),
     ("exceptions", "uwsgi_worker_exceptions_total", "Exceptions that the application did not catch.", 1),
@@ -124,8 +114,8 @@ def worker_samples(worker: dict[str, Any]) -> Iterator[tuple[str, str, str, floa
     )
     average = integer(worker, "avg_rt") * 1e-6
     yield "gauge", "uwsgi_worker_average_request_seconds", "uWSGI's running average time of a request.", average, ()
-    memory = integer(worker, "rss") or resident_bytes(integer(worker, "pid"))
-    if memory:
+    memory = integer(worker, "rss")
+    if memory:  # uWSGI looks at the end of a request, if told to (memory-report, reload-on-rss)
         yield "gauge", "uwsgi_worker_resident_memory_bytes", "Memory of the worker.", memory, ()
     state = str(worker.get("status"))
     state = "sig" if state.startswith("sig") else state

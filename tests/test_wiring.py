@@ -1,0 +1,58 @@
+"""What the playbooks connect: filters that turn one role's knowledge into another's input, and the module that installs."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from project import options
+
+
+def imported(root: Path, path: str) -> ModuleType:
+    """Import a plugin or module that lies in no package."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, root / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_app_becomes_a_site_with_its_own_limits(root: Path) -> None:
+    wiring = imported(root, "playbooks/filter_plugins/wiring.py")
+    app = {
+        "name": "api",
+        "server_names": ["a.example", "b.example"],
+        "limits": {"request_s": 12, "body_mb": 3, "memory_mb": 1},
+    }
+    (site,) = wiring.FilterModule().filters()["nginx_sites"]([app])
+    assert site == {
+        "name": "api",
+        "server_names": ["a.example", "b.example"],
+        "socket": "/srv/apps/api/live.sock",
+        "request_s": 12,
+        "body_mb": 3,
+    }
+    assert site.keys() == options("nginx")["nginx_sites"]["options"].keys()
+
+
+@pytest.mark.parametrize(
+    ("installed", "expected"),
+    [
+        (set(), ["nginx", "systemd-timesyncd"]),
+        ({"nginx"}, ["systemd-timesyncd"]),
+        ({"nginx", "chrony"}, []),
+        ({"nginx", "systemd-timesyncd"}, []),
+    ],
+)
+def test_either_alternative_is_enough_and_the_first_is_installed(
+    root: Path, installed: set[str], expected: list[str]
+) -> None:
+    packages = imported(root, "roles/base/library/debian_packages.py")
+    assert packages.missing(["nginx", "systemd-timesyncd | chrony|ntpsec"], installed) == expected
+
+
+def test_a_package_that_is_half_installed_or_removed_is_missing(root: Path) -> None:
+    packages = imported(root, "roles/base/library/debian_packages.py")
+    text = "installed nginx\nhalf-configured logrotate\nconfig-files chrony\nunpacked dbus\ninstalled procps\n"
+    assert packages.parse_status(text) == {"nginx", "procps"}
