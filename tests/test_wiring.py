@@ -5,12 +5,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from project import options
+from project import ROOT, options
 
 
-def imported(root: Path, path: str) -> ModuleType:
+def imported(path: str) -> ModuleType:
     """Import a plugin or module that lies in no package."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, root / path)
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -18,8 +18,8 @@ def imported(root: Path, path: str) -> ModuleType:
     return module
 
 
-def test_every_app_becomes_a_site_with_its_own_limits(root: Path) -> None:
-    wiring = imported(root, "playbooks/filter_plugins/wiring.py")
+def test_every_app_becomes_a_site_with_its_own_limits() -> None:
+    wiring = imported("playbooks/filter_plugins/wiring.py")
     app = {
         "name": "api",
         "server_names": ["a.example", "b.example"],
@@ -45,14 +45,12 @@ def test_every_app_becomes_a_site_with_its_own_limits(root: Path) -> None:
         ({"nginx", "systemd-timesyncd"}, []),
     ],
 )
-def test_either_alternative_is_enough_and_the_first_is_installed(
-    root: Path, installed: set[str], expected: list[str]
-) -> None:
-    packages = imported(root, "roles/base/library/debian_packages.py")
+def test_either_alternative_is_enough_and_the_first_is_installed(installed: set[str], expected: list[str]) -> None:
+    packages = imported("roles/base/library/debian_packages.py")
     assert packages.missing(["nginx", "systemd-timesyncd | chrony|ntpsec"], installed) == expected
 
 
-def test_a_package_that_is_half_installed_or_removed_is_missing(root: Path) -> None:
-    packages = imported(root, "roles/base/library/debian_packages.py")
+def test_a_package_that_is_half_installed_or_removed_is_missing() -> None:
+    packages = imported("roles/base/library/debian_packages.py")
     text = "installed nginx\nhalf-configured logrotate\nconfig-files chrony\nunpacked dbus\ninstalled procps\n"
     assert packages.parse_status(text) == {"nginx", "procps"}
