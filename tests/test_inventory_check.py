@@ -301,20 +301,21 @@ def test_what_is_correct_is_accepted(changes: dict[str, Any]) -> None:
             {"env": {"APP_NAME": "x"}},
             "env.APP_NAME",
             "the name APP_NAME (every release sets this variable itself)",
-            VARIABLE,
+            "another name",
         ),
         (
             {"secrets": {"PROMETHEUS_MULTIPROC_DIR": "x"}},
             "secrets.PROMETHEUS_MULTIPROC_DIR",
             "the name PROMETHEUS_MULTIPROC_DIR (every release sets this variable itself)",
-            VARIABLE,
+            "another name",
         ),
         (
             {"env": {"UWSGI_FILE": "x"}},
             "env.UWSGI_FILE",
             "the name UWSGI_FILE (uWSGI takes variables of this prefix for its own options)",
-            VARIABLE,
+            "another name",
         ),
+        ({"env": {"slot": "x"}}, "env.slot", "the name slot (the start of a slot uses this name)", "another name"),
         ({"env": {"A-B": "x"}}, "env.A-B", "the name A-B", VARIABLE),
         ({"secrets": {"../x": "x"}}, "secrets.../x", "the name ../x", VARIABLE),
         ({"env": {7: "x"}}, "env[7]", "the name 7", VARIABLE),
@@ -351,15 +352,15 @@ def test_what_is_correct_is_accepted(changes: dict[str, Any]) -> None:
         # across fields
         (
             {"limits": {"request_s": 90}},
-            "release.drain_s",
-            "60 (the default)",
-            "at least limits.request_s (90), or a release would end running requests",
+            "limits.request_s",
+            "90 with release.drain_s 60 (the default)",
+            "release.drain_s of at least limits.request_s (90), or a release would end running requests",
         ),
         (
             {"limits": {"request_s": 90}, "release": {"drain_s": 80}},
             "release.drain_s",
             "80",
-            "at least limits.request_s (90), or a release would end running requests",
+            "release.drain_s of at least limits.request_s (90), or a release would end running requests",
         ),
         # what a YAML file cannot carry
         (

@@ -41,6 +41,9 @@ SYSTEM_NAMES = frozenset(
     """.split()  # noqa: SIM905  # a hundred quotes and commas would hide the names
 )
 
+# What the wrapper that starts a slot calls its own variables: it would take an app's for its own.
+_WRAPPER_VARIABLES = frozenset({"IFS", "file", "release", "slot", "user", "value", "vassal"})
+
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _WSGI = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\(\))?", re.ASCII)
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -93,6 +96,8 @@ def variable_problem(name: str) -> str | None:
     """Say what is wrong with the name of an environment variable, None when nothing is."""
     if name in RESERVED_VARIABLES:
         return "every release sets this variable itself"
+    if name in _WRAPPER_VARIABLES:
+        return "the start of a slot uses this name"
     if name.startswith("UWSGI_"):
         return "uWSGI takes variables of this prefix for its own options"
     return None if _VARIABLE.fullmatch(name) else ""

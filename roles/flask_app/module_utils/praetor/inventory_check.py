@@ -111,7 +111,7 @@ def differences(definitions: Mapping[str, object]) -> list[str]:
             if not isinstance(entry, dict) or not isinstance(name := entry.get("name"), str):
                 continue
             other, known = first.setdefault(name, (host, entry))
-            if known != entry and name not in lines:
+            if other != host and known != entry and name not in lines:
                 keys = sorted(str(key) for key in known.keys() | entry.keys() if known.get(key) != entry.get(key))
                 lines[name] = (
                     f"app {name}: found different definitions on {other} and {host} ({', '.join(keys)}), "
@@ -160,7 +160,7 @@ def describe(value: object, *, hide: bool = False) -> str:
 
 def suggestion(word: object, known: Iterable[str]) -> str:
     """Return '; did you mean X?' or nothing."""
-    near = difflib.get_close_matches(str(word).lower(), list(known), n=1)
+    near = difflib.get_close_matches(str(word).lower(), list(known), n=1, cutoff=0.65)
     return f"; did you mean {near[0]}?" if near else ""
 
 
@@ -295,10 +295,11 @@ def _rules_of_one(entry: dict[str, Any], here: Where, vaulted: frozenset[Where])
     limit = _mapping(entry.get("limits")).get("request_s", 30)
     drain = _mapping(entry.get("release")).get("drain_s", 60)
     if isinstance(limit, int) and isinstance(drain, int) and drain < limit:
+        given_drain = "drain_s" in _mapping(entry.get("release"))
         yield Problem(
-            (*here, "release", "drain_s"),
-            str(drain) + ("" if "drain_s" in _mapping(entry.get("release")) else " (the default)"),
-            f"at least limits.request_s ({limit}), or a release would end running requests",
+            (*here, "release", "drain_s") if given_drain else (*here, "limits", "request_s"),
+            str(drain) if given_drain else f"{limit} with release.drain_s {drain} (the default)",
+            f"release.drain_s of at least limits.request_s ({limit}), or a release would end running requests",
         )
     for place in sorted(vaulted, key=str):
         if place[: len(here)] == here and place[len(here) : len(here) + 1] != ("secrets",):
@@ -314,8 +315,8 @@ def _rules_of_variables(entry: dict[str, Any], here: Where) -> Iterator[Problem]
             place = (*here, part, name)
             reason = variable_problem(name) if isinstance(name, str) else ""
             if reason is not None:
-                found = f"the name {name}" + (f" ({reason})" if reason else "")
-                yield Problem(place, found, "a variable name of A-Z, a-z, 0-9 and _")
+                expected = "another name" if reason else "a variable name of A-Z, a-z, 0-9 and _"
+                yield Problem(place, f"the name {name}" + (f" ({reason})" if reason else ""), expected)
             elif part == "env" and name in _mapping(entry.get("secrets")):
                 yield Problem(place, f"{name} in secrets too", "each variable in one of secrets and env")
 

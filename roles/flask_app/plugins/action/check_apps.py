@@ -38,7 +38,7 @@ class _Reader:
 
     def __init__(self, templar: Any) -> None:
         self._templar = templar
-        self.origins: dict[Where, str] = {}
+        self.origins: dict[Where, tuple[str, int]] = {}
         self.vaulted: set[Where] = set()
         self.encrypted: list[Any] = []
         self.problems: list[Problem] = []
@@ -69,12 +69,12 @@ class _Reader:
             return self.read(resolved, where)
         return self._native(resolved)
 
-    def origin(self, where: Where) -> str:
-        """Return file and line of a value, or of the nearest thing around it; empty if unknown."""
+    def origin(self, where: Where) -> tuple[str, int]:
+        """Return file and line of a value, or of the nearest thing around it; empty and 0 if unknown."""
         for length in range(len(where), -1, -1):
-            if text := self.origins.get(where[:length]):
-                return text
-        return ""
+            if found := self.origins.get(where[:length]):
+                return found
+        return "", 0
 
     def note(self, value: Any, where: Where) -> None:
         """Remember where a value came from, unless a place closer to it is known."""
@@ -82,7 +82,7 @@ class _Reader:
         if tag is not None and tag.path and where not in self.origins:
             path = Path(tag.path)
             shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-            self.origins[where] = f"{shown}:{tag.line_num}" if tag.line_num else str(shown)
+            self.origins[where] = str(shown), tag.line_num or 0
 
     @staticmethod
     def _native(value: Any) -> Any:
@@ -130,11 +130,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         checked = check_apps(data, root, frozenset(reader.vaulted))
         unresolved = {problem.where for problem in reader.problems}
         problems = [*reader.problems, *(problem for problem in checked.problems if problem.where not in unresolved)]
+        problems.sort(key=lambda problem: reader.origin(problem.where))
         lines = [_line(reader.origin(problem.where), str(problem)) for problem in problems]
         if host == hosts[0]:
-            lines += differences({host: data} | self._others(variables, hosts[1:]))
-        elif lines and self._raw(variables, hosts[0]) == variables["apps"]:
-            result.update(failed=True, msg=f"the same mistakes as on {hosts[0]}")
+            lines += differences({host: data, **self._resolved(variables, hosts[1:])})
+        elif lines and self._resolved(variables, hosts[:1]) == {hosts[0]: data}:
+            # The first host of the play says it, and its failure ends the play for all.
+            result.update(skipped=True, skip_reason=f"the same mistakes as on {hosts[0]}")
             return result
         if lines:
             return self._failed(result, lines)
@@ -160,8 +162,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             return False
         return True
 
-    def _others(self, variables: dict[str, Any], hosts: list[str]) -> dict[str, Any]:
-        """Return the plain `apps` of other hosts; one that cannot be resolved is reported by its own host."""
+    def _resolved(self, variables: dict[str, Any], hosts: list[str]) -> dict[str, Any]:
+        """Return the plain `apps` of other hosts; one that cannot be resolved is left out, and reported by its own host."""
         found = {}
         for host in hosts:
             try:
@@ -169,12 +171,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             except AnsibleError:
                 continue
         return found
-
-    @staticmethod
-    def _raw(variables: dict[str, Any], host: str) -> Any:
-        """Return a host's `apps` before templating, None where this version of Ansible does not tell."""
-        raw_get = getattr(variables["hostvars"], "raw_get", None)
-        return raw_get(host).get("apps") if raw_get else None
 
     @staticmethod
     def _failed(result: dict[str, Any], lines: list[str]) -> dict[str, Any]:
@@ -185,5 +181,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         return result
 
 
-def _line(origin: str, text: str) -> str:
-    return f"{origin}: {text}" if origin else text
+def _line(origin: tuple[str, int], text: str) -> str:
+    path, line = origin
+    return f"{path}:{line}: {text}" if line else f"{path}: {text}" if path else text
