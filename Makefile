@@ -84,7 +84,7 @@ BECOME = $(shell [ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null || echo --ask-b
 lab: ## start the lab: two throw-away Debian hosts on this machine
 	@$(PREFLIGHT)
 	@$(MAKE) $(VENV)/controller
-	@echo "==> starting the lab: app1 on Debian 12, app2 on Debian 13 (the first time about a minute, later seconds)"
+	@echo "==> starting the lab: app1 on Debian 12, app2 on Debian 13 (the first time a few minutes, later seconds)"
 	@ansible-playbook playbooks/lab_up.yml -i inventories/lab $(BECOME)
 
 lab-down: $(VENV)/controller ## take the lab away

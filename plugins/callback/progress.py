@@ -51,8 +51,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         del task
         self.busy.append(host.get_name())
 
-    def done(self, result: Any) -> None:
+    def done(self, result: Any, *, ignore_errors: bool = False) -> None:
         """Note a host as no longer busy."""
+        del ignore_errors
         name = result._host.get_name()  # noqa: SLF001 (the only way to it that all of 2.19 has)
         if name in self.busy:
             self.busy.remove(name)
