@@ -167,11 +167,13 @@ def test_a_mistake_of_one_host_only_is_said_by_that_host(inventory: Inventory) -
     assert "apps[0].threads: found 100, expected a whole number from 1 to 64" in done.stdout
 
 
-def test_hosts_may_have_different_apps(inventory: Inventory) -> None:
+def test_hosts_with_apps_of_their_own_need_runs_of_their_own(inventory: Inventory) -> None:
     inventory.write(APPS_FILE, APP)
     inventory.write("host_vars/two.yml", APP.replace("api", "other"))
     done = inventory.check()
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 2
+    assert "apps: found api on one and other on two, expected the same apps on all hosts of the play" in done.stdout
+    assert inventory.check("--limit", "two").returncode == 0
 
 
 def test_a_misspelled_variable_is_named_with_its_line(inventory: Inventory) -> None:

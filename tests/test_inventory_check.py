@@ -546,11 +546,24 @@ def test_a_vaulted_value_that_does_not_fit_the_schema_is_not_shown(project: Path
 
 
 def test_hosts_of_one_play_must_agree_on_an_app() -> None:
-    assert differences({"a": [app()], "b": [app()], "c": [app(name="other")], "d": None, "e": [7]}) == []
+    assert differences({}) == []
+    assert differences({"a": [app()], "b": [app()]}) == []
     assert differences({"a": [app()], "b": [app(threads=4, profile="dev")], "c": [app(threads=8)]}) == [
         (
             "app api: found different definitions on a and b (profile, threads), "
             "expected the same on all hosts of the play: a release is one for all of them"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("other", "found"), [([app(name="shop")], "shop"), ([app(), app(name="shop")], "api, shop"), (None, "none")]
+)
+def test_hosts_of_one_play_must_have_the_same_apps(other: object, found: str) -> None:
+    assert differences({"a": [app()], "b": other, "c": other}) == [
+        (
+            f"apps: found api on a and {found} on b, expected the same apps on all hosts of the play: "
+            "give groups of hosts with apps of their own to separate runs with --limit"
         )
     ]
 

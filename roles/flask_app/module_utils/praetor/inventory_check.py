@@ -98,26 +98,45 @@ def check_apps(apps: object, root: Path, vaulted: frozenset[Where] = frozenset()
 
 
 def differences(definitions: Mapping[str, object]) -> list[str]:
-    """Say which apps are defined differently on the hosts of one play.
+    """Say where the hosts of one play do not agree: a release goes to all of them, or to none.
 
     Args:
         definitions: plain value of `apps` by host.
 
     """
-    first: dict[object, tuple[str, dict[str, Any]]] = {}
-    lines: dict[object, str] = {}
-    for host, apps in definitions.items():
-        for entry in apps if isinstance(apps, list) else []:
-            if not isinstance(entry, dict) or not isinstance(name := entry.get("name"), str):
-                continue
-            other, known = first.setdefault(name, (host, entry))
-            if other != host and known != entry and name not in lines:
-                keys = sorted(str(key) for key in known.keys() | entry.keys() if known.get(key) != entry.get(key))
-                lines[name] = (
-                    f"app {name}: found different definitions on {other} and {host} ({', '.join(keys)}), "
-                    "expected the same on all hosts of the play: a release is one for all of them"
+    named = {host: _by_name(apps) for host, apps in definitions.items()}
+    first = next(iter(named), "")
+    lines: dict[str, str] = {}
+    for host, apps in named.items():
+        known = named[first]
+        if apps.keys() != known.keys():
+            lines.setdefault(
+                "",
+                f"apps: found {_listed(known)} on {first} and {_listed(apps)} on {host}, expected the same apps on all "
+                "hosts of the play: give groups of hosts with apps of their own to separate runs with --limit",
+            )
+        for name in apps.keys() & known.keys():
+            keys = sorted(
+                str(key)
+                for key in apps[name].keys() | known[name].keys()
+                if apps[name].get(key) != known[name].get(key)
+            )
+            if keys:
+                lines.setdefault(
+                    name,
+                    f"app {name}: found different definitions on {first} and {host} ({', '.join(keys)}), "
+                    "expected the same on all hosts of the play: a release is one for all of them",
                 )
     return list(lines.values())
+
+
+def _by_name(apps: object) -> dict[str, dict[str, Any]]:
+    entries = [entry for entry in (apps if isinstance(apps, list) else []) if isinstance(entry, dict)]
+    return {entry["name"]: entry for entry in entries if isinstance(entry.get("name"), str)}
+
+
+def _listed(apps: Mapping[str, object]) -> str:
+    return ", ".join(sorted(apps)) or "none"
 
 
 def missing(names: Iterable[str]) -> tuple[str, str | None]:
