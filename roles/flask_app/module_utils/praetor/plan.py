@@ -13,13 +13,22 @@ def needed(release: dict[str, Any], surveys: dict[str, dict[str, Any]]) -> bool:
     return any(survey["apps"][release["app"]]["needed"] for survey in surveys.values())
 
 
-def refusals(release: dict[str, Any], surveys: dict[str, dict[str, Any]], *, force: bool) -> list[str]:
-    """Why a release must not travel, a sentence per host and reason."""
+def refusals(
+    release: dict[str, Any], surveys: dict[str, dict[str, Any]], *, force: bool, planning: bool = False
+) -> list[str]:
+    """Why a release must not travel, a sentence per host and reason.
+
+    Args:
+        release: the release.
+        surveys: of all hosts.
+        force: whether marks and freezes are overridden.
+        planning: whether this is a dry run, in which a host may still be bare: the plan says that it would be provisioned.
+    """
     found = []
     for host, survey in surveys.items():
         state = survey["apps"][release["app"]]
         marked, freeze = state["bad"].get(release["id"]), state["frozen"]
-        if not state["provisioned"]:
+        if not state["provisioned"] and not planning:
             found.append(
                 f"{host}: was not provisioned for {release['app']}; run playbooks/deploy.yml (hosts and apps) or playbooks/provision.yml (hosts only) first"
             )
@@ -126,7 +135,7 @@ def differences(old: dict[str, Any], new: dict[str, Any], python: str) -> list[s
 
 
 def _work(release: dict[str, Any], state: dict[str, Any]) -> str:
-    steps = []
+    steps = [] if state["provisioned"] else ["provision the host"]
     if state["journal"] or state["leftovers"]:
         steps.append("repair what an interrupted run left")
     if not state["staged"]:

@@ -34,16 +34,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         hosts = list(variables["ansible_play_hosts_all"])
         surveys = {host: variables["hostvars"][host][args["register"]] for host in hosts}
         wanted = [release for release in args["releases"] if needed(release, surveys)]
-        refused = [line for release in wanted for line in refusals(release, surveys, force=args["force"])]
+        dry = bool(variables["ansible_check_mode"])
+        refused = [line for release in wanted for line in refusals(release, surveys, force=args["force"], planning=dry)]
         if refused:
             return {**result, "failed": True, "msg": "Nothing was changed.\n" + "\n".join(refused)}
         for release in wanted:
             release["migrate_hosts"] = hosts if release["commands"]["migrate_on"] == "each" else hosts[:1]
-        if wanted or variables["ansible_check_mode"]:
+        if wanted or dry:
             Display().display("\n".join(describe(release, surveys) for release in args["releases"]))
         return {
             **result,
-            "changed": bool(wanted and variables["ansible_check_mode"]),
+            "changed": bool(wanted and dry),
             "releases": wanted,
             "run": args["run"],
         }
