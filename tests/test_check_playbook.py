@@ -203,3 +203,15 @@ def test_a_secret_that_opens_with_the_example_password_is_warned_of(inventory: I
     done = inventory.check()
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr.count("open with the example password, which everyone can read") == 1
+
+
+def test_a_secret_in_clear_text_is_warned_of_without_being_shown(inventory: Inventory) -> None:
+    inventory.write(
+        APPS_FILE, APP + f"    secrets:\n      API_TOKEN: {VALUE}\n      OTHER: '{{{{ token }}}}'\ntoken: {VALUE}\n"
+    )
+    done = inventory.check("-v")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"apps\.yml:.* is a secret .*", " ".join(done.stderr.split())) == [
+        "apps.yml:7: apps[0].secrets.API_TOKEN is a secret in clear text: encrypt it with ansible-vault"
+    ]
+    assert VALUE not in done.stdout + done.stderr

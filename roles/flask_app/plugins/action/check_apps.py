@@ -19,7 +19,7 @@ _MODULE_UTILS = str(Path(__file__).resolve().parents[2] / "module_utils")
 if _MODULE_UTILS not in sys.path:
     sys.path.insert(0, _MODULE_UTILS)
 
-from praetor.inventory_check import Problem, Where, check_apps, differences, missing  # noqa: E402
+from praetor.inventory_check import Problem, Where, check_apps, differences, missing, path_text  # noqa: E402
 
 try:
     from ansible._internal._datatag._tags import Origin, VaultedValue
@@ -41,6 +41,7 @@ class _Reader:
         self.origins: dict[Where, tuple[str, int]] = {}
         self.vaulted: set[Where] = set()
         self.encrypted: list[Any] = []
+        self.bare: list[Where] = []
         self.problems: list[Problem] = []
 
     def read(self, value: Any, where: Where = ()) -> Any:
@@ -65,6 +66,8 @@ class _Reader:
             return ""
         if encrypted or (VaultedValue is not None and VaultedValue.is_tagged_on(resolved)):
             self.vaulted.add(where)
+        elif where[1:2] == ("secrets",) and resolved == value:
+            self.bare.append(where)
         if isinstance(resolved, Mapping | list | tuple):
             return self.read(resolved, where)
         return self._native(resolved)
@@ -140,8 +143,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             return result
         if lines:
             return self._failed(result, lines)
-        if host == hosts[0] and any(self._opens_with_example(value, root) for value in reader.encrypted):
-            result["warnings"] = [_EXAMPLE_WARNING]
+        if host == hosts[0]:
+            result["warnings"] = self._warnings(reader, root)
         result.update(
             apps=checked.apps,
             secrets=checked.secrets,
@@ -149,6 +152,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             _ansible_no_log=bool(any(checked.secrets.values())),
         )
         return result
+
+    def _warnings(self, reader: _Reader, root: Path) -> list[str]:
+        """Return what is allowed, and hardly meant."""
+        found = [
+            _line(reader.origin(where), f"{path_text(where)} is a secret in clear text: encrypt it with ansible-vault")
+            for where in reader.bare
+        ]
+        if any(self._opens_with_example(value, root) for value in reader.encrypted):
+            found.append(_EXAMPLE_WARNING)
+        return found
 
     @staticmethod
     def _opens_with_example(encrypted: Any, root: Path) -> bool:
