@@ -428,6 +428,10 @@ def test_apps_must_be_a_list_of_mappings(value: object, message: str) -> None:
             "hunter2\0",
             f"apps[0].secrets.S: found a string that is not shown (it holds a NUL character), expected {VAULTED}",
         ),
+        (
+            "x" * 131_000,
+            f"apps[0].secrets.S: found a string that is not shown (it is longer than a variable can be), expected {VAULTED}",
+        ),
         (["hunter2"], f"apps[0].secrets.S: found a list, expected {VAULTED}"),
     ],
 )

@@ -5,7 +5,10 @@ import re
 import pytest
 from project import ROOT, files_of
 
-LOCKS = [path.relative_to(ROOT).as_posix() for path in files_of("requirements/*.txt", "app/requirements*.txt")]
+LOCKS = [
+    path.relative_to(ROOT).as_posix()
+    for path in files_of("requirements/*.txt", "app/requirements*.txt", "roles/*/files/**/requirements*.txt")
+]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 

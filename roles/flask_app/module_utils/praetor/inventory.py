@@ -42,7 +42,7 @@ SYSTEM_NAMES = frozenset(
 )
 
 # What the wrapper that starts a slot calls its own variables: it would take an app's for its own.
-_WRAPPER_VARIABLES = frozenset({"IFS", "file", "release", "slot", "user", "value", "vassal"})
+WRAPPER_VARIABLES = frozenset({"IFS", "file", "release", "slot", "user", "value", "vassal"})
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _WSGI = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\(\))?", re.ASCII)
@@ -96,7 +96,7 @@ def variable_problem(name: str) -> str | None:
     """Say what is wrong with the name of an environment variable, None when nothing is."""
     if name in RESERVED_VARIABLES:
         return "every release sets this variable itself"
-    if name in _WRAPPER_VARIABLES:
+    if name in WRAPPER_VARIABLES:
         return "the start of a slot uses this name"
     if name.startswith("UWSGI_"):
         return "uWSGI takes variables of this prefix for its own options"
@@ -148,7 +148,10 @@ def _plain_word_problem(value: str) -> str | None:
 
 
 def _text_problem(value: str) -> str | None:
-    return "it holds a NUL character" if "\0" in value else None
+    if "\0" in value:
+        return "it holds a NUL character"
+    # Linux: one string of an environment is at most 128 KiB, name and final NUL included.
+    return "it is longer than a variable can be" if len(value.encode()) > 130_000 else None
 
 
 def _empty_problem(value: list[str]) -> str | None:

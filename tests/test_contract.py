@@ -1,0 +1,22 @@
+"""What the inventory check promises about the environment of an app, held against the code that makes it."""
+
+import re
+
+from praetor.inventory import RESERVED_VARIABLES, WRAPPER_VARIABLES
+from project import ROOT
+
+WRAPPER = ROOT / "roles" / "uwsgi_emperor" / "templates" / "vassal-wrapper.j2"
+BUILD = ROOT / "roles" / "flask_app" / "plugins" / "action" / "app_build.py"
+
+
+def test_every_variable_that_a_release_sets_is_reserved() -> None:
+    built = set(re.findall(r'^\s+"([A-Z_]+)": ', BUILD.read_text(encoding="utf-8"), re.MULTILINE))
+    exported = set(re.findall(r"export ([A-Z_]+)=", WRAPPER.read_text(encoding="utf-8")))
+    assert built | exported == RESERVED_VARIABLES
+
+
+def test_no_variable_of_an_app_can_replace_one_of_the_wrapper() -> None:
+    text = WRAPPER.read_text(encoding="utf-8")
+    own = set(re.findall(r"^\s*([a-z]+)=", text, re.MULTILINE)) | set(re.findall(r"\bfor ([a-z]+) in", text))
+    assert own
+    assert own - WRAPPER_VARIABLES == set()
