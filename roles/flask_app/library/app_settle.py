@@ -7,13 +7,17 @@ from typing import Any
 
 from ansible.module_utils.praetor import call
 from ansible.module_utils.praetor.host import AppHost
-from ansible.module_utils.praetor.journal import phase
+from ansible.module_utils.praetor.journal import holds, phase
 from ansible.module_utils.praetor.settle import abandon, settle
 
 
 def work(params: dict[str, Any]) -> dict[str, Any]:
     """Settle, or abandon when a reason is given."""
     host, run = AppHost(params["app"]), params["run"]
+    if params["failed_because"] and not holds(host, run["id"]):
+        # This run never had the app here: there is nothing of it to undo, and another run may be at work.
+        live = host.live()
+        return {"done": [], "live": live.release if live else None}
     with phase(host, run, "settle") as journal:
         if params["failed_because"]:
             done = abandon(host, run, journal, params["release"], params["failed_because"], params["drain_s"])

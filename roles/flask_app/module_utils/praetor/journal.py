@@ -70,10 +70,15 @@ def save(host: AppHost, journal: dict[str, Any]) -> None:
     write_atomically(host.run_file, json.dumps(journal, indent=1) + "\n", 0o644)
 
 
+def holds(host: AppHost, run_id: str) -> bool:
+    """Whether a run has the lock on this host."""
+    journal = read_json(host.run_file)
+    return bool(journal and journal["run"]["id"] == run_id)
+
+
 def unlock(host: AppHost, run_id: str) -> bool:
     """End a run on this host; the lock of another run is left alone."""
-    journal = read_json(host.run_file)
-    if not journal or journal["run"]["id"] != run_id:
+    if not holds(host, run_id):
         return False
     host.run_file.unlink(missing_ok=True)
     return True
