@@ -41,7 +41,7 @@ def test_a_decision_is_one_page_in_the_agreed_form(name: str) -> None:
     assert lines[0].startswith(f"# {name[:4]}: ")
     assert re.match(r"Status: (accepted|replaced by \d{4})\. Date: \d{4}-\d\d-\d\d$", lines[2])
     headings = [line for line in lines if line.startswith("## ")]
-    expected = ["Context and problem", "Options", "Decision", "Consequences", "How it is checked"]
+    expected = ["Context and problem", "Options", "Decision", "Consequences", "What must hold"]
     assert headings == [f"## {heading}" for heading in expected]
 
 
