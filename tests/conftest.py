@@ -1,12 +1,20 @@
-"""What the tests share: the paths of the project, and its module_utils under both of their names."""
+"""What the tests share: the paths of the project, its module_utils under both of their names, and a host that is a directory."""
 
 import importlib
 import importlib.abc
 import importlib.machinery
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from fakes import FakeEmperor
+    from praetor.host import AppHost
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULE_UTILS = ROOT / "roles" / "flask_app" / "module_utils"
@@ -37,3 +45,28 @@ class _AnsibleName(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 sys.meta_path.insert(0, _AnsibleName())
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Return a directory with a short name: a socket's path has 107 bytes, and pytest's own directories take most of them."""
+    with tempfile.TemporaryDirectory(prefix="p") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def host(place: Path) -> "AppHost":
+    """Return a provisioned host with the app `api`."""
+    from fakes import host_in  # noqa: PLC0415  only where it is asked for
+
+    return host_in(place)
+
+
+@pytest.fixture
+def emperor(host: "AppHost") -> Iterator["FakeEmperor"]:
+    """Return an Emperor whose slots are healthy."""
+    from fakes import FakeEmperor  # noqa: PLC0415
+
+    running = FakeEmperor(host.layout)
+    yield running
+    running.close()

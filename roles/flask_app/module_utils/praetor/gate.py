@@ -64,7 +64,7 @@ class Verdict:
             self.last = "uWSGI could not start it"
             return False
         if status is not None:
-            self.first_answer = self.first_answer or now
+            self.first_answer = now if self.first_answer is None else self.first_answer
             self.last = f"{self.health.path} answered {status} instead of {self.health.status}: {said.strip()[:300] or '(empty)'}"
             return False if now - self.first_answer >= self.health.warmup_s else None
         if now - self.started >= self.health.timeout_s:
@@ -96,14 +96,21 @@ def gate(host: AppHost, manifest: dict[str, Any], server_name: str, clients: str
     live = host.live()
     if live and live.release == release and host.vassal(live).exists() and _answers(host, live, health):
         return live
-    _prepare_run_dir(host)
+    if not host.run_dir.is_dir():
+        raise ReleaseError(
+            f"this host has no {host.run_dir}: it was not provisioned for this app. Run playbooks/deploy.yml (or provision.yml) first."
+        )
     slot = host.next_slot(release)
     journal["candidate"] = slot.name
     journals.save(host, journal)
     began = time.time()
     link_atomically(host.release_dir(release) / "vassal.ini", host.vassal(slot))
     rescan(host)
-    failure = _wait(host, slot, health) or _socket_problem(host, slot, clients)
+    try:
+        failure = _wait(host, slot, health) or _socket_problem(host, slot, clients)
+    except BaseException:
+        remove_slot(host, slot)
+        raise
     if failure is None:
         return slot
     lines = last_lines(host, began)
@@ -187,18 +194,13 @@ def _answers(host: AppHost, slot: Slot, health: Health) -> bool:
         return False
 
 
-def _prepare_run_dir(host: AppHost) -> None:
-    """The directory that the slot binds its socket in: the app's own, entered by NGINX through its group. tmpfiles.d makes it again at boot."""
-    if not host.run_dir.is_dir():
-        raise ReleaseError(
-            f"this host has no {host.run_dir}: it was not provisioned for this app. Run playbooks/deploy.yml (or provision.yml) first."
-        )
-
-
 def _socket_problem(host: AppHost, slot: Slot, clients: str) -> str | None:
     """Why NGINX could not use the slot's socket; None when it can."""
     for path, needed in ((host.run_dir, 0o050), (host.socket(slot), 0o060)):
-        found = path.stat()
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            return f"it answered and then went away: there is no {path} any more"
         group = _group_name(found.st_gid)
         if group != clients or stat.S_IMODE(found.st_mode) & needed != needed:
             return f"NGINX could not reach it: {path} belongs to group {group} with mode {stat.S_IMODE(found.st_mode):04o}; expected group {clients} with {needed:04o}"

@@ -5,6 +5,8 @@ Every change that matters is one rename(2): a reader sees the old or the new, a 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -15,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 SUN_PATH_MAX = 107  # bytes in sockaddr_un.sun_path without the closing NUL, unix(7)
 _SLOT = re.compile(r"^(?P<app>[a-z][a-z0-9_]*)\.(?P<release>.+)\.(?P<count>\d+)$")
 
@@ -65,6 +68,7 @@ class AppHost:
         self.data = self.root / "data"
         self.live_link = self.root / "live.sock"
         self.history = self.root / "history.jsonl"
+        self.way_back = self.root / ".tmp.back"
         self.run_file = self.root / "run.json"
         self.bad_file = self.root / "bad.json"
         self.run_dir = self.layout.run / app
@@ -83,7 +87,11 @@ class AppHost:
         """The complete releases on this host, the one that was staged last first."""
         if not self.releases_dir.is_dir():
             return []
-        found = [(path.stat().st_mtime_ns, path.parent.name) for path in self.releases_dir.glob("*/release.json")]
+        found = []
+        for path in self.releases_dir.glob("*/release.json"):
+            # A survey looks without the lock: another run may prune meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                found.append((path.stat().st_mtime_ns, path.parent.name))
         return [name for _, name in sorted(found, reverse=True)]
 
     def vassal(self, slot: Slot) -> pathlib.Path:
@@ -132,8 +140,22 @@ class AppHost:
         return slot
 
     def flip(self, slot: Slot) -> None:
-        """From this rename on every new request goes to the slot. NGINX resolves the link at each connect(2)."""
+        """From this rename on every new request goes to the slot. NGINX resolves the link at each connect(2).
+
+        The link to what was live is made first: going back is then a rename too, which a disk that is full by then cannot refuse.
+        """
+        live = self.live()
+        if live and live != slot:
+            link_atomically(self.socket(live), self.way_back)
         link_atomically(self.socket(slot), self.live_link)
+
+    def flip_back(self, slot: Slot) -> None:
+        """Send new requests to the slot that was live before the flip."""
+        if self.way_back.is_symlink() and self.way_back.readlink() == self.socket(slot):
+            self.way_back.rename(self.live_link)
+            sync_directory(self.root)
+        else:
+            link_atomically(self.socket(slot), self.live_link)
 
     def _named_in_run_dir(self) -> Iterator[Slot]:
         if not self.run_dir.is_dir():
@@ -188,20 +210,26 @@ def write_atomically(path: pathlib.Path, content: str | bytes, mode: int, uid: i
     """Write a file so that it is the old or the new one at every instant, also after a power cut."""
     temporary = path.with_name(f".tmp.{path.name}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        if os.geteuid() == 0:
-            os.fchown(file.fileno(), uid, gid)
-        os.fchmod(file.fileno(), mode)
-        os.fsync(file.fileno())
-    temporary.rename(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            if os.geteuid() == 0:
+                os.fchown(file.fileno(), uid, gid)
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except OSError:
+        # On a full disk the half of a file that fitted is what keeps others from fitting.
+        temporary.unlink(missing_ok=True)
+        raise
     sync_directory(path.parent)
 
 
 def link_atomically(target: pathlib.Path, link: pathlib.Path) -> None:
     """Point a symbolic link somewhere else with one rename(2)."""
-    temporary = link.with_name(f".tmp.{link.name}")
+    # The Emperor starts whatever ends in .ini, hidden names too: the temporary one must not.
+    temporary = link.with_name(f".tmp.{link.name}.new")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     temporary.rename(link)

@@ -9,8 +9,11 @@ import json
 import pathlib
 import socket
 import struct
+import time
 from dataclasses import dataclass
 from typing import Any
+
+ANSWER_MAX = 16 * 2**20  # bytes; stats of hundreds of workers fit, an endless body does not
 
 
 @dataclass(frozen=True)
@@ -116,12 +119,37 @@ def vassal_state(emperor: pathlib.Path, vassal: str) -> tuple[bool, int]:
 
 
 def _exchange(path: pathlib.Path, request: bytes, timeout_s: float) -> bytes:
+    deadline = time.monotonic() + timeout_s
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(timeout_s)
-        connection.connect(str(path))
+        _connect(connection, path, deadline)
         if request:
+            connection.settimeout(_left(deadline))
             connection.sendall(request)
         received = bytearray()
-        while chunk := connection.recv(65536):
+        while len(received) < ANSWER_MAX:
+            # The whole answer is timed, not each piece: an app that sends a byte a second is not healthy.
+            connection.settimeout(_left(deadline))
+            chunk = connection.recv(65536)
+            if not chunk:
+                break
             received += chunk
     return bytes(received)
+
+
+def _connect(connection: socket.socket, path: pathlib.Path, deadline: float) -> None:
+    """Connect; a full backlog is waited for, as it is the opposite of nobody there. Non-blocking unix sockets say EAGAIN, connect(2)."""
+    while True:
+        connection.settimeout(_left(deadline))
+        try:
+            connection.connect(str(path))
+        except BlockingIOError:
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    return left
