@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 import time
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from .logs import last_lines
 
 WATCH_S = 0.5
 BEFORE_BYTES = 512 * 1024  # how far back the access log is read for the time before the flip
+BEFORE_S = 900  # and how old an entry may be: yesterday's incident excuses nothing
 P95_FLOOR_S = 0.25  # below it, a factor between two p95 is noise
 
 
@@ -27,6 +29,15 @@ class Limits:
     max_5xx_ratio: float
     max_p95_factor: float
     min_requests: int  # shares and percentiles of fewer say nothing
+
+
+@dataclass(frozen=True)
+class Request:
+    """One line of NGINX's access log."""
+
+    status: int
+    seconds: float
+    began: float  # seconds since the epoch
 
 
 @dataclass(frozen=True)
@@ -66,8 +77,10 @@ def breach(
     enough = since.requests >= limits.min_requests
     # A quiet site: three failures and not one success are enough.
     hopeless = since.requests >= 3 and since.failed == since.requests
-    if (enough and since.ratio > max(limits.max_5xx_ratio, before.ratio)) or (hopeless and before.ratio < 1):
-        return f"{since.failed} of {since.requests} requests were answered with 5xx ({since.ratio:.1%}); {limits.max_5xx_ratio:.1%} are allowed, {before.ratio:.1%} it was before"
+    # A share of a few requests excuses nothing either.
+    was = before.ratio if before.requests >= limits.min_requests else 0.0
+    if (enough and since.ratio > max(limits.max_5xx_ratio, was)) or (hopeless and was < 1):
+        return f"{since.failed} of {since.requests} requests were answered with 5xx ({since.ratio:.1%}); {limits.max_5xx_ratio:.1%} are allowed, {was:.1%} it was before"
     raised, served = now.exceptions - start.exceptions, now.requests - start.requests
     if served >= limits.min_requests and raised / served > limits.max_5xx_ratio:
         return f"{raised} of {served} requests ended in an exception that the app did not catch"
@@ -77,19 +90,26 @@ def breach(
     return None
 
 
-def traffic(lines: Iterable[str]) -> Traffic:
-    """Summarise lines of NGINX's JSON access log (`status`, `request_time_s`); other lines are passed over."""
-    times, failed = [], 0
+def requests(lines: Iterable[bytes]) -> list[Request]:
+    """Read lines of NGINX's JSON access log (`status`, `request_time_s`, `ts`: when it was written); other lines are passed over."""
+    found = []
     for line in lines:
         try:
-            entry = json.loads(line)
-            status, seconds = int(entry["status"]), float(entry["request_time_s"])
+            # A client may put any bytes into its URI or user agent, and NGINX writes them down as they are.
+            entry = json.loads(line.decode(errors="replace"))
+            status, seconds, ended = int(entry["status"]), float(entry["request_time_s"]), float(entry["ts"])
         except (ValueError, KeyError, TypeError):
             continue
-        failed += status >= 500
-        times.append(seconds)
-    times.sort()
-    return Traffic(len(times), failed, times[max(int(len(times) * 0.95 + 0.999999) - 1, 0)] if times else 0.0)
+        found.append(Request(status, seconds, ended - seconds))
+    return found
+
+
+def traffic(found: Iterable[Request], began_after: float) -> Traffic:
+    """Summarise the requests that began after a time: one that was under way at the flip is the old slot's."""
+    counted = [request for request in found if request.began >= began_after]
+    times = sorted(request.seconds for request in counted)
+    failed = sum(request.status >= 500 for request in counted)
+    return Traffic(len(times), failed, times[max(math.ceil(len(times) * 0.95) - 1, 0)] if times else 0.0)
 
 
 class AccessLog:
@@ -100,19 +120,19 @@ class AccessLog:
         self.path = path
         self.offset, self.inode = self._end()
 
-    def before(self) -> list[str]:
+    def before(self) -> list[bytes]:
         """The last lines before this point."""
-        return self._read(max(self.offset - BEFORE_BYTES, 0), self.offset).splitlines()[-5000:]
+        return self._read(max(self.offset - BEFORE_BYTES, 0), self.offset).split(b"\n")[-5000:]
 
-    def since(self) -> list[str]:
+    def since(self) -> list[bytes]:
         """Whole lines that came after this point was last asked."""
         end, inode = self._end()
         if inode != self.inode or end < self.offset:
             self.offset, self.inode = 0, inode
         text = self._read(self.offset, end)
-        whole = text[: text.rfind("\n") + 1]
-        self.offset += len(whole.encode())
-        return whole.splitlines()
+        whole = text[: text.rfind(b"\n") + 1]
+        self.offset += len(whole)
+        return whole.split(b"\n")[:-1]
 
     def _end(self) -> tuple[int, int]:
         try:
@@ -121,13 +141,13 @@ class AccessLog:
             return 0, 0
         return found.st_size, found.st_ino
 
-    def _read(self, start: int, end: int) -> str:
+    def _read(self, start: int, end: int) -> bytes:
         try:
             with self.path.open("rb") as log:
                 log.seek(start)
-                return log.read(max(end - start, 0)).decode(errors="surrogateescape")
+                return log.read(max(end - start, 0))
         except FileNotFoundError:
-            return ""
+            return b""
 
 
 def flip_and_bake(
@@ -156,19 +176,19 @@ def flip_and_bake(
         journal["previous"] = live.name if live else None
         journals.save(host, journal)
     log = AccessLog(access_log)
-    before = traffic(log.before())
+    before = traffic(requests(log.before()), time.time() - BEFORE_S)
     start = uwsgi.counters(host.stats(slot))
     began, flipped_at = time.monotonic(), time.time()
     if flipped:
         host.flip(slot)
-    lines: list[str] = []
+    seen: list[Request] = []
     misses = 0
     while True:
         remaining = limits.bake_s - (time.monotonic() - began)
         if remaining > 0:
             time.sleep(min(WATCH_S, remaining))
-        lines += log.since()
-        since = traffic(lines)
+        seen += requests(log.since())
+        since = traffic(seen, flipped_at)
         now = _counters(host, slot)
         misses = misses + 1 if now is None else 0
         # One unanswered look may be a busy moment of the master; three in a row are none.
@@ -196,7 +216,7 @@ def undo(host: AppHost, journal: dict[str, Any]) -> str:
         host.live_link.unlink(missing_ok=True)
         return "Nothing was live before it, so nothing serves now."
     if host.live() != previous:
-        host.flip(previous)
+        host.flip_back(previous)
     return f"{previous.release} serves again."
 
 
