@@ -14,7 +14,7 @@ from ansible.module_utils.praetor.settle import repair
 def work(params: dict[str, Any]) -> dict[str, Any]:
     """Lock and repair."""
     host = AppHost(params["app"])
-    with phase(host, params["run"], "lock", params["break_run"]) as journal:
+    with phase(host, params["run"], "lock", params["break_run"], begins=True) as journal:
         repaired = repair(host, journal, params["drain_s"])
     return {"changed": bool(repaired), "repaired": repaired}
 

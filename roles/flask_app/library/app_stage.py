@@ -16,7 +16,7 @@ from ansible.module_utils.praetor.stage import stage
 def work(params: dict[str, Any]) -> dict[str, Any]:
     """Lock, repair, stage."""
     host = AppHost(params["app"])
-    with phase(host, params["run"], "stage", params["break_run"]) as journal:
+    with phase(host, params["run"], "stage", params["break_run"], begins=True) as journal:
         repaired = repair(host, journal, params["drain_s"])
         uploads = pathlib.Path(params["uploads"]) if params["uploads"] else None
         parts = {**params["parts"], "secrets": params["secrets"]}

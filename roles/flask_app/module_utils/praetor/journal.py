@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from .host import AppHost, ReleaseError, read_json, write_atomically
+from .host import DISK_FULL, AppHost, ReleaseError, read_json, write_atomically
 
-LEASE_S = 900  # a run renews its lock with every phase; a controller that says nothing for this long is gone
+LEASE_S = 900  # a run renews its lock with every phase; a controller that says nothing for this long, and for the bakes of all batches, is gone
 
 
 class LockedError(ReleaseError):
@@ -25,7 +25,9 @@ class LockedError(ReleaseError):
 
 
 @contextlib.contextmanager
-def phase(host: AppHost, run: dict[str, Any], name: str, break_run: str | None = None) -> Iterator[dict[str, Any]]:
+def phase(
+    host: AppHost, run: dict[str, Any], name: str, break_run: str | None = None, *, begins: bool = False
+) -> Iterator[dict[str, Any]]:
     """Hold the app for one phase of a run: takes the lock, or renews it, and notes the phase in the journal.
 
     The lock has two halves. A lease in `run.json` spans the phases of a run and outlives the calls that make them; flock(2) spans one call, so that
@@ -36,6 +38,7 @@ def phase(host: AppHost, run: dict[str, Any], name: str, break_run: str | None =
         run: `id`, `owner` (user, host, machine, pid, started), `action` and `why` of the run.
         name: the phase.
         break_run: id of a run whose controller was found dead; its lock is taken over.
+        begins: whether the run may take the lock here. A later phase that finds the lock gone was taken for dead, and must not go on.
 
     Yields:
         The journal: what earlier phases of the run noted. `save` writes what was added; so does the end of the phase. A journal that was just
@@ -43,26 +46,37 @@ def phase(host: AppHost, run: dict[str, Any], name: str, break_run: str | None =
 
     Raises:
         LockedError: another run holds the app.
+        ReleaseError: this run has lost the app.
     """
     host.root.mkdir(parents=True, exist_ok=True)
+    # Asked before waiting: a phase of another run may last as long as its bake.
+    _refuse(host, read_json(host.run_file) or {}, run, break_run)
     # Nobody else may open it: whoever can, could hold it.
     with os.fdopen(os.open(host.root / ".flock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as guard:
-        _wait_for(guard, 30.0)
+        _wait_for(guard, 30.0, host)
         journal = read_json(host.run_file) or {}
-        now = time.time()
-        if journal and journal["run"]["id"] not in (run["id"], break_run) and journal["expires"] > now:
-            raise LockedError(describe(host, journal), journal)
-        if not journal or journal["run"]["id"] != run["id"]:
-            journal = {"run": run, "since": now, "interrupted": journal or None}
-        journal |= {"phase": name, "expires": now + LEASE_S}
-        save(host, journal)
+        _refuse(host, journal, run, break_run)
+        lease = run.get("lease_s", LEASE_S)
+        if journal and journal["run"]["id"] == run["id"]:
+            journal |= {"phase": name, "expires": time.time() + lease}
+            _renew(host, journal)
+        elif begins:
+            # A journal that still names an interrupted run was itself interrupted before that one was repaired.
+            interrupted = journal.get("interrupted") or journal or None
+            now = time.time()
+            journal = {"run": run, "since": now, "interrupted": interrupted, "phase": name, "expires": now + lease}
+            save(host, journal)
+        else:
+            raise ReleaseError(
+                f"this run does not hold {host.app} on this host any more: it was taken for dead, and its work was put back. Nothing was changed; run again."
+            )
         try:
             yield journal
         finally:
             # A phase that ends the run has removed the file.
             if host.run_file.exists():
-                journal["expires"] = time.time() + LEASE_S
-                save(host, journal)
+                journal["expires"] = time.time() + lease
+                _renew(host, journal)
 
 
 def save(host: AppHost, journal: dict[str, Any]) -> None:
@@ -98,20 +112,22 @@ def describe(host: AppHost, journal: dict[str, Any]) -> str:
 
 def append(host: AppHost, entry: dict[str, Any]) -> None:
     """Append one line to the app's history; durable when this returns."""
-    line = json.dumps({"ts": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **entry}, ensure_ascii=False) + "\n"
-    descriptor = os.open(host.history, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.write(descriptor, line.encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    line = json.dumps({"ts": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **entry}) + "\n"
+    with os.fdopen(os.open(host.history, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644), "r+b", buffering=0) as file:
+        # Half a line that a crash or a full disk left must not swallow this one.
+        size = file.seek(0, os.SEEK_END)
+        cut = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+        left = ("\n" * cut + line).encode()
+        while left:
+            left = left[os.write(file.fileno(), left) :]
+        os.fsync(file.fileno())
 
 
 def history(host: AppHost) -> list[dict[str, Any]]:
     """What was done to the app on this host, oldest first; a line that a crash cut short is left out."""
     found = []
     if host.history.is_file():
-        for line in host.history.read_text(encoding="utf-8").splitlines():
+        for line in host.history.read_bytes().split(b"\n"):
             with contextlib.suppress(ValueError):
                 found.append(json.loads(line))
     return found
@@ -155,14 +171,19 @@ def before(host: AppHost, live: str | None) -> str | None:
     return None
 
 
-def settled(host: AppHost, release: str) -> bool:
-    """Whether the last run that ended well made this release live: a flip that nobody settled is not to be trusted."""
+def last_settled(host: AppHost) -> str | None:
+    """The release that the last run that ended well made live."""
     ended = [
-        entry
+        str(entry["to"])
         for entry in history(host)
         if entry.get("result") == "ok" and entry.get("action") in ("release", "rollback")
     ]
-    return bool(ended) and ended[-1]["to"] == release
+    return ended[-1] if ended else None
+
+
+def settled(host: AppHost, release: str) -> bool:
+    """Whether the last run that ended well made this release live: a flip that nobody settled is not to be trusted."""
+    return last_settled(host) == release
 
 
 def frozen(host: AppHost) -> dict[str, Any] | None:
@@ -171,16 +192,30 @@ def frozen(host: AppHost) -> dict[str, Any] | None:
     return found if found and found["until"] > time.time() else None
 
 
-def _wait_for(guard: Any, seconds: float) -> None:
+def _refuse(host: AppHost, journal: dict[str, Any], run: dict[str, Any], break_run: str | None) -> None:
+    if journal and journal["run"]["id"] not in (run["id"], break_run) and journal["expires"] > time.time():
+        raise LockedError(describe(host, journal), journal)
+
+
+def _renew(host: AppHost, journal: dict[str, Any]) -> None:
+    """Save what is only a later lease of the same run: a full disk must not keep it from putting back what was."""
+    try:
+        save(host, journal)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+
+
+def _wait_for(guard: Any, seconds: float, host: AppHost) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:
             fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise ReleaseError(
-                    "a phase of another run is still at work on this host; look with playbooks/status.yml and run again"
-                ) from None
+                message = "a phase of another run is still at work on this host; look with playbooks/status.yml and run again, or wait with -e lock_wait=SECONDS"
+                holder = read_json(host.run_file)
+                raise (LockedError(message, holder) if holder else ReleaseError(message)) from None
             time.sleep(0.2)
         else:
             return

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from .host import ReleaseError
+from .journal import LEASE_S
 
 
 def needed(release: dict[str, Any], surveys: dict[str, dict[str, Any]]) -> bool:
@@ -47,6 +48,11 @@ def refusals(
                 f"{host}: has Python {state['python']}, and {release['app']} was built for {tags} only (requires-python in its pyproject.toml)"
             )
     return found
+
+
+def lease_s(releases: list[dict[str, Any]]) -> float:
+    """Seconds that the run may be silent on a host: those of a phase, and the bakes of all the batches that it waits for."""
+    return LEASE_S + max((len(each["batches"]) * each["options"]["bake_s"] for each in releases), default=0)
 
 
 def rollback_target(app: str, surveys: dict[str, dict[str, Any]], wanted: str, *, force: bool) -> str:
@@ -172,7 +178,7 @@ def _flat(value: Any, where: str = "") -> dict[str, Any]:
             for key in value
             for name, inner in _flat(value[key], f"{where}.{key}" if where else str(key)).items()
         }
-    return {where: value} if where else {}
+    return {where: value} if where and value != {} else {}
 
 
 def _change(what: str, old: Any, new: Any) -> str:

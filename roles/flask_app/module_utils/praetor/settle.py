@@ -21,27 +21,50 @@ def drain(host: AppHost, slot: Slot, timeout_s: float) -> bool:
     1 request in 237,965 was lost).
     """
     deadline = time.monotonic() + timeout_s
-    manifest = host.manifest(slot.release)
     try:
-        uwsgi.get(
-            host.socket(slot), manifest["settings"]["health"]["path"] if manifest else "/", "localhost", timeout_s
-        )
-    except ValueError:
-        pass
-    except OSError:
+        _probe(host, slot, timeout_s)
+        last: tuple[int, int] | None = None
+        while time.monotonic() < deadline:
+            now = _seen(host, slot)
+            if now is not None and last == now and now[1] == 0:
+                return True
+            last = now
+            time.sleep(QUIET_S)
+    except (FileNotFoundError, ConnectionRefusedError):
         return True  # nobody listens: there is nothing to wait for
-    last: tuple[int, int] | None = None
-    while time.monotonic() < deadline:
-        try:
-            seen = uwsgi.counters(host.stats(slot))
-        except (OSError, ValueError):
-            return True
-        now = (seen.requests, seen.busy)
-        if last == now and seen.busy == 0:
-            return True
-        last = now
-        time.sleep(QUIET_S)
     return False
+
+
+def _probe(host: AppHost, slot: Slot, timeout_s: float) -> int | None:
+    """The status that a slot answers on its health path; None when it gave no answer, which a busy slot may not."""
+    manifest = host.manifest(slot.release)
+    path = manifest["settings"]["health"]["path"] if manifest else "/"
+    try:
+        return uwsgi.get(host.socket(slot), path, "localhost", timeout_s).status
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise
+    except (OSError, ValueError):
+        return None
+
+
+def _seen(host: AppHost, slot: Slot) -> tuple[int, int] | None:
+    """Requests and busy cores of a slot; None when it did not say."""
+    try:
+        found = uwsgi.counters(host.stats(slot))
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise
+    except (OSError, ValueError):
+        return None
+    return found.requests, found.busy
+
+
+def _warm(host: AppHost, slot: Slot) -> bool:
+    """Whether a slot can take requests. Any answer but a failure counts: the app may know no host name `localhost`."""
+    try:
+        status = _probe(host, slot, 5.0)
+    except OSError:
+        return False
+    return status is not None and status < 500
 
 
 def retire_others(host: AppHost, drain_s: float, but: Slot | None) -> list[str]:
@@ -61,7 +84,7 @@ def repair(host: AppHost, journal: dict[str, Any], drain_s: float) -> list[str]:
     A flip that was not settled is taken back while the slot before it is still warm: that one is known to be good, the other was still on trial.
     """
     done = []
-    interrupted = journal.pop("interrupted", None)
+    interrupted = journal.get("interrupted")
     live = host.live()
     if interrupted:
         owner = interrupted["run"]["owner"]
@@ -69,13 +92,15 @@ def repair(host: AppHost, journal: dict[str, Any], drain_s: float) -> list[str]:
             f"took over from an interrupted {interrupted['run']['action']} by {owner['user']}@{owner['host']} (phase '{interrupted['phase']}')"
         )
         previous = Slot.parse(interrupted.get("previous") or "")
-        if live and previous in host.slots() and live != previous and not journals.settled(host, live.release):
-            host.flip(previous)
+        unsettled = live and previous and live != previous and not journals.settled(host, live.release)
+        if live and previous and unsettled and previous in host.slots() and _warm(host, previous):
+            host.flip_back(previous)
             done.append(f"flipped back to {previous.release}: the bake of {live.release} was not finished")
     done += [f"retired slot {name}" for name in retire_others(host, drain_s, host.live())]
     for path in host.leftovers():
         remove(path)
         done.append(f"removed {path}")
+    journal.pop("interrupted", None)  # last: whoever finds this repair half done must know of it
     return done
 
 
@@ -96,13 +121,16 @@ def settle(
     live = host.live()
     if live is None or live.release != release:
         raise ReleaseError(f"{release} is not live on this host, so it cannot be settled")
+    host.way_back.unlink(missing_ok=True)
     previous = Slot.parse(journal["previous"]) if journal.get("previous") else None
+    # A run that ends what an interrupted one began did not flip; the history knows what was live.
+    before = previous.release if previous else journals.last_settled(host)
     done = [f"retired slot {name}" for name in retire_others(host, drain_s, live)]
     journals.append(
         host,
         {
             "action": run["action"],
-            "from": previous.release if previous else None,
+            "from": before if before != release else None,
             "to": release,
             "result": "ok",
             "by": f"{run['owner']['user']}@{run['owner']['host']}",
@@ -127,7 +155,7 @@ def abandon(
     done = []
     if "previous" in journal and live and live.name != journal["previous"]:
         done.append(undo(host, journal))
-    done += [f"retired slot {name}" for name in retire_others(host, drain_s, host.live())]
+    done += repair(host, journal, drain_s)
     if journal.get("reason"):
         journals.mark_bad(host, release, journal["reason"])
     live = host.live()
@@ -164,8 +192,7 @@ def prune(host: AppHost, keep: int) -> list[str]:
             remove(host.release_dir(release))
             done.append(f"pruned {release}")
     journals.unmark_bad(host, set(kept))
-    if done:
-        _prune_wheels(host)
+    _prune_wheels(host)
     return done
 
 
@@ -178,6 +205,6 @@ def _prune_wheels(host: AppHost) -> None:
             return  # another app is being changed this moment: the next run prunes
         needed |= {entry["sha256"] for entries in manifest["wheels"].values() for entry in entries}
         needed |= {manifest["tree"]["sha256"]} if manifest["tree"] else set()
-    for path in host.wheels.iterdir():
+    for path in host.wheels.iterdir() if host.wheels.is_dir() else ():
         if path.name not in needed and time.time() - path.stat().st_mtime > 3600:
             remove(path)

@@ -14,7 +14,7 @@ _MODULE_UTILS = str(Path(__file__).resolve().parents[2] / "module_utils")
 if _MODULE_UTILS not in sys.path:
     sys.path.insert(0, _MODULE_UTILS)
 
-from praetor.plan import describe, needed, refusals  # noqa: E402
+from praetor.plan import describe, lease_s, needed, refusals  # noqa: E402
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
@@ -46,5 +46,5 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             **result,
             "changed": bool(wanted and dry),
             "releases": wanted,
-            "run": args["run"],
+            "run": {**args["run"], "lease_s": lease_s(wanted)},
         }

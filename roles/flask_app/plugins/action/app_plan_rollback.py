@@ -17,7 +17,7 @@ if _MODULE_UTILS not in sys.path:
 from praetor.batches import batches  # noqa: E402
 from praetor.host import ReleaseError  # noqa: E402
 from praetor.owner import start  # noqa: E402
-from praetor.plan import rollback_target  # noqa: E402
+from praetor.plan import lease_s, rollback_target  # noqa: E402
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
@@ -67,5 +67,5 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             **result,
             "changed": False,
             "releases": [release] if needed else [],
-            "run": start("rollback", args["why"]),
+            "run": {**start("rollback", args["why"]), "lease_s": lease_s([release])},
         }
