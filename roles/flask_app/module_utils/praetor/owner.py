@@ -21,6 +21,7 @@ def start(action: str, why: str) -> dict[str, Any]:
         "user": getpass.getuser(),
         "host": socket.gethostname(),
         "machine": _machine(),
+        "namespace": _namespace(),
         "boot": _BOOT.read_text(encoding="ascii").strip(),
         "pid": pid,
         "started": process_start(pid),
@@ -33,9 +34,10 @@ def is_dead(owner: dict[str, Any]) -> bool:
     """Whether the owner was a process of this controller and is gone; of another controller's nothing is known."""
     if owner["machine"] != _machine():
         return False
-    return bool(
-        owner["boot"] != _BOOT.read_text(encoding="ascii").strip() or process_start(owner["pid"]) != owner["started"]
-    )
+    if owner["boot"] != _BOOT.read_text(encoding="ascii").strip():
+        return True
+    # Process ids mean nothing across containers.
+    return bool(owner["namespace"] == _namespace() and process_start(owner["pid"]) != owner["started"])
 
 
 def process_start(pid: int) -> str | None:
@@ -63,7 +65,7 @@ def until_locked(
     while True:
         answer = call(args)
         holder = answer.get("holder")
-        if holder and is_dead(holder["run"]["owner"]) and "break_run" not in args:
+        if holder and is_dead(holder["run"]["owner"]) and args.get("break_run") != holder["run"]["id"]:
             args = {**args, "break_run": holder["run"]["id"]}
         elif holder and time.monotonic() < deadline:
             time.sleep(2)
@@ -72,5 +74,10 @@ def until_locked(
 
 
 def _machine() -> str:
+    """What tells controllers apart. Copied machines and containers share their machine-id, so the name counts too."""
     found = pathlib.Path("/etc/machine-id")
-    return (found.read_text(encoding="ascii").strip() if found.is_file() else "") or socket.gethostname()
+    return f"{found.read_text(encoding='ascii').strip() if found.is_file() else ''}/{socket.gethostname()}"
+
+
+def _namespace() -> str:
+    return str(pathlib.Path("/proc/self/ns/pid").readlink())
