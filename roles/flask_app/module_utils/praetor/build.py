@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import jinja2
-from packaging.specifiers import SpecifierSet
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from . import wheels
 from .host import SUN_PATH_MAX, ReleaseError
@@ -95,9 +95,7 @@ def identify(
     longest = SUN_PATH_MAX - len(f"/run/uwsgi/{app['name']}/{app['name']}.-{digest[:8]}.99999.stats")
     version = re.sub(r"[^A-Za-z0-9.+_]", "_", artifact["version"])[: min(longest, 32)].rstrip("._+")
     release = f"{version}-{digest[:8]}"
-    note = cache / "releases" / app["name"] / f"{release}.json"
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(artifact), encoding="utf-8")
+    wheels.write(cache / "releases" / app["name"] / f"{release}.json", json.dumps(artifact))
     return release
 
 
@@ -192,7 +190,7 @@ def _build_tree(app: dict[str, Any], source: Source, cache: pathlib.Path, server
     pythons = _pythons(pyproject, app["name"])
     wheel = tree = None
     if "build-system" in pyproject or pathlib.Path("setup.py") in source.files:
-        wheel = _own_wheel(source, digest, cache)
+        wheel = _own_wheel(source, pyproject, digest, cache)
         version = wheel.version
     else:
         tree = _pack(source, digest, cache)
@@ -231,7 +229,7 @@ def _assemble(
     }
     artifact = hashlib.sha256(_canonical(identity).encode()).hexdigest()
     place = cache / "artifacts" / artifact
-    if not (place / "manifest.json").is_file():
+    if not _kept(place):
         manifest = {
             "app": app["name"],
             **facts,
@@ -244,16 +242,23 @@ def _assemble(
             },
             "tree": tree,
         }
-        place.mkdir(parents=True, exist_ok=True)
-        (place / "lock.txt").write_text(
-            "".join(f"{r.text} {' '.join('--hash=' + h for h in r.hashes)}\n" for r in needed), encoding="utf-8"
-        )
-        (place / "sbom.json").write_text(sbom(manifest), encoding="utf-8")
-        (place / ".manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        (place / ".manifest.json").rename(place / "manifest.json")
+        lines = [f"{each.text} {' '.join('--hash=' + value for value in each.hashes)}\n" for each in needed]
+        wheels.write(place / "lock.txt", "".join(lines))
+        wheels.write(place / "sbom.json", sbom(manifest))
+        wheels.write(place / "manifest.json", json.dumps(manifest, indent=1))
     found: dict[str, Any] = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
     # The commit of this run, not of the first that built the same files.
     return {**found, **facts, "app": app["name"], "sbom": str(place / "sbom.json")}
+
+
+def _kept(place: pathlib.Path) -> bool:
+    """Whether an artifact was built before and all its files are still in the cache."""
+    if not (place / "manifest.json").is_file():
+        return False
+    manifest = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
+    entries = [entry for found in manifest["wheels"].values() for entry in found]
+    entries += [manifest["tree"]] if manifest["tree"] else []
+    return all(pathlib.Path(entry["path"]).is_file() for entry in entries)
 
 
 def _identity(wheel: Wheel, own: Wheel | None) -> str:
@@ -261,23 +266,26 @@ def _identity(wheel: Wheel, own: Wheel | None) -> str:
 
 
 def _look_at(tree: pathlib.Path) -> Source:
-    inside = _git(tree, "rev-parse", "--is-inside-work-tree") == "true"
-    if not inside:
+    if _git(tree, "rev-parse", "--is-inside-work-tree") != "true":
         return Source(tree, tuple(_walk(tree)), None, dirty=False, described=None)
     listed = (_git(tree, "ls-files", "-z", "--cached", "--others", "--exclude-standard") or "").split("\0")
-    files = tuple(
-        path
-        for path in map(pathlib.Path, sorted(filter(None, listed)))
-        if (tree / path).exists() and not _NEVER & set(path.parts)
-    )
+    found: list[pathlib.Path] = []
+    for path in map(pathlib.Path, filter(None, listed)):
+        if _NEVER & set(path.parts) or not os.path.lexists(tree / path):
+            continue
+        # git names a submodule, or a repository inside this one, and not what is in it.
+        inside = (tree / path).is_dir() and not (tree / path).is_symlink()
+        found += [path / each for each in _walk(tree / path)] if inside else [path]
+    files = tuple(sorted(found))
+    commit = _git(tree, "log", "-1", "--format=%H", "--", ".") or None
     dirty = bool(_git(tree, "status", "--porcelain", "--", "."))
     # The last commit that touched the app: a commit elsewhere in the repository is no new release of it.
     return Source(
         tree,
         files,
-        _git(tree, "log", "-1", "--format=%H", "--", ".") or None,
+        commit,
         dirty,
-        _git(tree, "describe", "--tags", "--always"),
+        _git(tree, "describe", "--tags", "--always", commit) if commit else None,
     )
 
 
@@ -314,8 +322,11 @@ def _clone(url: str, ref: str, cache: pathlib.Path, scratch: pathlib.Path) -> So
     archive = subprocess.run(
         ["git", "-C", str(mirror), "archive", "--format=tar", commit], capture_output=True, check=True
     ).stdout
-    with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
-        packed.extractall(tree, filter="data")
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
+            packed.extractall(tree, filter="data")
+    except tarfile.FilterError as error:
+        raise ReleaseError(f"{failure}: {error}") from None
     return Source(
         tree, tuple(_walk(tree)), commit, dirty=False, described=_git(mirror, "describe", "--tags", "--always", commit)
     )
@@ -332,6 +343,8 @@ def _walk(tree: pathlib.Path) -> list[pathlib.Path]:
     found = []
     for directory, folders, names in os.walk(tree):
         folders[:] = sorted(name for name in folders if name not in _NEVER and not name.endswith(".egg-info"))
+        # Links to directories are listed among the directories, and not followed.
+        names += [name for name in folders if pathlib.Path(directory, name).is_symlink()]
         found += [pathlib.Path(directory, name).relative_to(tree) for name in names]
     return sorted(found)
 
@@ -369,7 +382,13 @@ def _lock_of(source: Source, pyproject: dict[str, Any], cache: pathlib.Path) -> 
 
 
 def _pythons(pyproject: dict[str, Any], app: str) -> list[str]:
-    required = SpecifierSet(str(pyproject.get("project", {}).get("requires-python", "")))
+    wanted = str(pyproject.get("project", {}).get("requires-python", ""))
+    try:
+        required = SpecifierSet(wanted)
+    except InvalidSpecifier:
+        raise ReleaseError(
+            f"{app}: pyproject.toml: requires-python = '{wanted}' is no version specifier such as '>=3.11'"
+        ) from None
     fitting = [tag for tag, python in PYTHONS.items() if required.contains(f"{python}.99")]
     if not fitting:
         raise ReleaseError(
@@ -385,9 +404,10 @@ def _export(source: Source, place: pathlib.Path) -> None:
         shutil.copy2(source.tree / path, target, follow_symlinks=False)
 
 
-def _own_wheel(source: Source, digest: str, cache: pathlib.Path) -> Wheel:
-    """The project's own wheel, built from a copy of just its files, once per content."""
-    kept = cache / "built" / f"{digest}.json"
+def _own_wheel(source: Source, pyproject: dict[str, Any], digest: str, cache: pathlib.Path) -> Wheel:
+    """The project's own wheel, built from a copy of just its files, once per content, and per tag where the version comes from git."""
+    version = "" if pyproject.get("project", {}).get("version") else f"-{_scm_version(source)}"
+    kept = cache / "built" / f"{digest}{version}.json"
     if kept.is_file():
         wheel = Wheel(**json.loads(kept.read_text(encoding="utf-8")))
         if pathlib.Path(wheel.path).is_file():
@@ -417,8 +437,7 @@ def _own_wheel(source: Source, digest: str, cache: pathlib.Path) -> Wheel:
                 f"{built.name}: the project compiles something, so its wheel fits one Python only; publish wheels and use source.package"
             )
         wheel = wheels.keep(built, cache)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(asdict(wheel)), encoding="utf-8")
+    wheels.write(kept, json.dumps(asdict(wheel)))
     return wheel
 
 
@@ -433,17 +452,19 @@ def _pack(source: Source, digest: str, cache: pathlib.Path) -> dict[str, str]:
     place = cache / "trees" / f"{digest}.tar"
     if not place.is_file():
         place.parent.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(place.with_suffix(".new"), "w", format=tarfile.PAX_FORMAT) as archive:
+        temporary = wheels.temporary_for(place)
+        with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as archive:
             for path in source.files:
-                entry = archive.gettarinfo(source.tree / path, arcname=str(path))
-                entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname = 0, 0, 0, "", ""
-                entry.mode = 0o755 if entry.mode & stat.S_IXUSR else 0o644
-                if entry.isreg():
-                    with (source.tree / path).open("rb") as content:
-                        archive.addfile(entry, content)
-                else:
+                full, entry = source.tree / path, tarfile.TarInfo(str(path))
+                if full.is_symlink():
+                    entry.type, entry.linkname = tarfile.SYMTYPE, str(full.readlink())
                     archive.addfile(entry)
-        place.with_suffix(".new").rename(place)
+                else:
+                    content = full.read_bytes()
+                    entry.mode = 0o755 if full.stat().st_mode & stat.S_IXUSR else 0o644
+                    entry.size = len(content)
+                    archive.addfile(entry, io.BytesIO(content))
+        temporary.rename(place)
     return {
         "digest": digest,
         "sha256": hashlib.sha256(place.read_bytes()).hexdigest(),

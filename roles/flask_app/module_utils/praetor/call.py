@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .host import ReleaseError
+from .host import DISK_FULL, ReleaseError
 from .journal import LockedError
 
 # Of each module that changes an app: which run it belongs to.
@@ -29,7 +28,7 @@ def run(arguments: dict[str, Any], work: Callable[[dict[str, Any]], dict[str, An
     except ReleaseError as error:
         module.exit_json(changed=True, problem=str(error))
     except OSError as error:
-        hint = "; make room on the file system and run again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        hint = "; make room on the file system and run again" if error.errno in DISK_FULL else ""
         module.exit_json(changed=True, problem=f"{type(error).__name__}: {error}{hint}. What is live goes on serving.")
     except Exception:  # noqa: BLE001  the other hosts must hear of a mistake of ours as of any other problem
         module.exit_json(

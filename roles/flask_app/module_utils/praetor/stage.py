@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import pathlib
 import pwd
+import signal
 import subprocess
 import sys
 import tarfile
 import time
 from typing import Any
 
-from .host import AppHost, ReleaseError, remove, sync_directory, user_of, write_atomically
+from .host import DISK_FULL, AppHost, ReleaseError, remove, sync_directory, user_of, write_atomically
 
 
 def python_tag() -> str:
@@ -91,7 +93,7 @@ def stage(
         sync_directory(host.releases_dir)
     except OSError as error:
         remove(place)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             raise ReleaseError(
                 f"{_full(host.root)} while staging {release}; what is live goes on serving. Make room and run again."
             ) from error
@@ -113,7 +115,7 @@ def run_command(host: AppHost, release: str, command: list[str], timeout_s: floa
     place, user = host.release_dir(release), user_of(host.app)
     shown = " ".join(command)
     try:
-        done = subprocess.run(
+        running = subprocess.Popen(
             command,
             cwd=place / "src",
             env=environment(place, user),
@@ -125,18 +127,26 @@ def run_command(host: AppHost, release: str, command: list[str], timeout_s: floa
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            timeout=timeout_s,
-            check=False,
+            start_new_session=True,
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         raise ReleaseError(
             f"command '{shown}': no program '{command[0]}' in the release's virtualenv or on the host"
         ) from None
-    except subprocess.TimeoutExpired:
-        raise ReleaseError(f"command '{shown}' did not end within {timeout_s:.0f} s and was killed") from None
-    if done.returncode != 0:
-        raise ReleaseError(f"command '{shown}' failed with exit status {done.returncode}:\n{_tail(done.stdout)}")
-    return done.stdout
+    with running:
+        try:
+            printed, _ = running.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            # With all that it started: a child that lives on would hold the output open, and this run with it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
+            printed, _ = running.communicate()
+            raise ReleaseError(
+                f"command '{shown}' did not end within {timeout_s:.0f} s and was killed; it had printed:\n{_tail(printed)}"
+            ) from None
+    if running.returncode != 0:
+        raise ReleaseError(f"command '{shown}' failed with exit status {running.returncode}:\n{_tail(printed)}")
+    return printed
 
 
 def environment(place: pathlib.Path, user: pwd.struct_passwd) -> dict[str, str]:
@@ -178,7 +188,7 @@ def _store(host: AppHost, manifest: dict[str, Any], uploads: pathlib.Path) -> No
     except tarfile.TarError as error:
         raise ReleaseError(f"the uploaded files arrived damaged ({error}); nothing was changed, run again") from None
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             raise ReleaseError(
                 f"{_full(host.root)} while storing wheels; what is live goes on serving. Make room and run again."
             ) from error
@@ -193,6 +203,10 @@ def _virtualenv(host: AppHost, manifest: dict[str, Any], place: pathlib.Path) ->
         )
     found = [host.wheels / entry["sha256"] / entry["file"] for entry in manifest["wheels"][python_tag()]]
     for path in found:
+        if not path.is_file():
+            raise ReleaseError(f"{path.name} is gone from this host's cache; nothing was changed, run again")
+        # Used now: another app's run that prunes meanwhile leaves it.
+        os.utime(path.parent)
         if hashlib.sha256(path.read_bytes()).hexdigest() != path.parent.name:
             remove(path.parent)
             raise ReleaseError(
@@ -205,11 +219,17 @@ def _virtualenv(host: AppHost, manifest: dict[str, Any], place: pathlib.Path) ->
         "install",
         "--no-deps",
         "--no-index",
-        "--compile-bytecode",
         "--python",
         str(place / "venv/bin/python"),
     ]
     _uv([*base, *install, *map(str, found)], host)
+    _compile(place / "venv/lib")
+
+
+def _compile(place: pathlib.Path) -> None:
+    """Write bytecode. By the host's own Python: the virtualenv's would run its .pth files, and this is root. A file that does not compile is no harm."""
+    command = ["/usr/bin/python3", "-I", "-S", "-m", "compileall", "-q", "-j", "0", str(place)]
+    subprocess.run(command, capture_output=True, check=False, umask=0o022)
 
 
 def _uv(command: list[str], host: AppHost) -> None:
@@ -230,17 +250,15 @@ def _tree(host: AppHost, manifest: dict[str, Any], place: pathlib.Path) -> None:
     with tarfile.open(host.wheels / entry["sha256"] / entry["file"]) as archive:
         for member in archive:
             _unpack(archive, member, place / "src")
-    python = str(place / "venv/bin/python")
-    subprocess.run(
-        [python, "-m", "compileall", "-q", str(place / "src")], capture_output=True, check=False, umask=0o022
-    )
+    _compile(place / "src")
 
 
 def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, place: pathlib.Path) -> None:
     """One member of a project's tree. Debian 12's tarfile has no extraction filters: nothing leaves the tree, owners and special files do not count."""
     target = place / member.name
-    inside = target.parent / member.linkname if member.issym() else target
-    if not pathlib.Path(os.path.normpath(inside)).is_relative_to(place):
+    # Through the links that are there already: what a name says is not where it leads.
+    leads_to = (target.parent / member.linkname).resolve() if member.issym() else target.resolve()
+    if not leads_to.is_relative_to(place.resolve()) or ".." in target.parts:
         raise ReleaseError(f"{member.name} leads out of the project's tree; nothing was staged")
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     if member.issym():

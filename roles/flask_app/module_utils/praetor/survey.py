@@ -42,7 +42,8 @@ def survey(host: AppHost, wanted: dict[str, Any] | None = None) -> dict[str, Any
     }
     if wanted is not None:
         state["staged"] = host.manifest(wanted["id"]) is not None
-        state["missing"] = [] if state["staged"] else missing(host, wanted)
+        # An artifact that was not built for this host's Python is refused by the plan, in words.
+        state["missing"] = [] if state["staged"] or python_tag() not in wanted["wheels"] else missing(host, wanted)
         state["needed"] = not (
             name == wanted["id"] and running and state["settled"] and not state["leftovers"] and not state["journal"]
         )

@@ -21,9 +21,11 @@ from packaging.requirements import Requirement as Parsed
 from .host import ReleaseError
 
 PYTHONS = {"cp311": "3.11", "cp313": "3.13"}  # Debian 12 and 13
+_EXACT = {"3.11": "3.11.2", "3.13": "3.13.5"}  # what they have; markers ask for it
 GLIBC = (2, 36)  # Debian 12's, the older one
 
 _NO_WHEEL = re.compile(r"No matching distribution found for ([^\s(]+)")
+_NO_INDEX = re.compile(r"Retrying \(|Could not fetch URL")  # pip says both: it saw no file, because it saw no index
 _HASH = re.compile(r"--hash[= ](\S+)")
 
 
@@ -113,11 +115,12 @@ def lock(source: pathlib.Path, cache: pathlib.Path) -> str:
             "--no-emit-index-url",
             "--no-header",
         ]
+        temporary = temporary_for(kept)
         run(
-            [*command, "--no-annotate", "--python-version", oldest, "--output-file", f"{kept}.new", str(source)],
+            [*command, "--no-annotate", "--python-version", oldest, "--output-file", str(temporary), str(source)],
             "the requirements cannot be resolved",
         )
-        pathlib.Path(f"{kept}.new").rename(kept)
+        temporary.rename(kept)
     return kept.read_text(encoding="utf-8")
 
 
@@ -125,14 +128,14 @@ def marker_environment(python: str) -> dict[str, str]:
     """The environment that markers are evaluated in, PEP 508, for a Python on a supported host."""
     return {
         "implementation_name": "cpython",
-        "implementation_version": f"{python}.0",
+        "implementation_version": _EXACT[python],
         "os_name": "posix",
         "platform_machine": "x86_64",
         "platform_python_implementation": "CPython",
         "platform_release": "",
         "platform_system": "Linux",
         "platform_version": "",
-        "python_full_version": f"{python}.0",
+        "python_full_version": _EXACT[python],
         "python_version": python,
         "sys_platform": "linux",
         "extra": "",
@@ -163,20 +166,32 @@ def fetch(locked: list[Requirement], tag: str, cache: pathlib.Path) -> list[Whee
         if all(pathlib.Path(wheel.path).is_file() for wheel in wheels):
             return wheels
     wheels = _download(lines, tag, cache)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    temporary = kept.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps([asdict(wheel) for wheel in wheels]), encoding="utf-8")
-    temporary.rename(kept)
+    write(kept, json.dumps([asdict(wheel) for wheel in wheels]))
     return wheels
 
 
+def write(path: pathlib.Path, text: str) -> None:
+    """Write a file of the cache whole or not at all, whoever else builds into it at the same time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_for(path)
+    temporary.write_text(text, encoding="utf-8")
+    temporary.rename(path)
+
+
+def temporary_for(path: pathlib.Path) -> pathlib.Path:
+    """A name beside a path that no other process uses."""
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
 def keep(path: pathlib.Path, cache: pathlib.Path) -> Wheel:
-    """Move a wheel into the cache, below its hash."""
+    """Copy a wheel into the cache, below its hash."""
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    place = cache / "wheels" / sha256
-    place.mkdir(parents=True, exist_ok=True)
-    shutil.move(path, place / path.name)
-    return Wheel(path.name, sha256, str(place / path.name))
+    place = cache / "wheels" / sha256 / path.name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_for(place)
+    shutil.copyfile(path, temporary)
+    temporary.rename(place)
+    return Wheel(path.name, sha256, str(place))
 
 
 def content_digest(wheel: pathlib.Path) -> str:
@@ -234,7 +249,7 @@ def _download(lines: list[str], tag: str, cache: pathlib.Path) -> list[Wheel]:
             )
         except ReleaseError as error:
             missing = _NO_WHEEL.search(str(error))
-            if missing is None:
+            if missing is None or _NO_INDEX.search(str(error)):
                 raise
             raise ReleaseError(
                 f"{missing[1]} has no wheel for Python {PYTHONS[tag]} on x86-64 Linux (glibc {GLIBC[0]}.{GLIBC[1]}). Hosts compile nothing: "
