@@ -223,6 +223,8 @@ def _virtualenv(host: AppHost, manifest: dict[str, Any], place: pathlib.Path) ->
         str(place / "venv/bin/python"),
     ]
     _uv([*base, *install, *map(str, found)], host)
+    # uv leaves it writable by everybody, in a release that nobody may change.
+    (place / "venv" / ".lock").unlink(missing_ok=True)
     _compile(place / "venv/lib")
 
 

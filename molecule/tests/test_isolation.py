@@ -1,0 +1,130 @@
+"""Who can reach what: from the network, and from one user of the host to another."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
+
+# Highest exposure that `systemd-analyze security` may say.
+EXPOSURE = {
+    "uwsgi-emperor": 2.5,
+    "nginx": 2.7,
+    "prometheus-node-exporter": 1.5,
+    "prometheus-nginx-exporter": 1.5,
+    "app-exporter": 1.5,
+}
+# Ports that may be open to the network besides SSH's; 68 and 546 are the DHCP client's.
+PUBLIC = {80, 443, 68, 546}
+CONNECT = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+
+
+def run_as(host: Host, user: str, command: str, *arguments: str, groups: str = "") -> Any:
+    """Run a command as another user, in that user's groups or in one that is named."""
+    belongs = f"--groups={groups}" if groups else "--init-groups"
+    group = "nogroup" if user == "nobody" else user
+    return host.run(f"setpriv --reuid={user} --regid={group} {belongs} {command}", *arguments)
+
+
+def listening(host: Host) -> list[tuple[str, int, str]]:
+    """Return address, port and processes of everything that the network could reach."""
+    rows = (line.split(None, 6) for line in host.check_output("ss -lntupH").splitlines())
+    found = []
+    for row in rows:
+        address, _, port = row[4].rpartition(":")
+        found.append((address.partition("%")[0].strip("[]"), int(port), row[6] if len(row) > 6 else ""))
+    return found
+
+
+def test_nothing_is_open_to_the_network_but_ssh_and_the_sites(host: Host, settings: dict[str, Any]) -> None:
+    expected = {*PUBLIC, int(settings["port"])}
+    open_to_all = [row for row in listening(host) if not row[0].startswith("127.") and row[0] != "::1"]
+    assert [row for row in open_to_all if row[1] not in expected] == []
+    assert 80 in {port for _, port, _ in open_to_all}
+
+
+def test_no_process_of_the_emperor_has_a_network_socket(host: Host) -> None:
+    unit = host.check_output("systemctl show --property=ControlGroup --value uwsgi-emperor.service")
+    pids = set(host.check_output(f"cat $(find /sys/fs/cgroup*{unit} -name cgroup.procs)").split())
+    assert len(pids) > 1
+    inet = host.check_output("ss -antupH").splitlines()
+    assert [line for line in inet if pids & set(re.findall(r"pid=(\d+)", line))] == []
+
+
+def test_sockets_are_open_to_their_app_and_to_nginx_only(host: Host, settings: dict[str, Any]) -> None:
+    for app in settings["apps"]:
+        name = app["name"]
+        assert host.check_output("stat -c '%%a %%U:%%G' /run/uwsgi/%s", name) == f"2750 {name}:www-data"
+        sockets = host.check_output("find /run/uwsgi/%s -type s -printf '%%f %%m %%u:%%g\\n'", name).splitlines()
+        assert len(sockets) >= 2
+        assert [line for line in sockets if not line.endswith(f" 660 {name}:www-data")] == []
+        live = f"/srv/apps/{name}/live.sock"
+        assert run_as(host, "www-data", "python3 -c %s %s", CONNECT, live).rc == 0
+        stranger = run_as(host, "nobody", "python3 -c %s %s", CONNECT, live)
+        assert "PermissionError" in stranger.stderr
+
+
+def test_an_app_reaches_no_other_apps_sockets(host: Host, settings: dict[str, Any]) -> None:
+    names = [app["name"] for app in settings["apps"]]
+    others = [(name, other) for name in names for other in names if name != other]
+    for name, other in others or [("nobody", names[0])]:
+        assert run_as(host, name, "ls /run/uwsgi/%s", other).rc != 0
+        refused = run_as(host, name, "python3 -c %s %s", CONNECT, f"/srv/apps/{other}/live.sock")
+        assert "PermissionError" in refused.stderr
+
+
+@pytest.mark.parametrize("stranger", ["nobody", "www-data", "prometheus"])
+def test_releases_and_data_are_their_apps_own(host: Host, settings: dict[str, Any], stranger: str) -> None:
+    for app in settings["apps"]:
+        root = f"/srv/apps/{app['name']}"
+        places = [f"{root}/data", *host.check_output("find %s/releases -mindepth 1 -maxdepth 1 -type d", root).split()]
+        assert len(places) > 1
+        for place in places:
+            assert run_as(host, app["name"], "ls %s", place).rc == 0
+            assert "Permission denied" in run_as(host, stranger, "ls %s", place).stderr
+
+
+def test_an_app_cannot_change_its_own_release_or_history(host: Host, settings: dict[str, Any]) -> None:
+    for app in settings["apps"]:
+        root = f"/srv/apps/{app['name']}"
+        writable = run_as(host, app["name"], "find %s -path %s/data -prune -o ! -type l -writable -print", root, root)
+        assert writable.stdout == ""
+
+
+def test_an_app_cannot_read_access_logs(host: Host, settings: dict[str, Any]) -> None:
+    for app in settings["apps"]:
+        for reader in (app["name"], "nobody"):
+            found = run_as(host, reader, "cat %s", f"/var/log/nginx/{app['name']}.access.log")
+            assert "Permission denied" in found.stderr
+
+
+def test_nginx_answers_as_www_data(host: Host) -> None:
+    processes = [line.split(None, 1) for line in host.check_output("ps -C nginx -o user=,args=").splitlines()]
+    workers = {user for user, arguments in processes if "worker process" in arguments}
+    assert workers == {"www-data"}
+
+
+def test_the_exporter_sees_no_file_but_those_it_reads(host: Host, settings: dict[str, Any]) -> None:
+    pid = host.check_output("systemctl show --property=MainPID --value app-exporter.service")
+    assert host.check_output("ps -o user= -p %s", pid) != "root"
+    # /proc/PID/root is what the process itself sees. Of /etc it needs the linker's cache and nothing else.
+    root = f"/proc/{pid}/root"
+    assert host.check_output("ls %s/etc", root) == "ld.so.cache"
+    assert host.check_output("find %s/var %s/root %s/tmp -type f", root, root, root) == ""
+    seen = set(host.check_output("ls %s", root).split())
+    assert seen <= {
+        *["app_exporter", "dev", "etc", "lib", "lib64", "proc", "root", "run", "srv", "sys", "tmp", "usr", "var"]
+    }
+    assert host.run("ls %s/srv/apps/%s", root, settings["apps"][0]["name"]).rc == 0
+
+
+@pytest.mark.parametrize("unit", EXPOSURE)
+def test_a_service_is_sandboxed(host: Host, unit: str) -> None:
+    said = host.check_output("systemd-analyze security --no-pager %s.service | tail -n 1", unit)
+    found = re.search(r"exposure level for \S+: (\d+\.\d+)", said)
+    assert found, said
+    assert float(found[1]) <= EXPOSURE[unit]

@@ -1,0 +1,135 @@
+"""What Prometheus sees of a host, and who else does not."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+if TYPE_CHECKING:
+    from testinfra.host import Host
+
+PORTS = {"node": 9100, "nginx": 9113, "app": 9117}
+FETCH = "import sys, urllib.request; sys.stdout.buffer.write(urllib.request.urlopen(sys.argv[1], timeout=10).read())"
+
+Samples = list[tuple[str, dict[str, str], float]]
+
+
+def scrape(host: Host, exporter: str) -> Samples:
+    """Ask an exporter as Prometheus does, on the host's loopback; every family may be there once."""
+    text = host.check_output("python3 -c %s %s", FETCH, f"http://127.0.0.1:{PORTS[exporter]}/metrics")
+    types = re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)
+    assert len(types) == len(set(types))
+    families = text_string_to_metric_families(text + "\n")
+    return [(sample.name, sample.labels, sample.value) for family in families for sample in family.samples]
+
+
+def values(samples: Samples, metric: str, /, **labels: str) -> list[float]:
+    """Return the values of a metric whose labels include these."""
+    return [value for found, own, value in samples if found == metric and labels.items() <= own.items()]
+
+
+def get(settings: dict[str, Any], app: dict[str, Any]) -> None:
+    """Ask an app for its health, as a client does."""
+    with contextlib.closing(http.client.HTTPConnection(settings["address"], 80, timeout=10)) as connection:
+        path = app.get("health", {}).get("path", "/health/ready")
+        connection.request("GET", path, headers={"Host": app["server_names"][0]})
+        connection.getresponse().read()
+
+
+def live(host: Host, app: dict[str, Any]) -> str:
+    """Return the name of an app's live slot."""
+    return str(host.check_output("basename $(readlink /srv/apps/%s/live.sock) .sock", app["name"]))
+
+
+@pytest.mark.parametrize("port", [*PORTS.values(), 8091])
+def test_exporters_cannot_be_reached_from_outside(settings: dict[str, Any], port: int) -> None:
+    with pytest.raises((ConnectionRefusedError, TimeoutError)):
+        socket.create_connection((settings["address"], port), timeout=3).close()
+
+
+def test_the_machine_is_measured(host: Host) -> None:
+    samples = scrape(host, "node")
+    memory_kb = int(host.check_output("awk '/^MemTotal/ {print $2}' /proc/meminfo"))
+    assert values(samples, "node_memory_MemTotal_bytes") == [memory_kb * 1024]
+    assert values(samples, "node_cpu_seconds_total", mode="idle")
+    assert values(samples, "node_systemd_unit_state", name="nginx.service", state="active") == [1]
+    assert values(samples, "node_systemd_unit_state", name="uwsgi-emperor.service", state="active") == [1]
+    assert 1 not in values(samples, "node_systemd_unit_state", state="failed")
+
+
+def test_file_systems_are_measured_as_the_host_sees_them_and_not_the_sandbox(host: Host) -> None:
+    mounted = dict(
+        line.split()[:2]
+        for line in host.check_output("awk '{split($4, o, \",\"); print $2, o[1]}' /proc/1/mounts").splitlines()
+    )
+    found = [
+        (own["mountpoint"], value) for name, own, value in scrape(host, "node") if name == "node_filesystem_readonly"
+    ]
+    assert found
+    assert found == [(mount, 1 if mounted[mount] == "ro" else 0) for mount, _ in found]
+
+
+def test_nginx_is_measured(host: Host, settings: dict[str, Any]) -> None:
+    before = scrape(host, "nginx")
+    assert values(before, "nginx_up") == [1]
+    for _ in range(10):
+        get(settings, settings["apps"][0])
+    counted = values(scrape(host, "nginx"), "nginx_http_requests_total")[0]
+    assert counted >= values(before, "nginx_http_requests_total")[0] + 10
+
+
+def test_every_app_has_a_live_slot_that_listens(host: Host, settings: dict[str, Any]) -> None:
+    samples = scrape(host, "app")
+    for app in settings["apps"]:
+        slot = live(host, app)
+        assert values(samples, "praetor_live_up", app=app["name"]) == [1]
+        assert values(samples, "praetor_live_info", app=app["name"], slot=slot) == [1]
+        assert values(samples, "uwsgi_slot_up", slot=slot) == [1]
+        assert values(samples, "praetor_deploy_last_success", app=app["name"])
+        changed = int(host.check_output("stat -c %%Y /srv/apps/%s/live.sock", app["name"]))
+        assert int(values(samples, "praetor_live_since_timestamp_seconds", app=app["name"])[0]) == changed
+
+
+def test_requests_are_counted_where_they_were_answered(host: Host, settings: dict[str, Any]) -> None:
+    for app in settings["apps"]:
+        slot = live(host, app)
+        before = sum(values(scrape(host, "app"), "uwsgi_worker_requests_total", slot=slot))
+        for _ in range(20):
+            get(settings, app)
+        assert sum(values(scrape(host, "app"), "uwsgi_worker_requests_total", slot=slot)) >= before + 20
+
+
+def test_the_backlog_and_its_limit_are_the_kernels(host: Host, settings: dict[str, Any]) -> None:
+    samples = scrape(host, "app")
+    for app in settings["apps"]:
+        slot = live(host, app)
+        (limit,) = values(samples, "uwsgi_backlog_limit_connections", slot=slot)
+        listening = host.check_output("ss -xlH src %s", f"/run/uwsgi/{app['name']}/{slot}.sock").split()
+        assert limit == int(listening[3])
+        assert len(values(samples, "uwsgi_backlog_connections", slot=slot)) == 1
+
+
+def test_an_apps_own_metrics_name_the_release_that_wrote_them(host: Host, settings: dict[str, Any]) -> None:
+    samples = scrape(host, "app")
+    for app in settings["apps"]:
+        slot = live(host, app)
+        files = host.run("ls /run/uwsgi/%s/%s.metrics", app["name"], slot).stdout.split()
+        own = [
+            labels
+            for name, labels, _ in samples
+            if labels.get("slot") == slot and not name.startswith(("uwsgi_", "praetor_"))
+        ]
+        assert bool(own) == any(name.endswith(".db") for name in files)
+        assert all(labels["release"] == slot.removeprefix(f"{app['name']}.").rpartition(".")[0] for labels in own)
+
+
+def test_nothing_was_unreadable(host: Host, settings: dict[str, Any]) -> None:
+    samples = scrape(host, "app")
+    assert values(samples, "app_exporter_broken_items") == [0.0] * len(settings["apps"])
+    assert [labels for name, labels, _ in samples if name == "app_exporter_errors_total"] == []
