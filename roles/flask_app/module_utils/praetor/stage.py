@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import hashlib
 import json
@@ -214,18 +215,58 @@ def _virtualenv(host: AppHost, manifest: dict[str, Any], place: pathlib.Path) ->
             )
     base = [str(uv), "--quiet", "--no-config", "--offline", "--no-cache"]
     _uv([*base, "venv", "--python", "/usr/bin/python3", "--no-python-downloads", str(place / "venv")], host)
-    install = [
-        "pip",
-        "install",
-        "--no-deps",
-        "--no-index",
-        "--python",
-        str(place / "venv/bin/python"),
-    ]
-    _uv([*base, *install, *map(str, found)], host)
+    shared = _shared_packages(host, manifest)
+    new = [str(path) for path in found if path.parent.name not in shared]
+    if new:
+        install = ["pip", "install", "--no-deps", "--no-index", "--python", str(place / "venv/bin/python")]
+        _uv([*base, *install, *new], host)
+    # After uv, which starts the virtualenv's Python: it must find no .pth file of another package there, for this is root.
+    for record in shared.values():
+        _link_package(record, place / "venv")
     # uv leaves it writable by everybody, in a release that nobody may change.
     (place / "venv" / ".lock").unlink(missing_ok=True)
     _compile(place / "venv/lib")
+
+
+def _shared_packages(host: AppHost, manifest: dict[str, Any]) -> dict[str, pathlib.Path]:
+    """The wheels that the newest release has too, by SHA-256, with the RECORD of what each installed there, PEP 376."""
+    newest = next(iter(host.releases()), None)
+    earlier = host.manifest(newest) if newest else None
+    if newest is None or earlier is None:
+        return {}
+    [packages] = host.release_dir(newest).glob("venv/lib/python3*/site-packages")
+    wanted = {entry["sha256"] for entry in manifest["wheels"][python_tag()]}
+    records = {
+        entry["sha256"]: packages / f"{'-'.join(entry['file'].split('-')[:2])}.dist-info" / "RECORD"
+        for entry in earlier["wheels"].get(python_tag(), [])
+        if entry["sha256"] in wanted
+    }
+    return {sha256: record for sha256, record in records.items() if record.is_file()}
+
+
+def _link_package(record: pathlib.Path, venv: pathlib.Path) -> None:
+    """Link a package's files and bytecode: quicker than to unpack and compile them again. Releases are never written to, so they can share files."""
+    old = record.parents[1]
+    [new] = venv.glob("lib/python3*/site-packages")
+    for path, *_ in csv.reader(record.read_text(encoding="utf-8").splitlines()):
+        _link(old / path, new / path, venv)
+        if path.endswith(".py"):
+            for bytecode in (old / path).parent.glob(f"__pycache__/{pathlib.Path(path).stem}.*.pyc"):
+                _link(bytecode, (new / path).parent / "__pycache__" / bytecode.name, venv)
+
+
+def _link(source: pathlib.Path, target: pathlib.Path, venv: pathlib.Path) -> None:
+    """One file of a package. A script names its virtualenv in its first line, so that it is written anew."""
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    if target.exists() or not source.is_file():
+        return
+    directory = pathlib.Path(os.path.normpath(source.parent))
+    content = source.read_bytes() if directory.name == "bin" and (directory.parent / "pyvenv.cfg").is_file() else b""
+    if content.startswith(b"#!"):
+        target.write_bytes(content.replace(bytes(directory.parent), bytes(venv)))
+        target.chmod(0o755)
+    else:
+        os.link(source, target)
 
 
 def _compile(place: pathlib.Path) -> None:
