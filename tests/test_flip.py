@@ -93,21 +93,29 @@ def test_an_exception_in_a_few_requests_is_no_breach() -> None:
 
 
 def test_a_p95_that_rose_breaches() -> None:
-    assert judge(Traffic(1000, 0, 0.31)) == "p95 rose from 100 to 310 ms; a factor of 3 is allowed"
+    assert judge(Traffic(1000, 0, 0.31, 0.31)) == "p95 rose from 100 to 310 ms; a factor of 3 is allowed"
 
 
 @pytest.mark.parametrize(
     ("since", "before"),
     [
-        (Traffic(1000, 0, 0.30), FINE),
-        (Traffic(1000, 0, 0.25), Traffic(1000, 0, 0.01)),
-        (Traffic(19, 0, 9.0), FINE),
-        (Traffic(1000, 0, 9.0), Traffic(19, 0, 0.1)),
+        (Traffic(1000, 0, 0.30, 0.30), FINE),
+        (Traffic(1000, 0, 0.25, 0.25), Traffic(1000, 0, 0.01)),
+        (Traffic(19, 0, 9.0, 9.0), FINE),
+        (Traffic(1000, 0, 9.0, 9.0), Traffic(19, 0, 0.1)),
     ],
     ids=["within the factor", "fast all the same", "few requests since", "few requests before"],
 )
 def test_a_p95_is_no_breach_when(since: Traffic, before: Traffic) -> None:
     assert judge(since, before) is None
+
+
+@pytest.mark.parametrize(("slow", "breached"), [(4, False), (5, True)])
+def test_a_few_slow_requests_among_the_first_are_no_risen_p95(slow: int, breached: bool) -> None:  # noqa: FBT001
+    times = [0.01] * (20 - slow) + [1.5] * slow
+    since = traffic([Request(200, seconds, 0.0) for seconds in times], 0.0)
+    assert since.p95_s == 1.5
+    assert (judge(since, Traffic(1000, 0, 0.01)) is not None) == breached
 
 
 def line(status: int = 200, seconds: float = 0.1, ended: float | None = None, **more: Any) -> bytes:
@@ -118,7 +126,7 @@ def line(status: int = 200, seconds: float = 0.1, ended: float | None = None, **
 
 def test_traffic_is_summed_up() -> None:
     found = traffic([Request(200 if number else 503, number / 100, 0.0) for number in range(100)], 0.0)
-    assert found == Traffic(100, 1, 0.94)
+    assert found == Traffic(100, 1, 0.94, 0.86)
     assert found.ratio == 0.01
     assert traffic([], 0.0) == NOTHING
     assert NOTHING.ratio == 0
@@ -126,7 +134,7 @@ def test_traffic_is_summed_up() -> None:
 
 def test_a_request_that_was_under_way_at_the_flip_is_the_old_slots() -> None:
     found = requests([line(502, 30.0, ended=1010.0), line(200, 1.0, ended=1010.0)])
-    assert traffic(found, 1000.0) == Traffic(1, 0, 1.0)
+    assert traffic(found, 1000.0) == Traffic(1, 0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +211,7 @@ def test_before_is_what_was_written_last(log: Path, monkeypatch: pytest.MonkeyPa
     log.write_bytes(line(500) * 50 + line(200) * 2)
     assert traffic(requests(AccessLog(log).before()), 0.0).requests == 52
     monkeypatch.setattr(flips, "BEFORE_BYTES", 2 * len(line(200)) + 5)
-    assert traffic(requests(AccessLog(log).before()), 0.0) == Traffic(2, 0, 0.1)
+    assert traffic(requests(AccessLog(log).before()), 0.0) == Traffic(2, 0, 0.1, 0.1)
 
 
 class Scene:
