@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
-    """Fails on every host as soon as one host could not do a phase, so that all of them go the same way.
+    """Fails on every host as soon as one host could not do a phase, so that all of them go the same way. Says what was repaired.
 
     Arguments: `phase`, its name; `register`, the variable that its task registered; `hosts`, those that took part.
     """
@@ -21,12 +22,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         """Look at the results of all hosts that took part."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
-        problems = {}
+        problems, repaired = {}, []
         for host in self._task.args["hosts"]:
             seen = variables["hostvars"][host].get(self._task.args["register"]) or {}
+            repaired += [f"{host}: {sentence}" for sentence in seen.get("repaired") or []]
             problem = _problem(seen)
             if problem:
                 problems[host] = problem
+        if repaired and variables["inventory_hostname"] == variables["ansible_play_hosts_all"][0]:
+            Display().display("\n".join(repaired), color="yellow")
         if not problems:
             return {**result, "changed": False}
         phase, here = self._task.args["phase"], variables["inventory_hostname"]
