@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from fakes import manifest_of, put_release
 from praetor import stage as stages
-from praetor.host import AppHost, ReleaseError, remove
+from praetor.host import AppHost, ReleaseError, remove, write_atomically
 from praetor.stage import environment, files_of, missing, run_command, stage
 from wheel import make_wheel, sha256
 
@@ -377,11 +377,10 @@ def test_release_json_is_written_last(host: AppHost, place: Path, monkeypatch: p
     for step in ("_virtualenv", "_tree"):
         monkeypatch.setattr(stages, step, lambda *_: None)
     written: list[str] = []
-    write = stages.write_atomically
 
     def note(path: Path, *rest: Any) -> None:
         written.append(path.name)
-        write(path, *rest)
+        write_atomically(path, *rest)
 
     monkeypatch.setattr(stages, "write_atomically", note)
     monkeypatch.setattr(os, "chown", lambda *_: None)

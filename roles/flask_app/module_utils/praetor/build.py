@@ -424,7 +424,6 @@ def _own_wheel(source: Source, pyproject: dict[str, Any], digest: str, cache: pa
         command = [
             wheels.tool("uv"),
             "build",
-            "--quiet",
             "--wheel",
             "--out-dir",
             str(place / "out"),
