@@ -54,3 +54,42 @@ def test_a_package_that_is_half_installed_or_removed_is_missing() -> None:
     packages = imported("roles/base/library/debian_packages.py")
     text = "installed nginx\nhalf-configured logrotate\nconfig-files chrony\nunpacked dbus\ninstalled procps\n"
     assert packages.parse_status(text) == {"nginx", "procps"}
+
+
+def shown(**changes: str) -> dict[str, str]:
+    """Return what systemd says about a unit that was started at 12:00:10.5 and reloaded at 12:00:20.5."""
+    text = (
+        "LoadState=loaded\nUnitFileState=enabled\nActiveState=active\nNeedDaemonReload=no\n"
+        "ActiveEnterTimestamp=Sun 2026-11-22 12:00:10.500000 UTC\nStateChangeTimestamp=Sun 2026-11-22 12:00:20.500000 UTC\n"
+    )
+    module = imported("roles/base/library/current_unit.py")
+    return {**module.parse_show(text), **changes}
+
+
+NOON = 1795348800.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "restart_on", "reload_on", "expected"),
+    [
+        ({}, [NOON], [NOON + 20.4], []),
+        ({}, [NOON + 10.4], [], []),
+        ({}, [NOON, NOON + 10.6], [], ["restart"]),
+        ({}, [NOON], [NOON + 20.6], ["reload"]),
+        ({}, [NOON + 30], [NOON + 30], ["restart"]),
+        ({"ActiveState": "failed"}, [NOON + 30], [NOON + 30], ["start"]),
+        ({"ActiveState": "reloading"}, [NOON], [NOON], []),
+        ({"UnitFileState": "disabled"}, [NOON], [], ["enable"]),
+        (
+            {"UnitFileState": "", "ActiveState": "inactive", "ActiveEnterTimestamp": "", "StateChangeTimestamp": "n/a"},
+            [],
+            [],
+            ["enable", "start"],
+        ),
+    ],
+)
+def test_a_unit_is_restarted_or_reloaded_for_files_it_does_not_know_yet(
+    changes: dict[str, str], restart_on: list[float], reload_on: list[float], expected: list[str]
+) -> None:
+    module = imported("roles/base/library/current_unit.py")
+    assert module.decide(shown(**changes), restart_on, reload_on) == expected
