@@ -139,6 +139,49 @@ def test_no_code_of_a_release_runs_as_root(host: AppHost, open_place: Path) -> N
     assert [path.name for path in trace.iterdir()] == [str(pwd.getpwnam("nobody").pw_uid)]
 
 
+def next_release(manifest: dict[str, Any], *wheels: Path) -> dict[str, Any]:
+    """The manifest of a release with more wheels."""
+    return manifest | {"id": "2-b", "wheels": {TAG: [*manifest["wheels"][TAG], *(entry(wheel) for wheel in wheels)]}}
+
+
+@AS_ROOT
+def test_a_package_that_the_newest_release_has_is_linked(host: AppHost, open_place: Path) -> None:
+    with_uv(host)
+    (open_place / "trace").mkdir()
+    (open_place / "trace").chmod(0o777)
+    line = f"import os; open({str(open_place / 'trace')!r} + '/' + str(os.getuid()), 'a').close()\n"
+    script = "[console_scripts]\nshout = tiny:shout\n"
+    tiny = make_wheel(
+        open_place / "built",
+        "tiny",
+        files={
+            "tiny.py": "def shout():\n    print('HEY')\n",
+            "sub/deep.py": "",
+            "tiny.pth": line,
+            "tiny-1.0.dist-info/entry_points.txt": script,
+        },
+        listed="../../../../stolen",  # its author may list what he likes
+    )
+    manifest = release_of(tiny)
+    send(host, open_place, manifest)
+    (host.release_dir("1-a") / "stolen").touch()
+    more = make_wheel(open_place / "built", "more")
+    send(host, open_place, next_release(manifest, more), [["shout"], ["python", "-c", "import tiny, more, sub.deep"]])
+    old, new = (
+        {path.relative_to(place): path for path in place.rglob("venv/lib/**/*")}
+        for place in map(host.release_dir, ("1-a", "2-b"))
+    )
+    linked = [name for name in old if old[name].is_file() and old[name].samefile(new[name])]
+    assert {"tiny.py", "deep.py", "tiny.pth", "RECORD"} <= {path.name for path in linked}
+    assert [path for path in linked if path.suffix == ".pyc"]
+    assert str(host.release_dir("2-b")) in (host.release_dir("2-b") / "venv/bin/shout").read_text(encoding="utf-8")
+    assert not (host.release_dir("2-b") / "stolen").exists()
+    assert [path.name for path in (open_place / "trace").iterdir()] == [str(pwd.getpwnam("nobody").pw_uid)]
+    # The older one can go.
+    remove(host.release_dir("1-a"))
+    assert run_command(host, "2-b", ["shout"], 10) == "HEY\n"
+
+
 @AS_ROOT
 def test_a_check_that_fails_leaves_nothing_and_shows_what_it_said(host: AppHost, open_place: Path) -> None:
     with_uv(host)

@@ -13,6 +13,7 @@ def make_wheel(
     tag: str = "py3-none-any",
     files: dict[str, str] | None = None,
     needs: str = "",
+    listed: str = "",
 ) -> Path:
     """Write a wheel with a module of its own name, or with other files."""
     place.mkdir(parents=True, exist_ok=True)
@@ -26,6 +27,8 @@ def make_wheel(
     for file, text in content.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
         lines.append(f"{file},sha256={digest},{len(text.encode())}\n")
+    if listed:
+        lines.append(f"{listed},,\n")
     content[f"{info}/RECORD"] = "".join(lines) + f"{info}/RECORD,,\n"
     with zipfile.ZipFile(path, "w") as archive:
         for file, text in content.items():

@@ -257,9 +257,9 @@ def _link_package(record: pathlib.Path, venv: pathlib.Path) -> None:
 
 def _link(source: pathlib.Path, target: pathlib.Path, venv: pathlib.Path) -> None:
     """One file of a package. A script names its virtualenv in its first line, so that it is written anew."""
+    if not pathlib.Path(os.path.normpath(target)).is_relative_to(venv) or target.exists() or not source.is_file():
+        return  # the wheel's author wrote the list
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    if target.exists() or not source.is_file():
-        return
     directory = pathlib.Path(os.path.normpath(source.parent))
     content = source.read_bytes() if directory.name == "bin" and (directory.parent / "pyvenv.cfg").is_file() else b""
     if content.startswith(b"#!"):
