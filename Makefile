@@ -72,7 +72,13 @@ app-test: app/.venv/ready app-postgresql ## checks and tests of the reference AP
 	cd app && diff=$$(.venv/bin/autopep8 --recursive --aggressive --aggressive --diff .) && echo "$$diff" && [ -z "$$diff" ]
 	cd app && .venv/bin/pytest -q --cov
 
-.PHONY: app-setup app-postgresql app-test
+app-fuzz: app/.venv/ready ## the reference API against its own description, at length
+	cd app && FUZZ_EXAMPLES=200 .venv/bin/pytest -s -q tests/test_contract.py
+
+app-bench: app/.venv/ready ## time the reference API against bare Flask
+	app/.venv/bin/python bench/api.py
+
+.PHONY: app-setup app-postgresql app-test app-fuzz app-bench
 
 test: lint unit app-test molecule ## everything
 

@@ -1,9 +1,19 @@
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import text
 
 from api.config import Loaded, load
-from api.factory import create_app
+from conftest import database_of
+
+Make = Callable[[Loaded], Flask]
 
 
 def test_alive_and_ready(client: FlaskClient) -> None:
@@ -11,17 +21,69 @@ def test_alive_and_ready(client: FlaskClient) -> None:
     assert client.get("/health/ready").json == {"status": "ok"}
 
 
-def test_not_ready_before_the_first_migration_but_alive(environ: dict[str, str], tmp_path: Path) -> None:
+def test_version_names_the_release(client: FlaskClient) -> None:
+    found = client.get("/version").get_json()
+    assert (found["app"], found["release"], found["profile"]) == ("api", "1.0.0-test", "staging")
+    assert found["uwsgi"] is None
+
+
+def test_without_migrations_it_is_alive_but_not_ready(environ: dict[str, str], tmp_path: Path, make_app: Make) -> None:
     (tmp_path / "data").mkdir()
-    client = create_app(load(environ)).test_client()
+    client = make_app(load(environ)).test_client()
     ready = client.get("/health/ready")
-    assert (ready.status_code, ready.mimetype) == (503, "application/problem+json")
-    assert "run python -m api.migrate" in ready.text
+    assert (ready.status_code, ready.mimetype, ready.headers["Retry-After"]) == (503, "application/problem+json", "5")
+    assert ready.get_json()["detail"] == "database: schema none, needs 0001: run python -m api.migrate"
     assert client.get("/health/live").status_code == 200
 
 
-def test_version_names_the_release(client: FlaskClient, loaded: Loaded) -> None:
-    found = client.get("/version").json
-    assert found is not None
-    assert found["release"] == "1.0.0-test"
-    assert found["profile"] == "staging"
+@pytest.mark.parametrize(("revision", "status"), [("0000", 503), ("9999", 200)])
+def test_older_schema_is_not_ready_but_a_newer_one_is(app: Flask, revision: str, status: int) -> None:
+    with database_of(app).write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+    assert app.test_client().get("/health/ready").status_code == status
+
+
+def test_missing_directory_is_not_ready(base: dict[str, str], make_app: Make) -> None:
+    ready = make_app(load(base)).test_client().get("/health/ready")
+    assert (ready.status_code, ready.get_json()["detail"]) == (
+        503,
+        "database: (sqlite3.OperationalError) unable to open database file",
+    )
+
+
+def test_server_that_is_not_there_is_not_ready(base: dict[str, str], tmp_path: Path, make_app: Make) -> None:
+    url = f"postgresql+psycopg://api@/api?host={tmp_path}"
+    client = make_app(load(base | {"API_DATABASE__URL": url})).test_client()
+    ready = client.get("/health/ready")
+    assert ready.status_code == 503
+    assert "connection" in ready.get_json()["detail"]
+    assert client.get("/items").status_code == 503
+
+
+@contextmanager
+def silent_server() -> Iterator[int]:
+    """Takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def test_silent_server_is_not_ready_within_the_time_and_costs_one_thread(base: dict[str, str], make_app: Make) -> None:
+    with silent_server() as port:
+        url = f"postgresql+psycopg://api@127.0.0.1:{port}/api"
+        more = {
+            "API_DATABASE__URL": url,
+            "API_DATABASE__READY_TIMEOUT_S": "0.2",
+            "API_DATABASE__CONNECT_TIMEOUT_S": "2",
+        }
+        client = make_app(load(base | more)).test_client()
+        before = threading.active_count()
+        for _ in range(3):
+            started = time.monotonic()
+            ready = client.get("/health/ready")
+            assert time.monotonic() - started < 1
+            assert (ready.status_code, ready.get_json()["detail"]) == (503, "database: no answer within 0.2 s")
+        assert threading.active_count() == before + 1
+        assert client.get("/health/live").status_code == 200
+    for thread in threading.enumerate():
+        if thread.name == "database-probe":
+            thread.join(10)

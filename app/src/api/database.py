@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError, TimeoutError  # noqa: A004
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, TimeoutError  # noqa: A004
 from sqlalchemy.orm import Session
 
 from api import context
@@ -57,6 +57,13 @@ class Database:
         with self._transaction(self._own().writer) as session:
             yield session
 
+    def close(self) -> None:
+        """Close the connections of this process."""
+        with self._lock:
+            if self._engines and self._engines.pid == os.getpid():
+                self._engines.reader.dispose()
+            self._engines = None
+
     def unready(self) -> str | None:
         """Why the database cannot be used, None if it can. Answers within `ready_timeout_s`, whatever it does."""
         with self._lock:
@@ -75,7 +82,7 @@ class Database:
                 found = session.execute(text("SELECT version_num FROM alembic_version")).scalar()
         except UnavailableError as error:
             return str(error.__cause__).splitlines()[0]
-        except ProgrammingError:
+        except DBAPIError:
             found = None
         # A later schema is fine: this release may be the old one of a rollout, or one that was rolled back to.
         if found is None or found < HEAD:
@@ -87,11 +94,11 @@ class Database:
         try:
             with Session(engine) as session, session.begin():
                 yield session
-        except (OperationalError, InterfaceError, TimeoutError) as error:
+        except (DBAPIError, TimeoutError) as error:
             if _is_timeout(error):
                 raise context.DeadlineExceededError from error
-            if _is_missing_table(error):
-                raise ProgrammingError(None, None, error) from error
+            if _is_ours(error):
+                raise
             raise UnavailableError from error
 
     def _own(self) -> _Engines:
@@ -165,8 +172,9 @@ def connect(target: URL, settings: Settings, deadline_s: float) -> Engine:
 
 def _prepare_sqlite(connection: sqlite3.Connection, _: Any) -> None:
     connection.isolation_level = None  # transactions begin where we say, see `begin`
-    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
-        connection.execute(f"PRAGMA {pragma}").close()
+    # In the write-ahead log, which the migration switches on for good, this loses no committed transaction but to a
+    # power failure, and then only the last ones.
+    connection.execute("PRAGMA synchronous = NORMAL").close()
     connection.set_progress_handler(_is_late, 10_000)
 
 
@@ -184,5 +192,6 @@ def _is_timeout(error: Exception) -> bool:
     return getattr(cause, "sqlstate", None) == _QUERY_CANCELED
 
 
-def _is_missing_table(error: Exception) -> bool:
-    return "no such table" in str(error)
+def _is_ours(error: Exception) -> bool:
+    """Whether the statement was wrong, and not the database. To SQLite a missing table is an operational matter."""
+    return isinstance(error, (ProgrammingError, IntegrityError, DataError)) or "no such table" in str(error)

@@ -6,7 +6,7 @@ import sys
 import threading
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Literal
+from typing import Literal, TextIO
 
 from api import context
 
@@ -44,9 +44,17 @@ def _shorten(text: str) -> str:
     return text if len(text) <= LIMIT else f"{text[: LIMIT // 2]}\n[...]\n{text[-LIMIT // 2 :]}"
 
 
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to what stderr is at the time of the event, should anything have replaced it since the start."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def configure(level: Literal["debug", "info", "warning", "error"], **always: str) -> None:
     """Send all logs, warnings and uncaught exceptions of this process to stderr as JSON. `always` is in each event."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setFormatter(JsonFormatter(**always))
     root = logging.getLogger()
     root.handlers[:] = [handler]

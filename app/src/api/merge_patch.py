@@ -2,7 +2,7 @@
 
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError, create_model
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, ValidationError, create_model
 from pydantic_core import CoreSchema, core_schema
 
 M = TypeVar("M", bound=BaseModel)
@@ -32,7 +32,7 @@ class MergePatch(Generic[M]):
             else:
                 values[name] = value
         try:
-            return type(current)(**values)
+            return type(current).model_validate(values, by_name=True, by_alias=False)
         except ValidationError as error:
             raise PatchError(error) from None
 
@@ -49,5 +49,6 @@ def _changes(model: type[BaseModel]) -> type[BaseModel]:
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             raise TypeError(f"{model.__name__}.{name} is a model; RFC 7396 would merge it, which MergePatch does not")
         kind = info.rebuild_annotation()
-        fields[name] = (kind if info.is_required() else kind | None, None)
+        optional = Field(None, alias=info.alias, description=info.description)
+        fields[name] = (kind if info.is_required() else kind | None, optional)
     return create_model(f"{model.__name__}Changes", __config__=model.model_config, **fields)

@@ -63,10 +63,15 @@ def build(identity: Identity, version: str, profile: str) -> None:
     _build.labels(version, identity.release, identity.commit, profile, python).set(1)
 
 
+def all_workers() -> CollectorRegistry:
+    """The metrics of all workers if they count in files, else our own."""
+    if not shared:
+        return registry
+    merged = CollectorRegistry()
+    multiprocess.MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
+    return merged
+
+
 def text() -> bytes:
-    """All metrics in Prometheus' text format, over all workers."""
-    if shared:
-        merged = CollectorRegistry()
-        multiprocess.MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
-        return generate_latest(merged)
-    return generate_latest(registry)
+    """The same in Prometheus' text format."""
+    return generate_latest(all_workers())

@@ -7,7 +7,7 @@ from alembic import command
 from alembic.config import Config
 
 from api import logs
-from api.config import ConfigError, load
+from api.config import ConfigError, Loaded, load
 
 
 def main() -> int:
@@ -19,13 +19,18 @@ def main() -> int:
             sys.stderr.write(f"{mistake}\n")
         return 1
     logs.configure("info", app=loaded.identity.name, release=loaded.identity.release)
+    command.upgrade(configure(loaded), "head")
+    return 0
+
+
+def configure(loaded: Loaded) -> Config:
+    """What alembic needs to know; there is no alembic.ini, because a wheel has none."""
     # In production the platform made it, here the first migration does.
     loaded.identity.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     config = Config(stdout=sys.stderr, attributes={"loaded": loaded})
     config.set_main_option("script_location", "api:migrations")
     config.set_main_option("path_separator", "os")
-    command.upgrade(config, "head")
-    return 0
+    return config
 
 
 if __name__ == "__main__":

@@ -200,8 +200,9 @@ def _handler(operation: Operation) -> Callable[..., Response]:
             return Response(status=status, headers=headers)
         if to_json is None or validate is None:
             raise TypeError(f"{view.__name__} returned a body although it declares none")
-        # by_alias: what is checked and sent is what the schema names.
-        return Response(to_json(validate(result), by_alias=True), status, headers, content_type=JSON)
+        # An instance is checked by its fields' names, a mapping by what the schema calls them, which is what is sent.
+        checked = validate(result, by_name=True, by_alias=True)
+        return Response(to_json(checked, by_alias=True), status, headers, content_type=JSON)
 
     return handle
 

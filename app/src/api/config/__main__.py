@@ -10,6 +10,8 @@ from typing import Any
 from api.config.layers import ConfigError, Loaded, load
 from api.config.schema import schema
 
+MASK = '"**********"'  # what is passed as a secret is one, whatever the model says
+
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run one command; returns the exit code: 0 fine, 1 the configuration is refused, 2 wrong usage."""
@@ -37,7 +39,8 @@ def table(loaded: Loaded) -> str:
     """One line for each setting: key, value (secrets masked), layer, file or variable."""
     values = loaded.settings.model_dump(mode="json")
     rows = [
-        (path, json.dumps(_at(values, path)), origin.layer, origin.place) for path, origin in loaded.origins.items()
+        (path, MASK if origin.layer == "secrets" else json.dumps(_at(values, path)), origin.layer, origin.place)
+        for path, origin in loaded.origins.items()
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c:{widths[2]}}  {d}\n" for a, b, c, d in rows)

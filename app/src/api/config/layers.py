@@ -4,6 +4,7 @@ model defaults <- profiles/base.yml <- profiles/<profile>.yml <- APP_CONFIG_FILE
 """
 
 import difflib
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -39,6 +40,8 @@ class Origin:
     layer: str
     place: str
 
+
+_SOUNDS_SECRET = re.compile(r"pas+w|secret|token|credential|key", re.IGNORECASE).search
 
 DEFAULT = Origin("default", "the model's default")
 
@@ -227,7 +230,7 @@ def _add_variable(merged: _Merged, name: str, value: str, origin: Origin) -> Non
     try:
         typed = TypeAdapter(kind).validate_strings(value)
     except ValidationError as error:
-        found = "a value that is not shown" if path in SECRETS else repr(value)
+        found = _shown(path, value, origin)
         merged.mistakes.append(f"{origin.place}: {path}: found {found}, expected {_expected(error.errors()[0])}")
         return
     section, _, key = path.rpartition(".")
@@ -240,13 +243,20 @@ def _describe(merged: _Merged, mistake: ErrorDetails) -> str:
         context = mistake["ctx"]
         path = f"{path}.{context['key']}" if path else context["key"]
         return f"{merged.origin(path).place}: {path}: {context['text']}"
-    place = merged.origin(path).place
+    origin = merged.origin(path)
     if mistake["type"] == "extra_forbidden":
         section, _, key = path.rpartition(".")
         siblings = [name.rpartition(".")[2] for name in _keys() if name.rpartition(".")[0] == section]
-        return f"{place}: {path}: unknown key, found {mistake['input']!r}{_did_you_mean(key, siblings)}"
-    found = "a value that is not shown" if path in SECRETS else repr(mistake["input"])
-    return f"{place}: {path}: found {found}, expected {_expected(mistake)}"
+        found = _shown(path, mistake["input"], origin)
+        return f"{origin.place}: {path}: unknown key, found {found}{_did_you_mean(key, siblings)}"
+    return f"{origin.place}: {path}: found {_shown(path, mistake['input'], origin)}, expected {_expected(mistake)}"
+
+
+def _shown(path: str, value: object, origin: Origin) -> str:
+    """The value for a message, unless it is secret: by its setting, by its layer, or by the sound of its name."""
+    if path in SECRETS or origin.layer == "secrets" or _SOUNDS_SECRET(path):
+        return "a value that is not shown"
+    return "a mapping" if isinstance(value, Mapping) else repr(value)
 
 
 def _keys() -> set[str]:

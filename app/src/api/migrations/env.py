@@ -20,6 +20,9 @@ def run() -> None:
     loaded: Loaded = context.config.attributes["loaded"]
     engine = create_engine(database.url(loaded.settings.database, loaded.identity.data_dir))
     with engine.connect() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")  # readers do not wait for writers; kept in the file
+            connection.rollback()
         context.configure(connection=connection, target_metadata=Base.metadata, transaction_per_migration=False)
         with context.begin_transaction():
             if connection.dialect.name == "postgresql":
