@@ -345,12 +345,19 @@ def test_prune_never_takes_the_live_one_nor_the_one_before(fleet: Fleet, keep: i
     assert names(fleet.host) == ["1-a", "2-b"]
 
 
-def test_prune_forgets_what_was_bad_and_is_gone(fleet: Fleet) -> None:
-    put_release(fleet.host, "3-c", age_s=1)
-    for release in ("2-b", "3-c"):
-        mark_bad(fleet.host, release, "5xx")
+def test_prune_remembers_what_was_bad_also_when_it_is_gone(fleet: Fleet) -> None:
+    for number in range(3, 33):
+        mark_bad(fleet.host, f"{number}-x", "5xx")
     prune(fleet.host, 2)
-    assert set(bad(fleet.host)) == {"3-c"}
+    assert list(bad(fleet.host)) == [f"{number}-x" for number in range(13, 33)]
+
+
+def test_prune_takes_what_never_served_first(fleet: Fleet) -> None:
+    for number in range(3, 9):
+        put_release(fleet.host, f"{number}-x", age_s=400 - number)
+    released(fleet.host, "1-a", "3-x")
+    prune(fleet.host, 3)
+    assert names(fleet.host) == ["1-a", "3-x", "8-x"]
 
 
 def test_a_prune_that_is_killed_leaves_no_release_that_looks_whole(

@@ -8,7 +8,7 @@ from typing import Any
 from ansible.module_utils.praetor import call
 from ansible.module_utils.praetor.host import AppHost
 from ansible.module_utils.praetor.journal import holds, phase
-from ansible.module_utils.praetor.settle import abandon, settle
+from ansible.module_utils.praetor.settle import abandon, prune, settle
 
 
 def work(params: dict[str, Any]) -> dict[str, Any]:
@@ -21,6 +21,8 @@ def work(params: dict[str, Any]) -> dict[str, Any]:
     with phase(host, run, "settle") as journal:
         if params["failed_because"]:
             done = abandon(host, run, journal, params["release"], params["failed_because"], params["drain_s"])
+            # Also here, or failures in a row would fill the disk.
+            done += prune(host, params["keep"])
         else:
             facts = {"bake": journal.get("bake")} if journal.get("bake") else {}
             done = settle(host, run, journal, params["release"], params["keep"], params["drain_s"], facts)

@@ -11,6 +11,7 @@ from .gate import remove_slot
 from .host import AppHost, ReleaseError, Slot, remove
 
 QUIET_S = 1.0
+BAD_KEPT = 20  # marks of bad releases
 
 
 def drain(host: AppHost, slot: Slot, timeout_s: float) -> bool:
@@ -178,12 +179,17 @@ def abandon(
 
 
 def prune(host: AppHost, keep: int) -> list[str]:
-    """Remove the oldest releases beyond `keep`, never the live one nor the one a rollback would go to; then wheels that no release names."""
+    """Remove the oldest releases beyond `keep`, never the live one nor the one a rollback would go to; then wheels that no release names.
+
+    Those that were live once come before those that never were: a series of failures must not take away what one can go back to.
+    """
     live = host.live()
     name = live.release if live else None
     releases = host.releases()
+    served = {entry["to"] for entry in journals.history(host) if entry.get("result") == "ok" and "from" in entry}
     kept = [release for release in releases if release in {name, journals.before(host, name)}]
-    kept += [release for release in releases if release not in kept][: max(keep - len(kept), 0)]
+    rest = sorted((release for release in releases if release not in kept), key=lambda release: release not in served)
+    kept += rest[: max(keep - len(kept), 0)]
     done = []
     for release in releases:
         if release not in kept:
@@ -191,7 +197,8 @@ def prune(host: AppHost, keep: int) -> list[str]:
             (host.release_dir(release) / "release.json").unlink()
             remove(host.release_dir(release))
             done.append(f"pruned {release}")
-    journals.unmark_bad(host, set(kept))
+    # A mark outlives the files: the same source would be the same release again.
+    journals.unmark_bad(host, {*kept, *list(journals.bad(host))[-BAD_KEPT:]})
     _prune_wheels(host)
     return done
 

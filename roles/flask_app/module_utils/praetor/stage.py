@@ -93,10 +93,11 @@ def stage(
         )
         sync_directory(host.releases_dir)
     except OSError as error:
+        full = _full(host.releases_dir)  # before there is room again
         remove(place)
         if error.errno in DISK_FULL:
             raise ReleaseError(
-                f"{_full(host.root)} while staging {release}; what is live goes on serving. Make room and run again."
+                f"{full} while staging {release}; what is live goes on serving. Make room and run again."
             ) from error
         raise
     except BaseException:
@@ -191,7 +192,7 @@ def _store(host: AppHost, manifest: dict[str, Any], uploads: pathlib.Path) -> No
     except OSError as error:
         if error.errno in DISK_FULL:
             raise ReleaseError(
-                f"{_full(host.root)} while storing wheels; what is live goes on serving. Make room and run again."
+                f"{_full(host.wheels)} while storing wheels; what is live goes on serving. Make room and run again."
             ) from error
         raise
 
