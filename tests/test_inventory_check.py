@@ -80,7 +80,7 @@ def test_a_minimal_app_gets_every_default() -> None:
     assert checked.apps == [
         {
             "name": "api",
-            "source": {"package": "flask==3.1.0"},
+            "source": {"package": "flask==3.1.0", "sdists": []},
             "wsgi": "api.wsgi:app",
             "server_names": ["api.example.org"],
             "profile": "prod",
@@ -174,7 +174,7 @@ def test_what_is_correct_is_accepted(changes: dict[str, Any]) -> None:
         # missing keys
         ({"wsgi": ...}, "wsgi", "nothing (app api)", "module:callable, such as api.wsgi:app"),
         ({"name": ...}, "name", "nothing", NAME),
-        ({"source": ...}, "source", "nothing (app api)", "a mapping with the keys path, git, ref, package"),
+        ({"source": ...}, "source", "nothing (app api)", "a mapping with the keys path, git, ref, package, sdists"),
         ({"server_names": ...}, "server_names", "nothing (app api)", "a list of host names"),
         # names
         ({"name": "Api"}, "name", '"Api"', NAME),
@@ -205,7 +205,7 @@ def test_what_is_correct_is_accepted(changes: dict[str, Any]) -> None:
         ),
         ({"limits": [30]}, "limits", "a list", "a mapping with the keys request_s, body_mb, memory_mb"),
         ({"config": None}, "config", "nothing", "a mapping"),
-        ({"source": "app"}, "source", '"app"', "a mapping with the keys path, git, ref, package"),
+        ({"source": "app"}, "source", '"app"', "a mapping with the keys path, git, ref, package, sdists"),
         ({"server_names": "api.example.org"}, "server_names", '"api.example.org"', "a list of host names"),
         # ranges
         ({"threads": 0}, "threads", "0", "a whole number from 1 to 64"),

@@ -2,13 +2,14 @@
 
 import os
 import shutil
+import tarfile
 import threading
 from pathlib import Path
 
 import pytest
 from praetor import wheels
 from praetor.host import ReleaseError
-from praetor.wheels import Requirement, applies, content_digest, fetch, is_locked, keep, lock, requirements
+from praetor.wheels import Requirement, applies, build_sdist, content_digest, fetch, is_locked, keep, lock, requirements
 from wheel import make_wheel, sha256
 
 
@@ -209,3 +210,55 @@ def test_the_content_of_a_wheel_is_what_it_installs(place: Path) -> None:
     assert sha256(one) != sha256(other)
     assert content_digest(one) == content_digest(other)
     assert content_digest(one) != content_digest(changed)
+
+
+# A build backend that needs nothing: it zips two files. The tag of its wheel is in the name of the module.
+BACKEND = """
+import os, zipfile
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    name = "sourced-1.0-{tag}.whl"
+    with zipfile.ZipFile(os.path.join(directory, name), "w") as archive:
+        archive.writestr("sourced.py", "VALUE = 1")
+        archive.writestr("sourced-1.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: sourced\\nVersion: 1.0\\n")
+        archive.writestr("sourced-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nTag: {tag}\\n")
+        archive.writestr("sourced-1.0.dist-info/RECORD", "")
+    return name
+"""
+
+
+def make_sdist(index: Path, tag: str) -> Requirement:
+    """Publish a source distribution that builds a wheel with this tag."""
+    tree = index / "sourced-1.0"
+    tree.mkdir()
+    (tree / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    (tree / "backend.py").write_text(BACKEND.format(tag=tag))
+    (tree / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: sourced\nVersion: 1.0\n")
+    path = index / "sourced-1.0.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(tree, arcname=tree.name)
+    shutil.rmtree(tree)
+    return Requirement("sourced==1.0", (f"sha256:{sha256(path)}",))
+
+
+def test_a_package_without_a_wheel_is_built_where_the_inventory_says_so(index: Path, place: Path) -> None:
+    requirement = make_sdist(index, "py3-none-any")
+    with pytest.raises(ReleaseError, match=r"source\.sdists: \[sourced\]"):
+        fetch([requirement], "cp311", place / "cache")
+    built = build_sdist(requirement, place / "cache")
+    assert (built.file, sha256(Path(built.path))) == ("sourced-1.0-py3-none-any.whl", built.sha256)
+    (index / "sourced-1.0.tar.gz").unlink()
+    assert build_sdist(requirement, place / "cache") == built
+
+
+def test_a_package_that_compiles_something_is_not_built(index: Path, place: Path) -> None:
+    requirement = make_sdist(index, "cp311-cp311-linux_x86_64")
+    with pytest.raises(ReleaseError, match="fits one Python only"):
+        build_sdist(requirement, place / "cache")
+
+
+def test_a_source_with_another_content_is_refused(index: Path, place: Path) -> None:
+    make_sdist(index, "py3-none-any")
+    with pytest.raises(ReleaseError, match=r"(?s)cannot build a wheel of sourced==1.0.*HASH"):
+        build_sdist(Requirement("sourced==1.0", ("sha256:" + "0" * 64,)), place / "cache")

@@ -222,9 +222,20 @@ def _assemble(
         ]
     own_name = own.name if own else None
     needed = [requirement for requirement in needed if requirement.name != own_name]
-    sets = {tag: wheels.fetch(needed, tag, cache) + ([own] if own else []) for tag in pythons}
+    as_source = {wheels.normalised(name) for name in app["source"].get("sdists", [])}
+    unknown = as_source - {requirement.name for requirement in needed}
+    if unknown:
+        raise ReleaseError(f"source.sdists: {', '.join(sorted(unknown))} is nothing that {app['name']} needs")
+    published = [requirement for requirement in needed if requirement.name not in as_source]
+    sources = [requirement for requirement in needed if requirement.name in as_source]
+    made = {
+        tag: [wheels.build_sdist(each, cache) for each in sources if wheels.applies(each, PYTHONS[tag])]
+        + ([own] if own else [])
+        for tag in pythons
+    }
+    sets = {tag: wheels.fetch(published, tag, cache) + made[tag] for tag in pythons}
     identity = {
-        "wheels": {tag: sorted(_identity(wheel, own) for wheel in found) for tag, found in sets.items()},
+        "wheels": {tag: sorted(_identity(wheel, made[tag]) for wheel in found) for tag, found in sets.items()},
         "tree": tree["digest"] if tree else None,
     }
     artifact = hashlib.sha256(_canonical(identity).encode()).hexdigest()
@@ -261,8 +272,9 @@ def _kept(place: pathlib.Path) -> bool:
     return all(pathlib.Path(entry["path"]).is_file() for entry in entries)
 
 
-def _identity(wheel: Wheel, own: Wheel | None) -> str:
-    return f"{wheel.file} {wheels.content_digest(pathlib.Path(wheel.path)) if wheel == own else wheel.sha256}"
+def _identity(wheel: Wheel, made: list[Wheel]) -> str:
+    """What a wheel is: its published file, or the content of one that was made here."""
+    return f"{wheel.file} {wheels.content_digest(pathlib.Path(wheel.path)) if wheel in made else wheel.sha256}"
 
 
 def _look_at(tree: pathlib.Path) -> Source:
@@ -415,10 +427,9 @@ def _own_wheel(source: Source, pyproject: dict[str, Any], digest: str, cache: pa
     with tempfile.TemporaryDirectory(prefix="build-") as directory:
         place = pathlib.Path(directory)
         _export(source, place / "tree")
-        # 1980 is the beginning of time in zip files: equal input, equal wheel.
         environment = {
             **os.environ,
-            "SOURCE_DATE_EPOCH": "315532800",
+            "SOURCE_DATE_EPOCH": wheels.EPOCH,
             "SETUPTOOLS_SCM_PRETEND_VERSION": _scm_version(source),
         }
         command = [

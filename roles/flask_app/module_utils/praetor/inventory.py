@@ -224,6 +224,10 @@ class Source(Part):
     package: Annotated[str, Must("NAME==VERSION", _package_problem)] | None = Field(
         default=None, description="Package of the package index with its exact version."
     )
+    sdists: list[Annotated[str, Must("the name of a package", _plain_word_problem)]] = Field(
+        default_factory=list,
+        description="Packages that publish no wheel and are pure Python: the controller builds theirs from the locked source.",
+    )
 
 
 class Health(Part):

@@ -22,6 +22,7 @@ from .host import ReleaseError
 
 PYTHONS = {"cp311": "3.11", "cp313": "3.13"}  # Debian 12 and 13
 _EXACT = {"3.11": "3.11.2", "3.13": "3.13.5"}  # what they have; markers ask for it
+EPOCH = "315532800"  # 1980 is the beginning of time in zip files: equal input, equal wheel
 GLIBC = (2, 36)  # Debian 12's, the older one
 
 _NO_WHEEL = re.compile(r"No matching distribution found for ([^\s(]+)")
@@ -155,7 +156,7 @@ def fetch(locked: list[Requirement], tag: str, cache: pathlib.Path) -> list[Whee
         ReleaseError: a requirement has no wheel for the tag (named), or the index was not reached.
     """
     lines = [
-        " ".join([requirement.text.split(";")[0].strip(), *(f"--hash={value}" for value in sorted(requirement.hashes))])
+        _line(requirement)
         for requirement in sorted(locked, key=lambda requirement: requirement.name)
         if applies(requirement, PYTHONS[tag])
     ]
@@ -168,6 +169,42 @@ def fetch(locked: list[Requirement], tag: str, cache: pathlib.Path) -> list[Whee
     wheels = _download(lines, tag, cache)
     write(kept, json.dumps([asdict(wheel) for wheel in wheels]))
     return wheels
+
+
+def build_sdist(requirement: Requirement, cache: pathlib.Path) -> Wheel:
+    """The wheel of a requirement that is published as source only, built on the controller, once per locked file.
+
+    Raises:
+        ReleaseError: it cannot be built, or it compiles something and so would fit one Python only.
+    """
+    kept = cache / "built" / f"sdist-{hashlib.sha256(_line(requirement).encode()).hexdigest()}.json"
+    if kept.is_file():
+        wheel = Wheel(**json.loads(kept.read_text(encoding="utf-8")))
+        if pathlib.Path(wheel.path).is_file():
+            return wheel
+    with tempfile.TemporaryDirectory(prefix="sdist-") as directory:
+        lock_file = pathlib.Path(directory) / "lock.txt"
+        lock_file.write_text(_line(requirement) + "\n", encoding="utf-8")
+        command = [
+            tool("python"),
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--require-hashes",
+        ]
+        command += ["--no-binary=:all:", "--wheel-dir", directory, "--requirement", str(lock_file)]
+        run(command, f"cannot build a wheel of {requirement.text}", env={**os.environ, "SOURCE_DATE_EPOCH": EPOCH})
+        [built] = pathlib.Path(directory).glob("*.whl")
+        if not built.name.endswith("-none-any.whl"):
+            raise ReleaseError(
+                f"{requirement.text} compiles something ({built.name}), so that its wheel fits one Python only; put wheels of it into an index of your own"
+            )
+        wheel = keep(built, cache)
+    write(kept, json.dumps(asdict(wheel)))
+    return wheel
 
 
 def write(path: pathlib.Path, text: str) -> None:
@@ -223,6 +260,13 @@ def tool(name: str) -> str:
     return str(pathlib.Path(sys.prefix) / "bin" / name)
 
 
+def _line(requirement: Requirement) -> str:
+    """A requirement as pip reads it, without its marker."""
+    return " ".join(
+        [requirement.text.split(";")[0].strip(), *(f"--hash={value}" for value in sorted(requirement.hashes))]
+    )
+
+
 def _download(lines: list[str], tag: str, cache: pathlib.Path) -> list[Wheel]:
     platforms = [f"manylinux_{GLIBC[0]}_{minor}_x86_64" for minor in range(GLIBC[1], 4, -1)]
     platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
@@ -253,6 +297,7 @@ def _download(lines: list[str], tag: str, cache: pathlib.Path) -> list[Wheel]:
                 raise
             raise ReleaseError(
                 f"{missing[1]} has no wheel for Python {PYTHONS[tag]} on x86-64 Linux (glibc {GLIBC[0]}.{GLIBC[1]}). Hosts compile nothing: "
-                "choose a version that publishes one (the list of files at its index shows them), or put a wheel that you built into an index of your own."
+                "choose a version that publishes one (the list of files at its index shows them), put a wheel that you built into an index of your own, "
+                f"or, if it is pure Python, let the controller build it: source.sdists: [{missing[1].split('==')[0]}]"
             ) from None
         return sorted((keep(path, cache) for path in place.glob("*.whl")), key=lambda wheel: wheel.file)
