@@ -21,10 +21,15 @@ MODULE_UTILS = ROOT / "roles" / "flask_app" / "module_utils"
 
 sys.path.insert(0, str(MODULE_UTILS))
 sys.path.insert(0, str(ROOT / "roles" / "app_exporter" / "files"))
+sys.path.insert(0, str(ROOT / "roles" / "lab_host" / "module_utils"))
+sys.path.insert(0, str(ROOT / "roles" / "lab_host" / "library"))
 
 
 class _AnsibleName(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Makes `ansible.module_utils.praetor`, the name on a host, the very module that tests import as `praetor`."""
+    """Makes `ansible.module_utils.praetor`, the name on a host, the very module that tests import as `praetor`.
+
+    The lab's `lab_process` likewise.
+    """
 
     prefix = "ansible.module_utils."
 
@@ -33,7 +38,7 @@ class _AnsibleName(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     ) -> importlib.machinery.ModuleSpec | None:
         """Answer for our own package only."""
         del path, target
-        ours = name == self.prefix + "praetor" or name.startswith(self.prefix + "praetor.")
+        ours = name.startswith((self.prefix + "praetor", self.prefix + "lab_process"))
         return importlib.machinery.ModuleSpec(name, self) if ours else None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:

@@ -102,6 +102,9 @@ def _become(argv: Sequence[str], record: Path, log: Path, control_group: str, co
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        for descriptor in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+            with contextlib.suppress(OSError):  # what the caller was handed is none of the program's business
+                os.set_inheritable(descriptor, descriptor < 3)
         write_record(record, os.getpid())
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
         os.execvpe(argv[0], list(argv), environment)  # noqa: S606 (there is nothing for a shell to do)
