@@ -16,7 +16,8 @@ MIRROR = "http://mirror.example/debian"
 
 def test_the_mirror_of_this_machine_is_found_in_what_apt_would_download() -> None:
     targets = (
-        f"{MIRROR}/|bookworm|main\n{MIRROR}/|bookworm|contrib\n{MIRROR}/|bookworm-updates|main\n"
+        "http://contrib.example/debian/|bookworm|contrib\n"
+        f"{MIRROR}/|bookworm|main\n{MIRROR}/|bookworm-updates|main\n"
         "http://security.example/debian-security/|bookworm-security|main\nhttps://vendor.example/apt/|nodistro|main\n"
     )
     found = archives(targets, "bookworm")

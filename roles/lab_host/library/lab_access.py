@@ -36,9 +36,10 @@ def owned_by(path: Path, owner: str, mode: int) -> bool:
 
 
 def close_connections(folder: Path) -> None:
-    """End the ssh processes that keep a connection open for the next command; their machines go away."""
+    """End the ssh processes that keep a connection open for the next command."""
     for socket in folder.glob("connections/*"):
         subprocess.run(["ssh", "-F", "none", "-S", str(socket), "-O", "exit", "lab"], check=False, capture_output=True)
+    shutil.rmtree(folder / "connections", ignore_errors=True)
 
 
 def main() -> None:
@@ -72,6 +73,8 @@ def main() -> None:
         private.unlink(missing_ok=True)
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", module.params["lab"], "-f", str(private)]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    if folder.stat().st_uid != pwd.getpwnam(owner).pw_uid:
+        close_connections(folder)  # nobody else could use them, or make others beside them
     moved = [owned_by(path, owner, mode) for path, mode in ((folder, 0o755), (private, 0o600), (public, 0o644))]
     module.exit_json(changed=changed or any(moved))
 

@@ -6,12 +6,14 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.lab_process import end, leave_control_group, recorded, spawn
@@ -56,6 +58,8 @@ while systemd-nspawn --quiet --register=no --keep-unit --boot --directory="$root
 """
 # How long a machine that runs may leave a login unanswered (it may be rebooting) before it is power-cycled.
 PATIENCE_S = 20
+# Status of a login that worked on a machine that cannot reach the package proxy.
+NO_PROXY = 77
 
 
 class Machine:
@@ -197,7 +201,7 @@ class Machine:
         self.console.unlink(missing_ok=True)
 
     def login(self) -> str:
-        """Try to log in once, checking the host key; return what ssh complains about, nothing when it worked."""
+        """Try once to log in, become root and reach the package proxy; return what is wrong, nothing when all worked."""
         address = self.params["address"].partition("/")[0]
         options = [
             "BatchMode=yes",
@@ -209,11 +213,16 @@ class Machine:
         options += [f"UserKnownHostsFile={self.known_hosts()}", "GlobalKnownHostsFile=/dev/null"]
         command = ["ssh", "-F", "none", "-n", "-i", str(self.lab_dir / "ssh/id_ed25519")]
         command += [word for option in options for word in ("-o", option)]
-        command += [f"{self.params['user']}@{address}", "sudo", "-n", "true"]
+        command += [f"{self.params['user']}@{address}", "sudo", "-n", "timeout", "5", "bash", "-c"]
+        proxy = urlsplit(self.params["proxy"])
+        command += [shlex.quote(f"</dev/tcp/{proxy.hostname}/{proxy.port} || exit {NO_PROXY}")]
         try:
             answer = subprocess.run(command, check=False, capture_output=True, text=True, timeout=15)
         except subprocess.TimeoutExpired:
             return "no answer within 15 s"
+        if answer.returncode in {NO_PROXY, 124}:  # 124: timeout(1), as where a firewall drops packets
+            bridge, proxy = self.params["bridge"], self.params["proxy"]
+            return f"it cannot reach {proxy}; does a firewall on this machine keep {bridge} from it?"
         return "" if answer.returncode == 0 else answer.stderr.strip() or f"status {answer.returncode}"
 
     def await_login(self, timeout_s: float) -> str:
@@ -256,7 +265,7 @@ def up(machine: Machine, *, check: bool) -> dict[str, Any]:
     machine.boot(description)
     complaint = machine.await_login(machine.params["timeout_s"])
     if complaint:
-        msg = f"{machine.full_name} did not let {machine.params['user']} log in: {complaint}"
+        msg = f"{machine.full_name} is not usable by {machine.params['user']}: {complaint}"
         return {"failed": True, "msg": msg, "console": machine.last_words(), "console_file": str(machine.console)}
     return {"changed": True, "did": did, "took_s": round(time.monotonic() - started, 1)}
 
