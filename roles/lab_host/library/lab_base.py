@@ -68,13 +68,16 @@ def main() -> None:
         partial = cache / f"{tree.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         # In namespaces of its own: whatever mmdebstrap has mounted or started ends with it, so deleting is always safe.
-        command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        # It ends when this module is killed, and holds the lock until it has: the next run does not delete under its feet.
+        command = ["setpriv", "--pdeathsig", "KILL"]
+        command += ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
         command += ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--skip=cleanup/apt/lists"]
         command += [f"--include={','.join(module.params['packages'])}", f"--customize-hook={CUSTOMISE}"]
         command += [f"--aptopt={option}" for option in module.params["apt_options"]]
         command += [module.params["suite"], str(partial), *module.params["sources"]]
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "USER_NAME": module.params["user"]}
-        made = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+        held = (lock.fileno(),)
+        made = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, pass_fds=held)
         if made.returncode != 0:
             shutil.rmtree(partial, ignore_errors=True)
             module.fail_json(
