@@ -73,14 +73,16 @@ def file(host: Host, name: str, *entries: bytes, used: int | None = None) -> Pat
 
 
 def test_the_sum_over_workers_is_that_of_prometheus_client(host: Host) -> None:
-    host.metrics(PROGRAM.format(get=3, times=(0.05, 0.5, 30), level=7), "w1")
+    # The most recent file is not the last by name.
     host.metrics(PROGRAM.format(get=4, times=(0.5, 2), level=4), "w2")
+    host.metrics(PROGRAM.format(get=3, times=(0.05, 0.5, 30), level=7), "w1")
     directory = host.metrics("Counter('demo_only_here', 'One worker has it.').inc(2)", "w10")
     samples = host.scrape()
     assert own(samples) == collected(directory)
     assert samples[key("demo_requests_total", method="GET")] == 7
     assert samples[key("demo_duration_seconds_count", route="/")] == 5
     assert samples[key("demo_all", part="a", pid="w2")] == 4
+    assert samples[key("demo_mostrecent", part="a")] == 7
     assert host.errors(samples) == {}
 
 

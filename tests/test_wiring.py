@@ -59,7 +59,7 @@ def test_a_package_that_is_half_installed_or_removed_is_missing() -> None:
 def shown(**changes: str) -> dict[str, str]:
     """Return what systemd says about a unit that was started at 12:00:10.5 and reloaded at 12:00:20.5."""
     text = (
-        "LoadState=loaded\nUnitFileState=enabled\nActiveState=active\nNeedDaemonReload=no\n"
+        "LoadState=loaded\nUnitFileState=enabled\nActiveState=active\n"
         "ActiveEnterTimestamp=Sun 2026-11-22 12:00:10.500000 UTC\nStateChangeTimestamp=Sun 2026-11-22 12:00:20.500000 UTC\n"
     )
     module = imported("roles/base/library/current_unit.py")

@@ -42,7 +42,7 @@ actions:
   elements: str
 """
 
-_PROPERTIES = "LoadState,UnitFileState,ActiveState,NeedDaemonReload,ActiveEnterTimestamp,StateChangeTimestamp"
+_PROPERTIES = "LoadState,UnitFileState,ActiveState,ActiveEnterTimestamp,StateChangeTimestamp"
 _SETTLED_S = 0.7
 
 
@@ -95,6 +95,12 @@ def _journal(unit: str) -> str:
 
 def _apply(unit: str, actions: list[str]) -> str:
     """Do what was decided; an empty string, or what went wrong."""
+    if actions != ["reload"]:
+        # Always: systemd 252 says NeedDaemonReload=no of a drop-in in a directory that is new.
+        _systemctl("daemon-reload")
+        state = _show(unit)["LoadState"]
+        if state != "loaded":
+            return f"there is no {unit} that could be loaded: {state}"
     for action in actions:
         done = _systemctl(action, unit)
         if done.returncode:
@@ -117,11 +123,6 @@ def main() -> None:
     )
     unit: str = module.params["name"]
     shown = _show(unit)
-    if not module.check_mode and (shown["NeedDaemonReload"] == "yes" or shown["LoadState"] != "loaded"):
-        _systemctl("daemon-reload")
-        shown = _show(unit)
-        if shown["LoadState"] != "loaded":
-            module.fail_json(msg=f"there is no {unit} that could be loaded: {shown['LoadState']}", actions=[])
     actions = decide(shown, _changed_at(module.params["restart_on"]), _changed_at(module.params["reload_on"]))
     if actions and not module.check_mode:
         error = _apply(unit, actions)
