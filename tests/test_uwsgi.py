@@ -51,7 +51,7 @@ def test_an_app_that_sends_a_byte_now_and_then_is_timed_as_a_whole(place: Path) 
     with pytest.raises(TimeoutError):
         uwsgi.get(place / "s", "/", "x", 0.3)
     server.close()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 4
 
 
 def test_an_endless_body_ends(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
