@@ -124,13 +124,17 @@ class FakeEmperor:
         self.slots: dict[str, FakeSlot | None] = {}
         self.started: list[str] = []
         self.halt = threading.Event()
+        self.turn = (
+            threading.Lock()
+        )  # the real one has one thread: it tells of its slots between two looks, never within one
         self.stats = Server(layout.run / "emperor.stats", self._stats)
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
 
     def _watch(self) -> None:
         while not self.halt.wait(0.01):
-            self.look()
+            with self.turn:
+                self.look()
 
     def look(self) -> None:
         """One turn."""
@@ -149,7 +153,8 @@ class FakeEmperor:
             del self.slots[name]
 
     def _stats(self, connection: socket.socket) -> None:
-        slots = dict(self.slots)
+        with self.turn:
+            slots = dict(self.slots)
         vassals = [{"id": name, "accepting": int(slot is not None)} for name, slot in slots.items()]
         blacklist = [{"id": name, "attempt": 1} for name, slot in slots.items() if slot is None]
         connection.sendall(json.dumps({"vassals": vassals, "blacklist": blacklist}).encode())
