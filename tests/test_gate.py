@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeEmperor, FakeSlot, a_run, answer, host_in, manifest_of, put_release, put_slot, slow
+from fakes import FakeEmperor, FakeSlot, Server, a_run, answer, host_in, manifest_of, put_release, put_slot, slow
 from praetor import gate as gates
 from praetor.gate import Health, Verdict, gate
 from praetor.host import AppHost, ReleaseError, Slot
@@ -231,6 +231,16 @@ def test_a_slot_is_removed_with_its_files(owned: AppHost, emperor: FakeEmperor) 
     gates.remove_slot(owned, slot)
     assert list(owned.run_dir.iterdir()) == []
     assert emperor.slots == {}
+
+
+def test_the_emperor_is_asked_to_look_now(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *args: sent.append(args))
+    gates.rescan(host)  # without an Emperor there is nobody to ask
+    server = Server(host.layout.run / "emperor.stats", lambda connection: connection.sendall(b'{"pid": 4711}'))
+    gates.rescan(host)
+    server.close()
+    assert sent == [(4711, signal.SIGWINCH)]
 
 
 def test_waiting_ends() -> None:

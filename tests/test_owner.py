@@ -24,6 +24,7 @@ def test_a_run_says_who_makes_it() -> None:
     assert (run["action"], run["why"]) == ("release", "fix")
     assert run["owner"]["pid"] == os.getppid()
     assert run["owner"]["started"] == process_start(os.getppid())
+    assert run["owner"]["namespace"].startswith("pid:[")
     assert start("release", "fix")["id"] != run["id"]
 
 
