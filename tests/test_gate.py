@@ -1,6 +1,7 @@
 """The gate: which slots it lets through, which it does not, and what is left of those."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
