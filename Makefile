@@ -76,7 +76,7 @@ app-fuzz: app/.venv/ready ## the reference API against its own description, at l
 	cd app && FUZZ_EXAMPLES=200 .venv/bin/pytest -s -q tests/test_contract.py
 
 app-bench: app/.venv/ready ## time the reference API against bare Flask
-	app/.venv/bin/python bench/api.py
+	app/.venv/bin/python bench/api_cost.py
 
 .PHONY: app-setup app-postgresql app-test app-fuzz app-bench
 

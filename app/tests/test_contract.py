@@ -16,7 +16,7 @@ EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "5")
 def test_api_does_what_it_says(base: dict[str, str], tmp_path: Path) -> None:
     assert migrate.main() == 0
     port = free_port()
-    options = (f"--http=127.0.0.1:{port}", "--processes=2", "--threads=2")
+    options = (f"--http-socket=127.0.0.1:{port}", "--processes=2", "--threads=2")
     command = [f"{sys.prefix}/bin/st", "run", f"http://127.0.0.1:{port}/openapi.json", "--checks=all"]
     with serve("uwsgi", tmp_path / "run", base, *options) as server:
         done = subprocess.run(
