@@ -1,8 +1,8 @@
-"""Typed routes by library: the same GET and POST, CPU time per request in one uWSGI worker, in turns (see api_cost.py).
+r"""Typed routes by library: the same GET and POST, CPU time per request in one uWSGI worker, in turns (see api_cost.py).
 
 Needs an environment of its own, which no lock of the project holds:
 
-    uv venv /tmp/libraries && uv pip install --python /tmp/libraries flask-openapi3==4.3.2 apiflask==3.1.2 spectree==3.0.0 \\
+    uv venv /tmp/libraries && uv pip install --python /tmp/libraries flask-openapi3==4.3.2 apiflask==3.1.2 spectree==3.0.0 \
       pyuwsgi -r app/requirements.txt && uv pip install --python /tmp/libraries --no-deps ./app
     /tmp/libraries/bin/python bench/typed_libraries.py
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from api_cost import BARE, BODY, Worker
 
-MODELS = '''
+MODELS = """
 from pydantic import BaseModel
 
 
@@ -33,11 +33,11 @@ class Thing(Content):
 
 def thing(number):
     return Thing(number=number, name="thing", tags=["a", "b"], quantity=3)
-'''
+"""
 
 SOURCES = {
     "bare Flask, nothing checked": BARE,
-    "own module (typed.py)": '''
+    "own module (typed.py)": """
 from flask import Flask
 
 from api import problems
@@ -70,8 +70,9 @@ def create(body: Content) -> Thing:
 app = Flask("typed")
 problems.register(app)
 routes.register(app)
-''',
-    "flask-openapi3": MODELS + '''
+""",
+    "flask-openapi3": MODELS
+    + """
 from flask_openapi3 import OpenAPI
 
 app = OpenAPI("openapi3", validate_response=True)
@@ -85,8 +86,9 @@ def read(path: Number):
 @app.post("/things", responses={201: Thing})
 def create(body: Content):
     return Thing(number=1, **body.model_dump()).model_dump(), 201
-''',
-    "apiflask": MODELS + '''
+""",
+    "apiflask": MODELS
+    + """
 from apiflask import APIFlask
 
 app = APIFlask("apiflask")
@@ -103,8 +105,9 @@ def read(number: int):
 @app.output(Thing, status_code=201)
 def create(json_data: Content):
     return Thing(number=1, **json_data.model_dump())
-''',
-    "spectree": MODELS + '''
+""",
+    "spectree": MODELS
+    + """
 from flask import Flask, jsonify
 from spectree import Response, SpecTree
 
@@ -125,7 +128,7 @@ def create(json: Content):
 
 
 spec.register(app)
-''',
+""",
 }
 
 

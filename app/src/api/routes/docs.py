@@ -14,6 +14,7 @@ from api.typed import JSON, Operation
 _FILES = (
     ("/docs", "docs.html", "text/html; charset=utf-8"),
     ("/docs/docs.css", "docs.css", "text/css; charset=utf-8"),
+    ("/docs/icon.svg", "icon.svg", "image/svg+xml"),
     ("/docs/docs.js", "docs.js", "text/javascript; charset=utf-8"),
 )
 

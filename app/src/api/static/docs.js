@@ -46,13 +46,16 @@ const table = (heads, rows) =>
 
 const code = (text) => make("code", {}, text);
 
+// Descriptions put `code` between backticks.
+const prose = (text) => text.split("`").map((part, index) => (index % 2 ? code(part) : part));
+
 const properties = (contract, raw) => {
   const schema = resolve(contract, raw);
   const rows = Object.entries(schema.properties || {}).map(([name, inner]) => [
     code(name),
     code(describe(contract, inner)),
     (schema.required || []).includes(name) ? "required" : "",
-    inner.description || resolve(contract, inner).description || "",
+    make("span", {}, ...prose(inner.description || resolve(contract, inner).description || "")),
   ]);
   return rows.length ? table(["field", "type", "", ""], rows) : code(describe(contract, raw));
 };
@@ -65,7 +68,7 @@ const attempt = (contract, path, method, operation) => {
     const input = make("input", { "aria-label": label, placeholder: describe(contract, parameter.schema) });
     inputs.set(parameter, input);
     const words = [parameter.required ? "required. " : "", parameter.description];
-    return [make("span", {}, code(parameter.name), make("span", { class: "quiet" }, ` ${parameter.in}`)), input, words.join("")];
+    return [make("span", {}, code(parameter.name), make("span", { class: "quiet" }, ` ${parameter.in}`)), input, make("span", {}, ...prose(words.join("")))];
   });
   if (rows.length) form.append(make("h3", {}, "Parameters"), table(["name", "value", ""], rows));
   const [type, media] = Object.entries(operation.requestBody?.content || {})[0] || [];
@@ -127,7 +130,7 @@ const show = (contract) => {
     for (const { path, method, operation } of listed) {
       const word = () => make("span", { class: `method ${method}` }, method.toUpperCase());
       const inside = make("div", { class: "inside" });
-      if (operation.description) inside.append(make("p", {}, operation.description));
+      if (operation.description) inside.append(make("p", {}, ...prose(operation.description)));
       inside.append(attempt(contract, path, method, operation), make("h3", {}, "Responses"), responses(contract, operation));
       const details = make("details", { id: operation.operationId },
         make("summary", {}, word(), make("span", { class: "path" }, path), make("span", { class: "what" }, operation.summary)), inside);
