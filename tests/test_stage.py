@@ -184,6 +184,14 @@ def test_a_package_that_the_newest_release_has_is_linked(host: AppHost, open_pla
     assert run_command(host, "2-b", ["shout"], 10) == "HEY\n"
 
 
+def test_nothing_is_linked_outside_the_virtualenv(place: Path) -> None:
+    (place / "old").touch()
+    for target in (place / "venv/../secrets/new", place / "new"):
+        stages._link(place / "old", target, place / "venv")
+    stages._link(place / "old", place / "venv/lib/new", place / "venv")
+    assert [path.relative_to(place).as_posix() for path in place.rglob("new")] == ["venv/lib/new"]
+
+
 @AS_ROOT
 def test_a_check_that_fails_leaves_nothing_and_shows_what_it_said(host: AppHost, open_place: Path) -> None:
     with_uv(host)
@@ -408,8 +416,10 @@ def test_a_program_that_is_not_there_is_named(host: AppHost, open_place: Path, p
 @pytest.mark.usefixtures("open_place")
 def test_a_command_that_does_not_end_is_killed_with_its_children(host: AppHost) -> None:
     staged(host)
+    began = time.monotonic()
     with pytest.raises(ReleaseError, match=r"did not end within 0 s and was killed; it had printed:\n\d+$") as caught:
         run_command(host, "1-a", ["sh", "-c", "sleep 9 & echo $!; wait"], 0.4)
+    assert time.monotonic() - began < 8  # the child would have held the output open for longer
     child = int(str(caught.value).split()[-1])
     assert wait_until(lambda: process_start(child) is None, 5)
 
