@@ -268,6 +268,12 @@ def test_an_application_that_was_never_released_is_not_up(host: Host) -> None:
     assert host.errors(samples) == {}
 
 
+def test_what_lies_beside_the_applications_is_none(host: Host) -> None:
+    (host.apps / ".wheels").mkdir()
+    (host.run / "Not-An-App").mkdir()
+    assert {dict(labels)["app"] for name, labels in host.scrape() if name == "praetor_slots"} == {"api"}
+
+
 def write_history(host: Host, *entries: dict[str, Any] | str) -> None:
     """Write a history."""
     lines = (entry if isinstance(entry, str) else json.dumps(entry) + "\n" for entry in entries)

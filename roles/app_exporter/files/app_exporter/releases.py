@@ -32,16 +32,16 @@ def last_change(path: Path) -> dict[str, Any] | None:
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - HISTORY_TAIL_BYTES))
-        lines = file.read().split(b"\n")
-    # The last is empty, or a line that is still being written.
-    for line in reversed(lines[:-1]):
+        lines = file.read().splitlines()
+    # A line that is still being written, or was cut off, is no entry.
+    for line in reversed(lines):
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):
             continue
         if isinstance(entry, dict) and entry.get("action") in CHANGES:
             return entry
-    if any(lines[:-1]) and not any(b'"action"' in line for line in lines):
+    if lines and not any(b'"action"' in line for line in lines):
         raise BrokenError("has no entry that could be read")
     return None
 
