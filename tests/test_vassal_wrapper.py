@@ -90,7 +90,11 @@ def test_every_value_arrives_as_it_was_written(slot: Host) -> None:
 def test_a_slot_finds_nothing_else_of_ours(slot: Host) -> None:
     slot.put("env/APP_NAME", "api")
     found = slot.started()["env"]
-    assert set(found) - {"PWD", "LC_CTYPE", "OLDPWD", "_", "SHLVL"} == {"PATH", "APP_NAME", "PROMETHEUS_MULTIPROC_DIR"}
+    assert set(found) - {"PWD", "LC_CTYPE", "OLDPWD", "_", "SHLVL"} == {
+        *("PATH", "HOME", "USER", "LANG"),
+        *("APP_NAME", "PROMETHEUS_MULTIPROC_DIR"),
+    }
+    assert found["PATH"].startswith(f"{slot.release}/venv/bin:")
 
 
 def test_a_release_without_variables_starts(slot: Host) -> None:

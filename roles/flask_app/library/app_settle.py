@@ -20,7 +20,8 @@ def work(params: dict[str, Any]) -> dict[str, Any]:
         return {"done": [], "live": live.release if live else None}
     with phase(host, run, "settle") as journal:
         if params["failed_because"]:
-            done = abandon(host, run, journal, params["release"], params["failed_because"], params["drain_s"])
+            why, release = params["failed_because"], params["release"]
+            done = abandon(host, run, journal, release, why, params["drain_s"], bad=params["bad"])
             # Also here, or failures in a row would fill the disk.
             done += prune(host, params["keep"])
         else:
@@ -40,6 +41,7 @@ def main() -> None:
             "keep": {"type": "int", "required": True},
             "drain_s": {"type": "float", "required": True},
             "failed_because": {"type": "str"},
+            "bad": {"type": "bool", "default": False},
         },
         work,
     )

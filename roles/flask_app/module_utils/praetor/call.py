@@ -8,7 +8,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .host import DISK_FULL, ReleaseError
+from .host import DISK_FULL, BakeError, ReleaseError
 from .journal import LockedError
 
 # Of each module that changes an app: which run it belongs to.
@@ -26,7 +26,7 @@ def run(arguments: dict[str, Any], work: Callable[[dict[str, Any]], dict[str, An
     except LockedError as error:
         module.exit_json(changed=False, problem=str(error), holder=error.holder)
     except ReleaseError as error:
-        module.exit_json(changed=True, problem=str(error))
+        module.exit_json(changed=True, problem=str(error), bad=isinstance(error, BakeError))
     except OSError as error:
         hint = "; make room on the file system and run again" if error.errno in DISK_FULL else ""
         module.exit_json(changed=True, problem=f"{type(error).__name__}: {error}{hint}. What is live goes on serving.")

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import journal as journals
 from . import uwsgi
-from .host import AppHost, ReleaseError, Slot
+from .host import AppHost, BakeError, Slot
 from .logs import last_lines
 
 WATCH_S = 0.5
@@ -76,11 +76,12 @@ def breach(
     if now.respawns > start.respawns:
         return f"{now.respawns - start.respawns} workers died"
     enough = since.requests >= limits.min_requests
-    # A quiet site: three failures and not one success are enough.
-    hopeless = since.requests >= 3 and since.failed == since.requests
+    # One bad answer of twenty is above most limits and proves nothing; on a quiet site three, and not one good, do.
+    several = since.failed >= 3
+    hopeless = several and since.failed == since.requests
     # A share of a few requests excuses nothing either.
     was = before.ratio if before.requests >= limits.min_requests else 0.0
-    if (enough and since.ratio > max(limits.max_5xx_ratio, was)) or (hopeless and was < 1):
+    if (enough and several and since.ratio > max(limits.max_5xx_ratio, was)) or (hopeless and was < 1):
         return f"{since.failed} of {since.requests} requests were answered with 5xx ({since.ratio:.1%}); {limits.max_5xx_ratio:.1%} are allowed, {was:.1%} it was before"
     raised, served = now.exceptions - start.exceptions, now.requests - start.requests
     if served >= limits.min_requests and raised / served > limits.max_5xx_ratio:
@@ -204,7 +205,7 @@ def flip_and_bake(
             back = undo(host, journal)
             journal["reason"] = reason
             told = f"{slot.release} failed under traffic after {time.monotonic() - began:.1f} s: {reason}. {back}"
-            raise ReleaseError(f"{told} The last lines of its log:\n{last_lines(host, flipped_at)}")
+            raise BakeError(f"{told} The last lines of its log:\n{last_lines(host, flipped_at)}")
         if remaining <= 0:
             return {
                 "flipped": flipped,

@@ -26,6 +26,10 @@ class ReleaseError(Exception):
     """Something that an operator must read: what happened, what is still serving, what to do."""
 
 
+class BakeError(ReleaseError):
+    """A release failed under traffic, so that it is marked bad on all hosts of the run."""
+
+
 @dataclass(frozen=True)
 class Slot:
     """A running uWSGI vassal: which release it serves, and the how many-th start of that release it is."""

@@ -147,9 +147,19 @@ def settle(
 
 
 def abandon(
-    host: AppHost, run: dict[str, Any], journal: dict[str, Any], release: str, reason: str, drain_s: float
+    host: AppHost,
+    run: dict[str, Any],
+    journal: dict[str, Any],
+    release: str,
+    reason: str,
+    drain_s: float,
+    *,
+    bad: bool = False,
 ) -> list[str]:
-    """End a failed run on this host: what was live before is live again, the candidate is gone, the failure is recorded."""
+    """End a failed run on this host: what was live before is live again, the candidate is gone, the failure is recorded.
+
+    A release that failed under traffic is marked bad: where it did (the journal has the reason), and with `bad` on the other hosts of the run.
+    """
     from .flip import undo  # noqa: PLC0415  flip and settle are two sides of one thing
 
     live = host.live()
@@ -157,8 +167,8 @@ def abandon(
     if "previous" in journal and live and live.name != journal["previous"]:
         done.append(undo(host, journal))
     done += repair(host, journal, drain_s)
-    if journal.get("reason"):
-        journals.mark_bad(host, release, journal["reason"])
+    if bad or journal.get("reason"):
+        journals.mark_bad(host, release, journal.get("reason") or reason)
     live = host.live()
     journals.append(
         host,

@@ -88,6 +88,8 @@ def stage(
         _settings(place, parts, user)
         for command in checks:
             run_command(host, release, command, timeout_s=120)
+        # The manifest says that the release is complete, so what it speaks of must outlive a power cut first.
+        subprocess.run(["sync", "--file-system", str(place)], check=True)
         write_atomically(
             place / "release.json", json.dumps(manifest, indent=1, sort_keys=True) + "\n", 0o640, 0, user.pw_gid
         )

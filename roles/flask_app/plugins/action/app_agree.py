@@ -22,11 +22,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         """Look at the results of all hosts that took part."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
-        problems, repaired = {}, []
+        problems, repaired, bad = {}, [], False
         for host in self._task.args["hosts"]:
             seen = variables["hostvars"][host].get(self._task.args["register"]) or {}
             repaired += [f"{host}: {sentence}" for sentence in seen.get("repaired") or []]
             problem = _problem(seen)
+            bad = bad or bool(seen.get("bad"))
             if problem:
                 problems[host] = problem
         if repaired and variables["inventory_hostname"] == variables["ansible_play_hosts_all"][0]:
@@ -36,7 +37,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         phase, here = self._task.args["phase"], variables["inventory_hostname"]
         told = f"{phase} failed on {', '.join(problems)}"
         # Ansible shows a message on every host, and twice; the whole story is told once, by app_report. Keys of this prefix are not shown.
-        story = {"phase": phase, "problems": problems, "here": problems.get(here, f"stopped, because {told}")}
+        story = {
+            "phase": phase,
+            "problems": problems,
+            "here": problems.get(here, f"stopped, because {told}"),
+            "bad": bad,  # the release failed under traffic: not only where that was seen
+        }
         return {**result, "failed": True, "msg": told, "_ansible_story": story}
 
 
