@@ -20,6 +20,9 @@ options:
 """
 
 
+ADVICE = "give this lab another lab_host_network (PRAETOR_LAB_NET=1 to 255 in the environment)"
+
+
 def ip(*arguments: str) -> str:
     """Run the ip command and return what it prints; raises CalledProcessError."""
     return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
@@ -60,8 +63,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     name, address = module.params["name"], module.params["address"]
-    if not re.fullmatch(r"[a-z][a-z0-9-]{0,14}", name):
-        module.fail_json(msg=f"{name!r} cannot be an interface's name: at most 15 of a-z, 0-9 and dash")
+    if module.params["state"] == "present" and not re.fullmatch(r"[a-z][a-z0-9-]{0,14}", name):
+        short = "15 of a-z, 0-9 and dash; the lab's name is too long or has other characters"
+        module.fail_json(msg=f"{name} cannot be the name of a network interface, which is at most {short}")
     found = links()
     link = found.get(name)
     if link is not None and link.get("linkinfo", {}).get("info_kind") != "bridge":
@@ -74,7 +78,7 @@ def main() -> None:
     else:
         taken = conflict(found, name, address)
         if taken:
-            module.fail_json(msg=f"{address} for {name} collides with {taken}; give this lab another lab_host_network")
+            module.fail_json(msg=f"{address} for {name} collides with {taken}; {ADVICE}")
         here = addresses(link) if link else []
         commands += [("link", "add", name, "type", "bridge")] if link is None else []
         commands += [("address", "delete", old, "dev", name) for old in here if old != address]
