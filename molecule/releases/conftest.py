@@ -1,0 +1,64 @@
+"""Each test is a step, in the order of the file, on the same three hosts under the same load.
+
+After each step, whatever it was about: no request was lost, nothing served that should not, every host serves the same release and is clean.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fleet import Fleet, Step
+
+STEPS: list[tuple[Step, float, bool]] = []
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Fleet]:
+    """Return the hosts, under load until the last step is done."""
+    found = Fleet()
+    yield found
+    found.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
+    """Make a step of each test."""
+    fleet = pyfuncitem.funcargs["fleet"]
+    assert isinstance(fleet, Fleet)
+    step, well = fleet.begin(pyfuncitem.name.removeprefix("test_").replace("_", " ")), False
+    try:
+        result = yield
+        fleet.end()
+        well = True
+    except AssertionError as error:
+        # Now and not at the end only: the steps take minutes.
+        print(f"\n{str(error)[-4000:]}")
+        raise
+    finally:
+        step.records += fleet.load.take()
+        STEPS.append((step, time.time() - step.began, well))
+    return result
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the table."""
+    if not STEPS:
+        return
+    write = terminalreporter.write_line
+    write("")
+    write(f"{'step':<64} {'requests':>8} {'failed':>7} {'p50 ms':>7} {'p99 ms':>7} {'max ms':>7} {'time s':>7}")
+    for step, took, well in STEPS:
+        _line(write, step.name if well else f"FAILED: {step.name}", step, took)
+    everything = Step("all steps", 0, set(), [record for step, _, _ in STEPS for record in step.records])
+    _line(write, everything.name, everything, sum(took for _, took, _ in STEPS))
+
+
+def _line(write: Any, name: str, step: Step, took: float) -> None:
+    times = sorted(record.latency_s * 1000 for record in step.records if not record.wrong) or [0.0]
+    p50, p99 = (times[int(len(times) * share)] for share in (0.5, 0.99))
+    write(
+        f"{name:<64} {len(step.records):>8} {len(step.failed()):>7} {p50:>7.0f} {p99:>7.0f} {times[-1]:>7.0f} {took:>7.1f}"
+    )

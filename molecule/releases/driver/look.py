@@ -1,0 +1,54 @@
+"""Runs on a host, as root: prints what of an app is there, as JSON. `python3 - APP < look.py`."""
+
+from __future__ import annotations
+
+import json
+import pwd
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+APP = sys.argv[1]
+ROOT, RUN, VASSALS = Path("/srv/apps", APP), Path("/run/uwsgi", APP), Path("/etc/uwsgi/vassals")
+
+
+def emperor() -> dict[str, Any]:
+    """The Emperor's own view of its vassals."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect("/run/uwsgi/emperor.stats")
+        found: dict[str, Any] = json.loads(b"".join(iter(lambda: connection.recv(65536), b"")))
+    return found
+
+
+def processes(user: str) -> dict[int, list[str]]:
+    """The processes of a user, by id: name of the program and id of the parent."""
+    uid, found = pwd.getpwnam(user).pw_uid, {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if path.stat().st_uid == uid:
+                found[int(path.name)] = (path / "stat").read_text().rpartition(")")[2].split()[:2]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+live = ROOT / "live.sock"
+releases = ROOT / "releases"
+king = emperor()
+print(
+    json.dumps(
+        {
+            "live": live.readlink().name.removesuffix(".sock") if live.is_symlink() else None,
+            "vassals": sorted(path.name for path in VASSALS.glob(f"*{APP}.*")),
+            "emperor": sorted(entry["id"] for entry in king["vassals"] if entry["id"].startswith(f"{APP}.")),
+            "blacklist": sorted(entry["id"] for entry in king["blacklist"] if entry["id"].startswith(f"{APP}.")),
+            "run": sorted(path.name for path in RUN.iterdir()),
+            "root": sorted(path.name for path in ROOT.iterdir()),
+            "complete": sorted(path.parent.name for path in releases.glob("*/release.json")),
+            "releases": sorted(path.name for path in releases.iterdir()),
+            "processes": processes(APP),
+            "history": [json.loads(line) for line in (ROOT / "history.jsonl").read_text().splitlines()],
+        }
+    )
+)

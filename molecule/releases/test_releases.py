@@ -1,0 +1,237 @@
+"""What can happen to a release, and what clients may notice of it: nothing, but for requests that a dead process held."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from fleet import APP, Fleet, Run
+
+PHASES = ["build", "stage", "migrate", "gate", "flip", "settle"]
+
+
+@pytest.mark.parametrize("count", range(1, 11))
+def test_good_release(fleet: Fleet, count: int) -> None:
+    variant = fleet.variant()
+    # The first five host by host, the others first one and then the rest.
+    fleet.release(variant, sample_batches=["1"] if count <= 5 else ["1", "100%"])
+    assert fleet.migrations(variant) == 1
+
+
+def test_same_release_again_changes_nothing(fleet: Fleet) -> None:
+    before = [host.look()["history"] for host in fleet.hosts]
+    fleet.start(fleet.newest).must_end(well=True)
+    assert [host.look()["history"] for host in fleet.hosts] == before
+
+
+def test_changed_configuration(fleet: Fleet) -> None:
+    fleet.release(fleet.newest, sample_greeting="welcome")
+
+
+def test_plan_changes_nothing(fleet: Fleet) -> None:
+    variant = fleet.variant()
+    run = fleet.start(variant, flags=["--check", "--diff"])
+    run.must_end(f"release {variant.version}-", "env.GREETING: welcome -> hello", "stage (", well=True)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_rollback(fleet: Fleet, count: int) -> None:
+    # What was live before what is live, passing over earlier rollbacks.
+    fleet.roll_back(fleet.past[-2 * count])
+
+
+def test_release_after_rollbacks(fleet: Fleet) -> None:
+    fleet.release(fleet.variant())
+
+
+def test_broken_import(fleet: Fleet) -> None:
+    fleet.refuse(
+        fleet.variant("import"), "gate failed on app1, app2, app3", "No module named 'a_module_that_nobody_installed'"
+    )
+
+
+def test_not_ready(fleet: Fleet) -> None:
+    fleet.refuse(fleet.variant("ready"), "gate", "/health/ready answered 503 instead of 200: no database")
+
+
+def test_slow_start(fleet: Fleet) -> None:
+    fleet.refuse(fleet.variant("start"), "gate", "no healthy answer from /health/ready within 15 s")
+
+
+def test_healthy_at_the_gate_and_failing_under_traffic(fleet: Fleet) -> None:
+    variant = fleet.variant("traffic")
+    fleet.refuse(variant, "flip failed on app1", "were answered with 5xx", f"{fleet.past[-1].split()[0]} serves again")
+    # Only clients can find this out: the canary's, until it has flipped back. The other hosts never served it.
+    fleet.step.excuse(lambda it: it.status == 500 and it.said.startswith(variant.prefix))
+    fleet.step.may_serve(variant)
+    served = {it.host for it in fleet.collect() if it.said.startswith(variant.prefix)}
+    assert served == {"app1"}
+    fleet.refuse(variant, "is marked bad since", "-e force=true")
+
+
+def test_wrong_group_of_the_sockets(fleet: Fleet) -> None:
+    # Without the set-group-id bit of its directory a socket gets the app's own group, and NGINX cannot open it.
+    fleet.second.run(f"chmod g-s /run/uwsgi/{APP}")
+    try:
+        fleet.refuse(fleet.variant(), "gate failed on app2", f"belongs to group {APP}", "expected group www-data")
+    finally:
+        fleet.second.run(f"chmod g+s /run/uwsgi/{APP}")
+
+
+def test_failing_migration(fleet: Fleet) -> None:
+    slots = [host.look()["live"] for host in fleet.hosts]
+    fleet.refuse(fleet.variant("migrate"), "migrate failed on app1", "the sample cannot migrate, as it was told")
+    assert [host.look()["live"] for host in fleet.hosts] == slots
+
+
+@pytest.mark.parametrize("where", ["app1", "app3"])
+def test_one_host_fails_at_stage(fleet: Fleet, where: str) -> None:
+    host = fleet.first if where == "app1" else fleet.third
+    with fleet.marked(host):
+        fleet.refuse(
+            fleet.variant("check", marked_only=True),
+            f"stage failed on {where}",
+            "the sample cannot check, as it was told",
+        )
+
+
+def test_disk_full_at_stage(fleet: Fleet) -> None:
+    with fleet.second.small_disk("kilobytes"):
+        fleet.refuse(fleet.variant(), "stage failed on app2", "no space left on the file system")
+
+
+def test_inodes_used_up_at_stage(fleet: Fleet) -> None:
+    with fleet.third.small_disk("inodes"):
+        fleet.refuse(fleet.variant(), "stage failed on app3", "no inodes left on the file system")
+
+
+def test_damaged_wheel_in_the_cache_of_a_host(fleet: Fleet) -> None:
+    fleet.third.run("for wheel in /srv/apps/.wheels/*/flask-*.whl; do echo damage >>$wheel; done")
+    variant = fleet.variant()
+    fleet.refuse(variant, "stage failed on app3", "is damaged; it was removed")
+    fleet.release(variant)
+
+
+def test_one_host_fails_at_the_gate(fleet: Fleet) -> None:
+    with fleet.marked(fleet.third):
+        fleet.refuse(fleet.variant("ready", marked_only=True), "gate failed on app3", "answered 503")
+
+
+def test_one_host_fails_at_the_flip(fleet: Fleet) -> None:
+    variant = fleet.variant()
+    fleet.step.may_serve(variant)
+    run = fleet.start(variant, sample_bake_s=8)
+    fleet.first.await_phase("flip")
+    # What a file system does after an error of its disk.
+    with fleet.second.read_only():
+        run.must_end("flip failed on app2", "Read-only file system", well=False)
+    assert fleet.first.says() == fleet.past[-1], "the first host was not flipped back"
+    # The host could not even be told that the run is over: the next one finds that out.
+    fleet.release(fleet.variant(), "app2: took over from an interrupted release")
+
+
+def test_second_batch_fails_under_traffic(fleet: Fleet) -> None:
+    variant = fleet.variant("traffic", marked_only=True)
+    with fleet.marked(fleet.second):
+        fleet.refuse(variant, "flip failed on app2", "were answered with 5xx")
+    fleet.step.excuse(lambda it: it.host == "app2" and it.status == 500 and it.said.startswith(variant.prefix))
+    fleet.step.may_serve(variant)
+    served = {it.host for it in fleet.collect() if it.said.startswith(variant.prefix)}
+    assert served == {"app1", "app2"}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_controller_killed(fleet: Fleet, phase: str) -> None:
+    variant = fleet.variant(pace_s=1.5)
+    fleet.step.may_serve(variant)
+    run = fleet.start(variant)
+    if phase == "build":
+        run.await_output("TASK [Build")
+    else:
+        fleet.first.await_phase(phase)
+    run.kill()
+    said = fleet.release(variant)
+    # What has begun on a host goes on there: a run that was killed while it settled may have been settled by then.
+    if phase not in {"build", "settle"}:
+        assert "app1: took over from an interrupted release" in said, said
+        assert f"(phase '{phase}')" in said, said
+
+
+def test_two_releases_at_once(fleet: Fleet) -> None:
+    first, second, third = fleet.variant(pace_s=3), fleet.variant(), fleet.variant()
+    run = fleet.start(first, why="the first of two")
+    fleet.first.await_phase("stage")
+    fleet.refuse(
+        second, f"{APP} is locked by", f"(pid {run.process.pid})", "release - the first of two", "-e lock_wait=SECONDS"
+    )
+    waiting = fleet.start(third, lock_wait=300)
+    fleet.step.may_serve(first)
+    run.must_end(well=True)
+    fleet.past.append(fleet.one_answer())
+    waiting.must_end(well=True)
+    fleet.now_live(third)
+
+
+def test_freeze_forbids_releases_and_allows_rollback(fleet: Fleet) -> None:
+    Run("freeze", until_time="+1h", reason="the sale").must_end(well=True)
+    try:
+        fleet.refuse(fleet.variant(), "are frozen until", "the sale")
+        fleet.roll_back(fleet.past[-2])
+    finally:
+        Run("freeze", thaw=True).must_end(well=True)
+    fleet.release(fleet.variant())
+
+
+def test_release_and_rollback_at_full_load(fleet: Fleet) -> None:
+    with fleet.full_load() as report:
+        fleet.release(fleet.variant())
+        fleet.roll_back(fleet.past[-2])
+    said = report.read_text(encoding="utf-8")
+    assert "requests in" in said, said
+    assert "Non-2xx" not in said, said
+    assert "Socket errors" not in said, said
+
+
+def test_worker_killed(fleet: Fleet) -> None:
+    host = fleet.second
+    seen = host.look()["processes"]
+    worker = next(pid for pid, (_, parent) in seen.items() if parent in seen)
+    killed = time.time()
+    host.run(f"kill -9 {worker}")
+    after = time.time()
+    time.sleep(5)
+    # It held the requests that were under way then, one per thread at most.
+    fleet.step.excuse(
+        lambda it: it.host == host.name and it.due < after and it.ended > killed and it.status in {0, 502}
+    )
+    fleet.collect()
+    assert len(fleet.step.failed()) <= 4
+    assert worker not in host.look()["processes"]
+
+
+def test_host_reboots(fleet: Fleet) -> None:
+    host = fleet.third
+    boot = host.boot()
+    host.run("systemctl reboot", check=False)
+    host.await_other_boot(boot)
+    back = time.time()
+    fleet.step.excuse(lambda it: it.host == host.name and it.due < back)
+
+
+def test_host_loses_power_while_it_bakes(fleet: Fleet) -> None:
+    host, variant = fleet.second, fleet.variant()
+    fleet.step.may_serve(variant)
+    boot = host.boot()
+    run = fleet.start(variant, sample_bake_s=8)
+    host.await_phase("flip")
+    host.run("reboot -ff", check=False)
+    run.must_end("flip failed on app2: the host did not answer", well=False)
+    host.await_other_boot(boot)
+    back = time.time()
+    fleet.step.excuse(lambda it: it.host == host.name and it.due < back)
+    assert fleet.first.says() == fleet.third.says() == fleet.past[-1]
+    fleet.release(variant, "app2: took over from an interrupted release")
+
+
+def test_release_after_everything(fleet: Fleet) -> None:
+    fleet.release(fleet.variant())
