@@ -41,7 +41,7 @@ lint: $(VENV)/dev ## ansible-lint, yamllint, ruff, mypy
 	ruff check . && ruff format --check .
 	mypy
 	yamllint .
-	ansible-lint --offline --quiet
+	ansible-lint --offline -q
 
 unit: $(VENV)/dev ## static and unit tests, no host
 	pytest -q

@@ -32,7 +32,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "app": {"type": "str", "required": True},
-            "until": {"type": "str", "default": ""},
+            "until_time": {"type": "str", "default": ""},
             "reason": {"type": "str", "default": ""},
             "by": {"type": "str", "required": True},
             "thaw": {"type": "bool", "default": False},
@@ -47,13 +47,13 @@ def main() -> None:
             path.unlink(missing_ok=True)
         module.exit_json(changed=existed)
     try:
-        until = moment(module.params["until"], datetime.now(tz=UTC))
+        until = moment(module.params["until_time"], datetime.now(tz=UTC))
     except ValueError:
         module.fail_json(
-            msg=f"until_time={module.params['until']}: expected a time such as 2026-12-24T18:00 (UTC), or +90m, +2h, +3d"
+            msg=f"until_time={module.params['until_time']}: expected a time such as 2026-12-24T18:00 (UTC), or +90m, +2h, +3d"
         )
     if until.timestamp() <= time.time():
-        module.fail_json(msg=f"until_time={module.params['until']}: that is over already")
+        module.fail_json(msg=f"until_time={module.params['until_time']}: that is over already")
     if not module.params["reason"].strip():
         module.fail_json(msg='reason is missing: say why with -e reason="..."; whoever is refused will read it')
     freeze = {"until": until.timestamp(), "reason": module.params["reason"], "by": module.params["by"]}
