@@ -93,3 +93,36 @@ def test_a_unit_is_restarted_or_reloaded_for_files_it_does_not_know_yet(
 ) -> None:
     module = imported("roles/base/library/current_unit.py")
     assert module.decide(shown(**changes), restart_on, reload_on) == expected
+
+
+def test_text_files_are_written_only_where_they_differ_and_strays_are_removed(tmp_path: Path) -> None:
+    module = imported("roles/base/library/text_files.py")
+    place = tmp_path / "new" / "package"
+    files = {str(place / "a.py"): "a\n", str(place / "b.py"): "b\n", str(tmp_path / "unit"): "u\n"}
+    planned = module.apply(files, [str(place)], dry=True)
+    assert planned["written"] == sorted(files)
+    assert not place.exists()
+    module.apply(files, [str(place)], dry=False)
+    assert {path: Path(path).read_text() for path in files} == files
+    assert (place / "a.py").stat().st_mode & 0o777 == 0o644
+    assert module.apply(files, [str(place)], dry=False) == {"written": [], "removed": [], "diff": []}
+    (place / "__pycache__").mkdir()
+    (place / "__pycache__" / "old.pyc").write_text("")
+    (place / "old.py").write_text("")
+    (place / "a.py").chmod(0o666)
+    (place / "b.py").write_text("other\n")
+    done = module.apply(files, [str(place)], dry=False)
+    assert done["written"] == [str(place / "a.py"), str(place / "b.py")]
+    assert sorted(path.name for path in place.iterdir()) == ["a.py", "b.py"]
+    assert len(done["removed"]) == 3
+    assert (tmp_path / "unit").exists()
+
+
+def test_a_symlink_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    module = imported("roles/base/library/text_files.py")
+    target = tmp_path / "target"
+    target.write_text("text\n")
+    link = tmp_path / "link"
+    link.symlink_to(target)
+    assert module.apply({str(link): "text\n"}, [], dry=False)["written"] == [str(link)]
+    assert not link.is_symlink()
