@@ -42,6 +42,7 @@ def test_contract_of_a_change(client: FlaskClient) -> None:
     assert "required" not in changes
     assert {"type": "null"} in changes["properties"]["note"]["anyOf"]
     assert changes["properties"]["name"]["type"] == "string"
+    assert not any("default" in schema for schema in changes["properties"].values())
 
 
 def test_parameters_of_a_list_have_their_limits_and_are_never_null(client: FlaskClient) -> None:

@@ -43,12 +43,17 @@ class MergePatch(Generic[M]):
         return core_schema.no_info_after_validator_function(cls, handler.generate_schema(changes))
 
 
+def _drop_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
 def _changes(model: type[BaseModel]) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for name, info in model.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
             raise TypeError(f"{model.__name__}.{name} is a model; RFC 7396 would merge it, which MergePatch does not")
         kind = info.rebuild_annotation()
-        optional = Field(None, alias=info.alias, description=info.description)
+        # What is absent stays as it is: the schema must not claim a default.
+        optional = Field(None, alias=info.alias, description=info.description, json_schema_extra=_drop_default)
         fields[name] = (kind if info.is_required() else kind | None, optional)
     return create_model(f"{model.__name__}Changes", __config__=model.model_config, **fields)
