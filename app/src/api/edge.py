@@ -1,6 +1,6 @@
 """The outermost layer, plain WSGI: request id, deadline, security headers and metrics of every request.
 
-In Flask's hooks the metrics alone cost a fifth of a small request (docs/decisions/0024-edge-middleware.md).
+In Flask's hooks the metrics alone cost a fifth of a small request (docs/decisions/0019-edge-middleware.md).
 """
 
 import re
