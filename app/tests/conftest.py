@@ -83,7 +83,7 @@ def _answers(directory: Path) -> bool:
     return True
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = 15) -> None:
+def until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
     """Wait for something that other processes do."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -215,7 +215,7 @@ class Server:
         path: str,
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
-        timeout: float = 15,
+        timeout: float = 60,
     ) -> tuple[int, dict[str, str], bytes]:
         """Status, headers in lower case and body of one request."""
         connection = _Connection(self.address, timeout)
@@ -286,14 +286,14 @@ def serve(kind: str, directory: Path, environ: dict[str, str], *options: str) ->
         return (server.stats is None or server.stats.exists()) and server.up()
 
     try:
-        until(lambda: started() or process.poll() is not None, f"{kind} answers", 30)
+        until(lambda: started() or process.poll() is not None, f"{kind} answers")
         assert process.poll() is None, stderr.read_text()
         yield server
     finally:
         if process.poll() is None:
             process.terminate()
         try:
-            process.wait(30)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             raise

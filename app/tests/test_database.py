@@ -42,7 +42,7 @@ def test_slow_statement_ends_with_the_deadline(app: Flask, kind: str) -> None:
     started = time.monotonic()
     with deadline(0.2), pytest.raises(context.DeadlineExceededError), database_of(app).read() as session:
         session.execute(text(SLOW[kind]))
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 9
 
 
 def test_no_transaction_begins_after_the_deadline(app: Flask) -> None:
@@ -51,18 +51,18 @@ def test_no_transaction_begins_after_the_deadline(app: Flask) -> None:
 
 
 def test_waiting_for_another_writer_ends_with_503(loaded: Loaded, environ: dict[str, str], make_app: Make) -> None:
-    hasty = make_app(load(environ | {"API_HTTP__DEADLINE_S": "0.3"}))
-    place = hasty.test_client().post("/items", json=ITEM).headers["Location"]
-    with database_of(make_app(loaded)).write() as session:
+    patient, hasty = make_app(loaded), make_app(load(environ | {"API_HTTP__DEADLINE_S": "1"}))
+    place = patient.test_client().post("/items", json=ITEM).headers["Location"]
+    with database_of(patient).write() as session:
         session.execute(text("UPDATE items SET quantity = 5"))
         response = hasty.test_client().patch(place, json={"quantity": 6}, headers={"If-Match": "*"})
     assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
-    assert hasty.test_client().get(place).get_json()["quantity"] == 5
+    assert patient.test_client().get(place).get_json()["quantity"] == 5
 
 
 @ON_POSTGRESQL
 def test_exhausted_pool_ends_with_503(environ: dict[str, str], loaded: Loaded, make_app: Make) -> None:
-    app = make_app(load(environ | {"API_HTTP__DEADLINE_S": "0.3", "API_DATABASE__POOL_SIZE": "1"}))
+    app = make_app(load(environ | {"API_HTTP__DEADLINE_S": "2", "API_DATABASE__POOL_SIZE": "1"}))
     with database_of(app).read() as session:
         session.execute(text("SELECT 1"))
         assert app.test_client().get("/items").status_code == 503

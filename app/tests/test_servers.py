@@ -98,10 +98,10 @@ def test_long_body_is_refused(under: str, ready: dict[str, str], tmp_path: Path)
 
 
 def test_deadline_ends_a_request(under: str, ready: dict[str, str], tmp_path: Path) -> None:
-    with serve(under, tmp_path / "run", ready | {"API_HTTP__DEADLINE_S": "0.3"}) as server, locked(ready):
+    with serve(under, tmp_path / "run", ready | {"API_HTTP__DEADLINE_S": "2"}) as server, locked(ready):
         started = time.monotonic()
         status, headers, _ = server.post("/items", {"name": "a", "kind": "tool"})
-        assert time.monotonic() - started < 5
+        assert 2 <= time.monotonic() - started < 9
         assert (status, headers["retry-after"]) == (503, "1")
         assert server.request("GET", "/items")[0] == 200
 
@@ -116,8 +116,8 @@ def test_stop_lets_running_requests_end(under: str, ready: dict[str, str], tmp_p
             assert server.process.poll() is None
             assert not answer.done()
             connection.execute("ROLLBACK")
-        assert answer.result(10)[0] == 201
-        assert server.process.wait(10) == 0
+        assert answer.result(60)[0] == 201
+        assert server.process.wait(60) == 0
 
 
 def test_refused_configuration_is_one_line_and_no_server(under: str, ready: dict[str, str], tmp_path: Path) -> None:
