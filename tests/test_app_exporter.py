@@ -207,6 +207,13 @@ def test_a_stats_socket_that_nobody_listens_on_is_named(host: Host) -> None:
     assert ("stats", SLOT) in host.errors(samples)
 
 
+def test_a_slot_that_is_just_starting_is_not_up_and_no_error(host: Host) -> None:
+    (host.slots / f"{SLOT}.metrics").mkdir()
+    samples = host.scrape()
+    assert samples[key("uwsgi_slot_up")] == 0
+    assert host.errors(samples) == {}
+
+
 def test_names_that_are_no_slots_are_not_read(host: Host) -> None:
     for name in ("emperor.stats", "other.1.0-00000000.1.stats", 'api.x"\n.1.stats', "api.1.0-00000000.stats"):
         host.listen(host.slots / name)

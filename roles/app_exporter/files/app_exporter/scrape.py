@@ -88,13 +88,15 @@ class Exporter:
         answers = read_sockets((slot.path("stats") for slot in slots), self.settings.timeout_s)
         up: set[str] = set()
         for slot in slots:
-            answer = answers[slot.path("stats")]
             try:
-                samples = slot_samples(answer)
+                # A slot without the socket is just starting or ending: it is not up, and that is all.
+                answer = answers.get(slot.path("stats"))
+                samples = [] if answer is None else slot_samples(answer)
             except BrokenError as error:
                 self.problems.note(slot.app, "stats", slot.name, str(error))
             else:
-                up.add(slot.name)
+                if samples:
+                    up.add(slot.name)
                 for kind, name, text, value, labels in samples:
                     exposition.add(kind, name, text, value, slot.labels + labels)
             text = "Whether the slot's stats server gave its figures."

@@ -24,7 +24,8 @@ def read_sockets(paths: Iterable[Path], timeout_s: float) -> dict[Path, bytes | 
     """Connect to all sockets at once and read each to its end.
 
     Returns:
-        Per path the bytes, or a sentence that says why there are none. Takes at most `timeout_s`, whatever they do.
+        Per path the bytes, or a sentence that says why there are none; nothing for a path that does not exist. Takes at
+        most `timeout_s`, whatever they do.
 
     """
     deadline = time.monotonic() + timeout_s
@@ -33,15 +34,12 @@ def read_sockets(paths: Iterable[Path], timeout_s: float) -> dict[Path, bytes | 
     with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
         for path in paths:
             connection = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
-            try:
-                connection.connect(str(path))
-            except BlockingIOError:
-                results[path] = "does not accept connections, its backlog is full"
-            except OSError as error:
-                results[path] = error.strerror or str(error)
-            else:
+            refused = _connect(connection, path)
+            if refused is None:
                 read[path] = bytearray()
                 selector.register(connection, selectors.EVENT_READ, path)
+            elif refused:
+                results[path] = refused
         while selector.get_map() and (left := deadline - time.monotonic()) > 0:
             for key, _ in selector.select(left):
                 path = key.data
@@ -57,6 +55,19 @@ def read_sockets(paths: Iterable[Path], timeout_s: float) -> dict[Path, bytes | 
         for key in list(selector.get_map().values()):
             results[key.data] = f"no complete answer within {timeout_s:g} s"
     return results
+
+
+def _connect(connection: socket.socket, path: Path) -> str | None:
+    """Connect; none if that worked, or why it did not, or an empty string if there is nothing to connect to."""
+    try:
+        connection.connect(str(path))
+    except FileNotFoundError:
+        return ""
+    except BlockingIOError:
+        return "does not accept connections, its backlog is full"
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def connection_read(connection: Any) -> bytes:
