@@ -58,7 +58,7 @@ def test_slow_start(fleet: Fleet) -> None:
     fleet.refuse(fleet.variant("start"), "gate", "no healthy answer from /health/ready within 15 s")
 
 
-def test_healthy_at_the_gate_and_failing_under_traffic(fleet: Fleet) -> None:
+def test_failing_under_traffic_only(fleet: Fleet) -> None:
     variant = fleet.variant("traffic")
     fleet.refuse(variant, "flip failed on app1", "were answered with 5xx", f"{fleet.past[-1].split()[0]} serves again")
     # Only clients can find this out: the canary's, until it has flipped back. The other hosts never served it.
@@ -105,7 +105,7 @@ def test_inodes_used_up_at_stage(fleet: Fleet) -> None:
         fleet.refuse(fleet.variant(), "stage failed on app3", "no inodes left on the file system")
 
 
-def test_damaged_wheel_in_the_cache_of_a_host(fleet: Fleet) -> None:
+def test_damaged_wheel_on_a_host(fleet: Fleet) -> None:
     fleet.third.run("for wheel in /srv/apps/.wheels/*/flask-*.whl; do echo damage >>$wheel; done")
     variant = fleet.variant()
     fleet.refuse(variant, "stage failed on app3", "is damaged; it was removed")
@@ -172,7 +172,7 @@ def test_two_releases_at_once(fleet: Fleet) -> None:
     fleet.now_live(third)
 
 
-def test_freeze_forbids_releases_and_allows_rollback(fleet: Fleet) -> None:
+def test_freeze_allows_rollback_only(fleet: Fleet) -> None:
     Run("freeze", until_time="+1h", reason="the sale").must_end(well=True)
     try:
         fleet.refuse(fleet.variant(), "are frozen until", "the sale")
