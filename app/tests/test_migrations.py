@@ -3,11 +3,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from alembic import command
+from alembic import command, op
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from sqlalchemy import create_engine, text
 
 from api import migrate, migrations
@@ -74,3 +76,22 @@ def test_migrations_are_numbered_as_their_order_says() -> None:
     assert numbers == [path.name[:4] for path in VERSIONS]
     assert [match[2] for match in revisions if match] == [None, *numbers[:-1]]
     assert numbers[-1] == migrations.HEAD
+
+
+def test_migration_that_breaks_off_leaves_nothing(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def create_table(name: str, *columns: Any, **options: Any) -> Any:
+        if made:
+            raise ZeroDivisionError
+        made.append(name)
+        return Operations(op.get_context()).create_table(name, *columns, **options)
+
+    monkeypatch.setattr("alembic.op.create_table", create_table)
+    with pytest.raises(ZeroDivisionError):
+        migrate.main()
+    assert made == ["items"]
+    monkeypatch.undo()
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert migrate.main() == 0
