@@ -41,7 +41,8 @@ class JsonFormatter(logging.Formatter):
 
 
 def _shorten(text: str) -> str:
-    return text if len(text) <= LIMIT else f"{text[: LIMIT // 2]}\n[...]\n{text[-LIMIT // 2 :]}"
+    half = LIMIT // 2
+    return text if len(text) <= LIMIT else f"{text[:half]}\n[...]\n{text[-half:]}"
 
 
 class _Stderr(logging.StreamHandler[TextIO]):
