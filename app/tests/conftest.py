@@ -259,7 +259,8 @@ UWSGI = (
     "--enable-threads",
     "--buffer-size=32768",
     "--module=api.wsgi:app",
-    # What the Emperor does to a vassal that it retires.
+    # What the Emperor does to a vassal that it retires; before the master has come to that, SIGTERM would mean reload.
+    "--die-on-term",
     "--hook-master-start=unix_signal:15 gracefully_kill_them_all",
 )
 
