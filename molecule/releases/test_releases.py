@@ -225,12 +225,15 @@ def test_host_loses_power_while_it_bakes(fleet: Fleet) -> None:
     run = fleet.start(variant, sample_bake_s=8)
     host.await_phase("flip")
     host.run("reboot -ff", check=False)
-    run.must_end("flip failed on app2: the host did not answer", well=False)
+    went_well = run.process.wait() == 0
     host.await_other_boot(boot)
     back = time.time()
     fleet.step.excuse(lambda it: it.host == host.name and it.due < back)
-    assert fleet.first.says() == fleet.third.says() == fleet.past[-1]
-    fleet.release(variant, "app2: took over from an interrupted release")
+    # A host that is back before ssh has given up bakes on; else the others have gone back, and this one is repaired.
+    if not went_well:
+        assert fleet.first.says() == fleet.third.says() == fleet.past[-1]
+    said = fleet.release(variant)
+    assert went_well or "app2: took over from an interrupted release" in said
 
 
 def test_release_after_everything(fleet: Fleet) -> None:
