@@ -3,11 +3,11 @@
 import inspect
 import json
 from collections.abc import Iterable, Iterator
-from http import HTTPStatus
 from typing import Any, Literal
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
+from werkzeug.http import HTTP_STATUS_CODES
 
 from api.problems import MEDIA_TYPE, Problem
 from api.typed import JSON, Operation
@@ -96,14 +96,14 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _responses(index: int, operation: Operation, schemas: Schemas) -> Iterator[tuple[str, Any]]:
-    success: dict[str, Any] = {"description": HTTPStatus(operation.status).phrase}
+    success: dict[str, Any] = {"description": HTTP_STATUS_CODES[operation.status]}
     if operation.response:
         success["content"] = {JSON: {"schema": schemas[index, "response"]}}
     yield str(operation.status), success
     if operation.headers and any(info.alias == "If-None-Match" for info in operation.headers.model_fields.values()):
-        yield "304", {"description": HTTPStatus.NOT_MODIFIED.phrase}
+        yield "304", {"description": HTTP_STATUS_CODES[304]}
     for status in sorted(_failures(operation)):
-        yield str(status), _problem(HTTPStatus(status).phrase, schemas)
+        yield str(status), _problem(HTTP_STATUS_CODES[status], schemas)
     yield "default", _problem("Any other failure", schemas)
 
 

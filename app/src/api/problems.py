@@ -1,13 +1,13 @@
 """Failures as `application/problem+json` (RFC 9457)."""
 
 from collections.abc import Iterator
-from http import HTTPStatus
 from typing import Literal
 
 from flask import Flask, Response
 from flask.typing import ResponseReturnValue
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import HTTPException
+from werkzeug.http import HTTP_STATUS_CODES
 
 from api import context
 from api.database import UnavailableError
@@ -61,7 +61,7 @@ def respond(error: ApiError) -> Response:
     """Turn `error` into its response."""
     request = context.current.get()
     problem = Problem(
-        title=HTTPStatus(error.status).phrase,
+        title=HTTP_STATUS_CODES[error.status],
         status=error.status,
         detail=error.detail,
         request_id=request.request_id if request else None,
