@@ -109,8 +109,9 @@ lab-purge: $(VENV)/controller ## take the lab away with everything that it has c
 	@ansible-playbook playbooks/lab_down.yml -i inventories/lab $(BECOME) -e state=purged
 
 # Its machines have another name and network than the lab's, so both can be up.
-molecule: $(VENV)/dev ## host tests on throw-away machines; SCENARIO=releases runs that one only
+SCENARIO ?= default
+molecule: $(VENV)/dev ## host tests on throw-away machines; SCENARIO=releases proves releases under load, SCENARIO=all runs both
 	@$(PREFLIGHT)
-	@molecule test $(if $(SCENARIO),--scenario-name $(SCENARIO),--all)
+	@molecule test $(if $(filter all,$(SCENARIO)),--all,--scenario-name $(SCENARIO))
 
 .PHONY: help setup lock lint unit test lab lab-down lab-purge demo demo-down molecule
