@@ -127,20 +127,8 @@ def settle(
     # A run that ends what an interrupted one began did not flip; the history knows what was live.
     before = previous.release if previous else journals.last_settled(host)
     done = [f"retired slot {name}" for name in retire_others(host, drain_s, live)]
-    journals.append(
-        host,
-        {
-            "action": run["action"],
-            "from": before if before != release else None,
-            "to": release,
-            "result": "ok",
-            "by": f"{run['owner']['user']}@{run['owner']['host']}",
-            "run": run["id"],
-            "why": run.get("why", ""),
-            "duration_s": round(time.time() - journal["since"], 1),
-            **facts,
-        },
-    )
+    ended = {"from": before if before != release else None, "to": release, "result": "ok", **facts}
+    _record(host, run, journal, ended)
     done += prune(host, keep)
     journals.unlock(host, run["id"])
     return done
@@ -170,22 +158,17 @@ def abandon(
     if bad or journal.get("reason"):
         journals.mark_bad(host, release, journal.get("reason") or reason)
     live = host.live()
-    journals.append(
-        host,
-        {
-            "action": run["action"],
-            "from": live.release if live else None,
-            "to": release,
-            "result": "failed",
-            "by": f"{run['owner']['user']}@{run['owner']['host']}",
-            "run": run["id"],
-            "why": run.get("why", ""),
-            "reason": reason[:4000],
-            "duration_s": round(time.time() - journal["since"], 1),
-        },
-    )
+    ended = {"from": live.release if live else None, "to": release, "result": "failed", "reason": reason[:4000]}
+    _record(host, run, journal, ended)
     journals.unlock(host, run["id"])
     return done
+
+
+def _record(host: AppHost, run: dict[str, Any], journal: dict[str, Any], ended: dict[str, Any]) -> None:
+    """Add to the app's history how a run ended here, with who made it and how long it took."""
+    who = {"by": f"{run['owner']['user']}@{run['owner']['host']}", "run": run["id"], "why": run.get("why", "")}
+    took = {"duration_s": round(time.time() - journal["since"], 1)}
+    journals.append(host, {"action": run["action"], **ended, **who, **took})
 
 
 def prune(host: AppHost, keep: int) -> list[str]:
