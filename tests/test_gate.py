@@ -1,7 +1,9 @@
 """The gate: which slots it lets through, which it does not, and what is left of those."""
 
+import json
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -232,6 +234,26 @@ def test_a_slot_is_removed_with_its_files(owned: AppHost, emperor: FakeEmperor) 
     gates.remove_slot(owned, slot)
     assert list(owned.run_dir.iterdir()) == []
     assert emperor.slots == {}
+
+
+@pytest.mark.parametrize(("empty", "expected"), [(True, [signal.SIGQUIT]), (False, [])])
+def test_only_an_empty_slot_is_told_to_hurry(
+    owned: AppHost, monkeypatch: pytest.MonkeyPatch, *, empty: bool, expected: list[int]
+) -> None:
+    slot = Slot("api", "2-b", 1)
+    owned.vassal(slot).touch()
+    sent: list[tuple[int, bool]] = []
+    monkeypatch.setattr(os, "kill", lambda _, number: sent.append((number, owned.vassal(slot).exists())))
+
+    def known(connection: socket.socket) -> None:
+        entries = [{"id": owned.vassal(slot).name, "pid": 4712, "accepting": 1}] if not sent else []
+        connection.sendall(json.dumps({"pid": 4711, "vassals": entries}).encode())
+
+    server = Server(owned.layout.run / "emperor.stats", known)
+    gates.remove_slot(owned, slot, timeout_s=2, empty=empty)
+    server.close()
+    # Never before the file is gone: the Emperor would start it again.
+    assert sent == [(number, False) for number in (signal.SIGWINCH, *expected)]
 
 
 def test_the_emperor_is_asked_to_look_now(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> None:

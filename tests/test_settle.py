@@ -410,3 +410,12 @@ def test_no_wheel_is_pruned_while_another_app_changes(fleet: Fleet) -> None:
     put_wheel(fleet.host, "old")
     prune(fleet.host, 5)
     assert (fleet.host.wheels / "old").exists()
+
+
+@pytest.mark.parametrize("drained", [True, False])
+def test_only_a_drained_slot_is_ended_at_once(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, *, drained: bool) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(settles, "drain", lambda *_: drained)
+    monkeypatch.setattr(settles, "remove_slot", lambda *_, empty, **__: asked.append(empty))
+    retire_others(fleet.host, 1, None)
+    assert asked == [drained]

@@ -73,8 +73,8 @@ def retire_others(host: AppHost, drain_s: float, but: Slot | None) -> list[str]:
     retired = []
     for slot in host.slots():
         if slot != but:
-            drain(host, slot, drain_s)
-            remove_slot(host, slot, timeout_s=drain_s + 60)
+            empty = drain(host, slot, drain_s)
+            remove_slot(host, slot, timeout_s=drain_s + 60, empty=empty)
             retired.append(slot.name)
     return retired
 
