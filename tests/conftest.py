@@ -21,6 +21,8 @@ MODULE_UTILS = ROOT / "roles" / "flask_app" / "module_utils"
 
 sys.path.insert(0, str(MODULE_UTILS))
 sys.path.insert(0, str(ROOT / "roles" / "app_exporter" / "files"))
+sys.path.insert(0, str(ROOT / "roles" / "certificates" / "module_utils"))
+sys.path.insert(0, str(ROOT / "roles" / "certificates" / "library"))
 sys.path.insert(0, str(ROOT / "roles" / "lab_host" / "module_utils"))
 sys.path.insert(0, str(ROOT / "roles" / "lab_host" / "library"))
 

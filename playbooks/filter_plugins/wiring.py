@@ -22,9 +22,14 @@ def nginx_sites(apps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def certificate_sites(apps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Turn checked apps into the sites of role certificates: each with the names that clients use."""
+    return [{"name": app["name"], "server_names": app["server_names"]} for app in apps]
+
+
 class FilterModule:
     """What Ansible looks for."""
 
     def filters(self) -> dict[str, Callable[..., object]]:
         """Name the filters."""
-        return {"nginx_sites": nginx_sites}
+        return {"certificate_sites": certificate_sites, "nginx_sites": nginx_sites}
