@@ -5,6 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from ansible.errors import AnsibleFilterError
 from project import ROOT, options
 
 
@@ -34,6 +35,18 @@ def test_every_app_becomes_a_site_with_its_own_limits() -> None:
         "body_mb": 3,
     }
     assert site.keys() == options("nginx")["nginx_sites"]["options"].keys()
+
+
+def test_a_survey_asks_for_all_apps_or_for_one_that_exists() -> None:
+    surveyed = imported("playbooks/filter_plugins/wiring.py").FilterModule().filters()["surveyed"]
+    apps = [
+        {"name": "api", "server_names": ["a.example", "b.example"]},
+        {"name": "shop", "server_names": ["c.example"]},
+    ]
+    assert surveyed(apps) == {"api": "a.example", "shop": "c.example"}
+    assert surveyed(apps, "shop") == {"shop": "c.example"}
+    with pytest.raises(AnsibleFilterError, match=r"app=shp: .* expected one of: api, shop"):
+        surveyed(apps, "shp")
 
 
 @pytest.mark.parametrize(
