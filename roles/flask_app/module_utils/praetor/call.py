@@ -15,12 +15,17 @@ from .journal import LockedError
 RUN = {"type": "dict", "required": True}
 
 
-def run(arguments: dict[str, Any], work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Run a module's work and report it.
+def run(
+    arguments: dict[str, Any], work: Callable[[dict[str, Any]], dict[str, Any]], one_of: list[str] | None = None
+) -> None:
+    """Run a module's work and report it; exactly one of the arguments `one_of` must be given.
 
     A foreseen failure is reported as `problem` and not as a failed task: whether a run goes on is for the whole fleet to decide, not for one host.
     """
-    module = AnsibleModule(argument_spec=arguments, supports_check_mode=False)
+    exactly = [one_of] if one_of else []
+    module = AnsibleModule(
+        argument_spec=arguments, supports_check_mode=False, mutually_exclusive=exactly, required_one_of=exactly
+    )
     try:
         result = work(module.params)
     except LockedError as error:

@@ -1,4 +1,4 @@
-"""Uploads the files of a release that a host does not have, in one piece, and stages it there."""
+"""Runs one phase of a run on a host; before the phases that begin a run it waits for the lock, and uploads what a release needs."""
 
 from __future__ import annotations
 
@@ -17,25 +17,34 @@ if _MODULE_UTILS not in sys.path:
 
 from praetor.owner import until_locked  # noqa: E402
 
+BEGINNING = ("lock", "stage")
+
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
-    """Runs the module of the same name. `files` are places on the controller by SHA-256, `missing` those that the survey did not find on the host."""
+    """Runs the module of the same name.
+
+    `lock` and `stage` take `lock_wait`, how many seconds to wait for another run; the lock of a dead owner is taken over.
+    `stage` takes `files`, places on the controller by SHA-256, and `missing`, those that the survey did not find on the host.
+    """
 
     TRANSFERS_FILES = True
     _supports_check_mode = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Upload and stage."""
+        """Run the phase."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         args = dict(self._task.args)
-        wait = float(args.pop("lock_wait", 0) or 0)
-        files, missing = args.pop("files"), args.pop("missing")
+        phase = next((name for name in BEGINNING if name in args), None)
         try:
-            if missing:
-                args["uploads"] = self._upload({sha256: Path(files[sha256]) for sha256 in missing})
-            answer = until_locked(
-                lambda args: dict(self._execute_module(module_args=args, task_vars=task_vars)), args, wait
-            )
+            if phase is None:
+                answer = self._module(args, task_vars)
+            else:
+                wanted = dict(args[phase])
+                wait = float(wanted.pop("lock_wait", 0) or 0)
+                files, missing = wanted.pop("files", {}), wanted.pop("missing", [])
+                if missing:
+                    wanted["uploads"] = self._upload({sha256: Path(files[sha256]) for sha256 in missing})
+                answer = until_locked(lambda told: self._module({**args, phase: told}, task_vars), wanted, wait)
         except FileNotFoundError as error:
             answer = {
                 "problem": f"{error.filename} is gone from the controller's cache; run again, and it is fetched or built anew"
@@ -43,6 +52,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)  # noqa: SLF001  the documented way of action plugins
         return {**result, **answer}
+
+    def _module(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        return dict(self._execute_module(module_args=args, task_vars=task_vars))
 
     def _upload(self, files: dict[str, Path]) -> str:
         remote = self._connection._shell.join_path(self._make_tmp_path(), "files.tar")  # noqa: SLF001
