@@ -49,6 +49,35 @@ def test_a_survey_asks_for_all_apps_or_for_one_that_exists() -> None:
         surveyed(apps, "shp")
 
 
+def allowed(host: str, monitoring: list[str]) -> dict[str, object]:
+    """Return the sources of each port that the playbooks open on a host of two app hosts; none for everyone."""
+    wiring = imported("playbooks/filter_plugins/wiring.py")
+    variables = {"app1": {"ansible_host": "192.0.2.1"}, "app2": {"ansible_host": "2001:db8::2"}, "mon1": {}}
+    variables["mon1"]["ansible_host"] = "192.0.2.13"
+    groups = {"app_hosts": ["app1", "app2"], **({"monitoring_hosts": monitoring} if monitoring else {})}
+    rules = wiring.FilterModule().filters()["firewall_allow"](host, groups, variables)
+    for rule in rules:
+        assert rule.keys() <= options("firewall")["firewall_allow"]["options"].keys()
+    return {port: rule.get("from") for rule in rules for port in rule["ports"]}
+
+
+def test_an_app_host_takes_sites_from_all_and_metrics_from_monitoring_hosts_only() -> None:
+    assert allowed("app1", []) == {80: None, 443: None}
+    assert allowed("app1", ["mon1"]) == {80: None, 443: None, 9443: ["192.0.2.13"]}
+
+
+def test_a_monitoring_host_takes_logs_from_app_hosts_and_serves_no_sites() -> None:
+    assert allowed("mon1", ["mon1"]) == {9443: ["192.0.2.13"], 19532: ["192.0.2.1", "2001:db8::2"]}
+
+
+def test_a_host_name_without_an_address_is_refused_for_the_firewall() -> None:
+    wiring = imported("playbooks/filter_plugins/wiring.py")
+    with pytest.raises(
+        AnsibleFilterError, match=r"^mon1: the firewall needs its address, and nowhere\.invalid has none"
+    ):
+        wiring.addresses(["mon1"], {"mon1": {"ansible_host": "nowhere.invalid"}})
+
+
 @pytest.mark.parametrize(
     ("installed", "expected"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleFilterError
@@ -45,9 +47,52 @@ def surveyed(apps: list[dict[str, Any]], only: str = "") -> dict[str, str]:
     return {only: names[only]} if only else names
 
 
+def addresses(hosts: list[str], variables: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the addresses of hosts; a firewall cannot be told names, so these are looked up on the controller.
+
+    Raises:
+        AnsibleFilterError: a name has no address.
+
+    """
+    found = []
+    for host in hosts:
+        name = str(variables[host].get("ansible_host", host))
+        try:
+            found.append(str(ipaddress.ip_address(name)))
+        except ValueError:
+            try:
+                answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+            except OSError as error:
+                raise AnsibleFilterError(
+                    f"{host}: the firewall needs its address, and {name} has none: {error}"
+                ) from error
+            found += sorted({str(answer[4][0]) for answer in answers})
+    return sorted(set(found))
+
+
+def firewall_allow(
+    host: str, groups: dict[str, list[str]], variables: dict[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return what may come in besides SSH: sites to all, metrics to monitoring hosts, logs from app hosts."""
+    apps, monitoring = groups.get("app_hosts", []), groups.get("monitoring_hosts", [])
+    allowed: list[dict[str, Any]] = []
+    if host in apps:
+        allowed.append({"name": "sites", "ports": [80, 443]})
+    if monitoring:
+        allowed.append({"name": "metrics", "ports": [9443], "from": addresses(monitoring, variables)})
+    if host in monitoring:
+        allowed.append({"name": "logs", "ports": [19532], "from": addresses(apps, variables)})
+    return allowed
+
+
 class FilterModule:
     """What Ansible looks for."""
 
     def filters(self) -> dict[str, Callable[..., object]]:
         """Name the filters."""
-        return {"certificate_sites": certificate_sites, "nginx_sites": nginx_sites, "surveyed": surveyed}
+        return {
+            "certificate_sites": certificate_sites,
+            "firewall_allow": firewall_allow,
+            "nginx_sites": nginx_sites,
+            "surveyed": surveyed,
+        }
