@@ -87,10 +87,10 @@ PREFLIGHT = $(if $(shell command -v sudo),$(SUDO)) sh roles/lab_host/files/prefl
 # The lab's plays need root; where sudo wants a password they ask for it.
 BECOME = $(shell [ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null || echo --ask-become-pass)
 
-lab: ## start the lab: two throw-away Debian hosts on this machine
+lab: ## start the lab: three throw-away Debian hosts on this machine
 	@$(PREFLIGHT)
 	@$(MAKE) $(VENV)/controller
-	@echo "==> starting the lab: app1 on Debian 12, app2 on Debian 13 (the first time a few minutes, later seconds)"
+	@echo "==> starting the lab: app1 on Debian 12, app2 and mon1 on Debian 13 (the first time a few minutes, later seconds)"
 	@ansible-playbook playbooks/lab_up.yml -i inventories/lab $(BECOME)
 
 lab-down: $(VENV)/controller ## take the lab away

@@ -2,7 +2,8 @@
 
     pytest molecule/tests --ansible-inventory=inventories/staging
 
-Each test that asks for `host` runs once on every host of the group app_hosts, as root through sudo.
+Each test that asks for `host` runs once on every host of the group app_hosts, as root through sudo; one that asks for `monitor`
+once on every host of the group monitoring_hosts, if there are any.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEFAULT_INVENTORY = ROOT / "inventories/molecule"
-GROUP = "app_hosts"
+GROUP, MONITORS = "app_hosts", "monitoring_hosts"
 CONNECTION = {
     "address": "ansible_host | default(inventory_hostname)",
     "port": "ansible_port | default(22)",
@@ -42,22 +43,22 @@ JOURNAL = (
 
 
 @functools.cache
-def hosts_of(inventory: Path) -> dict[str, dict[str, Any]]:
-    """Return how to reach each app host, and what it runs.
+def hosts_of(inventory: Path, group: str = GROUP) -> dict[str, dict[str, Any]]:
+    """Return how to reach each host of a group, and what apps the inventory has.
 
     Asked from Ansible itself, because testinfra reads an inventory's variables as they are written, templates and all.
     """
     question = "{{ {" + ", ".join(f"'{name}': {value}" for name, value in CONNECTION.items()) + "} }}"
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
     with tempfile.TemporaryDirectory() as answers:
-        command = ["ansible", GROUP, "-i", str(inventory), "-m", "ansible.builtin.debug", "--tree", answers]
+        command = ["ansible", group, "-i", str(inventory), "-m", "ansible.builtin.debug", "--tree", answers]
         arguments = json.dumps({"msg": question})
         asked = subprocess.run(
             [*command, "-a", arguments], check=False, capture_output=True, text=True, cwd=ROOT, env=environment
         )
         found = {path.name: json.loads(path.read_text())["msg"] for path in sorted(Path(answers).iterdir())}
-    if asked.returncode != 0 or not found:
-        raise pytest.UsageError(f"no hosts in {GROUP} of {inventory}: {asked.stdout}{asked.stderr}")
+    if asked.returncode != 0 or (not found and group == GROUP):
+        raise pytest.UsageError(f"no hosts in {group} of {inventory}: {asked.stdout}{asked.stderr}")
     return found
 
 
@@ -68,8 +69,9 @@ def inventory_of(config: pytest.Config) -> Path:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what asks for a host on every host."""
-    if "host_name" in metafunc.fixturenames:
-        metafunc.parametrize("host_name", list(hosts_of(inventory_of(metafunc.config))), scope="session")
+    for fixture, group in (("host_name", GROUP), ("monitor_name", MONITORS)):
+        if fixture in metafunc.fixturenames:
+            metafunc.parametrize(fixture, list(hosts_of(inventory_of(metafunc.config), group)), scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +82,30 @@ def settings(host_name: str, pytestconfig: pytest.Config) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def host(settings: dict[str, Any]) -> Host:
-    """Return the host as root."""
+    """Return the app host as root."""
+    return reached(settings)
+
+
+@pytest.fixture(scope="session")
+def fleet(pytestconfig: pytest.Config) -> dict[str, dict[str, Any]]:
+    """Return what the inventory says about all app hosts, by name."""
+    return hosts_of(inventory_of(pytestconfig))
+
+
+@pytest.fixture(scope="session")
+def monitor_settings(monitor_name: str, pytestconfig: pytest.Config) -> dict[str, Any]:
+    """Return what the inventory says about the monitoring host."""
+    return hosts_of(inventory_of(pytestconfig), MONITORS)[monitor_name]
+
+
+@pytest.fixture(scope="session")
+def monitor(monitor_settings: dict[str, Any]) -> Host:
+    """Return the monitoring host as root."""
+    return reached(monitor_settings)
+
+
+def reached(settings: dict[str, Any]) -> Host:
+    """Return a host as root, over one shared connection."""
     sockets = Path(settings["sockets"]).expanduser()
     sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
     user = f"{settings['user']}@" if settings["user"] else ""
@@ -99,7 +124,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the end of the host's journal with each failure, so that nobody has to reproduce it to see why."""
     report = yield
-    failed_on = getattr(item, "funcargs", {}).get("host")
+    arguments = getattr(item, "funcargs", {})
+    failed_on = arguments.get("host") or arguments.get("monitor")
     if report.failed and call.when in {"setup", "call"} and failed_on is not None:
         journal = failed_on.run(JOURNAL)
         report.sections.append(("journal of the host", journal.stdout or journal.stderr))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ short_description: Write several text files in one call
 description:
   - Writes root's files that everybody may read (0644, directories 0755), each by a rename, and only what differs.
   - M(ansible.builtin.copy) and M(ansible.builtin.template) take two calls per file, which is most of the time of a run that changes nothing.
-  - For files without a checker; one that can be checked is written with C(validate).
+  - Files that belong together are checked together by C(validate), before the first of them is replaced.
 options:
   files:
     description: Text of each file, by its path.
@@ -25,6 +27,14 @@ options:
     description: Directories that hold nothing but files of this call; whatever else lies in them is removed.
     type: list
     elements: path
+    default: []
+  validate:
+    description:
+      - Programs with their arguments that judge the files; C(%s) stands for a directory that has all of them at their own paths,
+        so a file that names another one of these relatively finds the new one.
+      - Run when something differs. In check mode a program that is not installed yet judges nothing.
+    type: list
+    elements: list
     default: []
 """
 
@@ -70,6 +80,25 @@ def write(path: Path, text: str) -> None:
     Path(name).replace(path)
 
 
+def judge(files: dict[str, str], commands: list[list[str]]) -> str:
+    """Ask programs about the files while they are somewhere else.
+
+    Returns:
+        An empty string, or what one of them said against the files.
+
+    """
+    with tempfile.TemporaryDirectory() as staged:
+        for path, text in files.items():
+            write(Path(f"{staged}{path}"), text)
+        for command in commands:
+            argv = [argument.replace("%s", staged) for argument in command]
+            done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+            if done.returncode:
+                said = f"{done.stdout}{done.stderr}".replace(staged, "").strip()
+                return f"{' '.join(command[:3])} ended with {done.returncode}:\n{said}"
+    return ""
+
+
 def apply(files: dict[str, str], alone_in: list[str], *, dry: bool) -> dict[str, Any]:
     """Write and remove what differs, or only say so.
 
@@ -101,11 +130,20 @@ def main() -> None:
         argument_spec={
             "files": {"type": "dict", "required": True},
             "alone_in": {"type": "list", "elements": "path", "default": []},
+            "validate": {"type": "list", "elements": "list", "default": []},
         },
         supports_check_mode=True,
     )
     os.umask(0o022)
-    result = apply(module.params["files"], module.params["alone_in"], dry=module.check_mode)
+    files, alone_in, commands = (module.params[key] for key in ("files", "alone_in", "validate"))
+    planned = apply(files, alone_in, dry=True)
+    if module.check_mode:
+        commands = [command for command in commands if shutil.which(command[0])]
+    if planned["written"] or planned["removed"]:
+        against = judge(files, commands)
+        if against:
+            module.fail_json(msg=f"Nothing was written: {against}")
+    result = planned if module.check_mode else apply(files, alone_in, dry=False)
     module.exit_json(changed=bool(result["written"] or result["removed"]), **result)
 
 

@@ -1,0 +1,57 @@
+"""Filters that turn the inventory into what the monitoring hosts ask for; the playbooks connect the two."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+
+def probe_modules(apps: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Make a module of the blackbox exporter for each status that means that an app is healthy: `http_200`."""
+    return {
+        f"http_{status}": {
+            "prober": "http",
+            "timeout": "5s",
+            "http": {"valid_status_codes": [status], "follow_redirects": False, "preferred_ip_protocol": "ip4"},
+        }
+        for status in sorted({app["health"]["status"] for app in apps})
+    }
+
+
+def probes(hosts: Iterable[str], hostvars: Mapping[str, Any], apps: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Ask every host for the health of every app under every name, whatever the names resolve to."""
+    return [
+        {
+            "targets": [f"http://{address(host, hostvars)}{app['health']['path']}"],
+            "labels": {
+                "instance": host,
+                "app": app["name"],
+                "server_name": name,
+                "__param_hostname": name,
+                "__param_module": f"http_{app['health']['status']}",
+            },
+        }
+        for app in apps
+        for host in hosts
+        for name in app["server_names"]
+    ]
+
+
+def address(host: str, hostvars: Mapping[str, Any]) -> str:
+    """Say where a host is reached."""
+    return str(hostvars[host].get("ansible_host", host))
+
+
+def own_targets(host: str, port: int) -> list[dict[str, Any]]:
+    """Ask what runs beside Prometheus, over loopback."""
+    return [{"targets": [f"127.0.0.1:{port}"], "labels": {"instance": host}}]
+
+
+class FilterModule:
+    """What Ansible looks for."""
+
+    def filters(self) -> dict[str, Callable[..., object]]:
+        """Name the filters."""
+        return {"probe_modules": probe_modules, "probes": probes, "own_targets": own_targets}

@@ -1,0 +1,75 @@
+"""What the monitoring hosts are told to ask for, and how their files are judged before they are replaced."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from project import ROOT, load
+from test_wiring import imported
+
+HOSTVARS = {"app1": {"ansible_host": "192.0.2.11"}, "app2.example": {}}
+APP: dict[str, Any] = {
+    "name": "api",
+    "server_names": ["a.example", "b.example"],
+    "health": {"path": "/up?x=1", "status": 204},
+}
+
+
+@pytest.fixture(name="wiring")
+def _wiring() -> ModuleType:
+    return imported("playbooks/filter_plugins/monitoring.py")
+
+
+def test_every_name_is_asked_for_at_every_host(wiring: ModuleType) -> None:
+    groups = wiring.probes(["app1", "app2.example"], HOSTVARS, [APP])
+    seen = [(group["targets"], group["labels"]["instance"], group["labels"]["__param_hostname"]) for group in groups]
+    assert seen == [
+        (["http://192.0.2.11/up?x=1"], "app1", "a.example"),
+        (["http://192.0.2.11/up?x=1"], "app1", "b.example"),
+        (["http://app2.example/up?x=1"], "app2.example", "a.example"),
+        (["http://app2.example/up?x=1"], "app2.example", "b.example"),
+    ]
+
+
+def test_a_probe_expects_the_status_that_means_healthy(wiring: ModuleType) -> None:
+    modules = wiring.probe_modules([APP, {**APP, "health": {"path": "/", "status": 200}}])
+    assert {name: module["http"]["valid_status_codes"] for name, module in modules.items()} == {
+        "http_200": [200],
+        "http_204": [204],
+    }
+    (probe, _) = wiring.probes(["app1"], HOSTVARS, [APP])
+    assert probe["labels"]["__param_module"] == "http_204"
+
+
+def test_an_inventory_without_monitoring_hosts_is_fine() -> None:
+    plays = {play["name"]: play for play in load(ROOT / "playbooks/provision.yml")}
+    hosts = plays["Provision the monitoring hosts"]["hosts"]
+    assert hosts == "{{ groups['monitoring_hosts'] | default([]) }}", (
+        "a bare group name is a warning where there is none"
+    )
+
+
+@pytest.mark.parametrize(
+    ("commands", "against"),
+    [
+        ([], ""),
+        ([["true"]], ""),
+        (
+            [["true"], ["sh", "-c", "echo no >&2; exit 3", "sh"], ["false"]],
+            "sh -c echo no >&2; exit 3 ended with 3:\nno",
+        ),
+    ],
+)
+def test_programs_judge_files_before_they_are_replaced(commands: list[list[str]], against: str) -> None:
+    files = imported("roles/base/library/text_files.py")
+    assert files.judge({"/etc/thing/a": "1\n"}, commands) == against
+
+
+def test_files_are_judged_together_and_at_their_own_paths(tmp_path: Path) -> None:
+    files = imported("roles/base/library/text_files.py")
+    texts = {f"{tmp_path}/main": "part\n", f"{tmp_path}/parts/part": "text\n"}
+    look = ["sh", "-c", 'cat "$(dirname $0)/parts/$(cat $0)"; echo $0; exit 1', f"%s{tmp_path}/main"]
+    said = files.judge(texts, [look])
+    assert said.splitlines()[1:] == ["text", f"{tmp_path}/main"], "the new part, and the file by its own name"
+    assert not (tmp_path / "main").exists()
