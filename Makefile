@@ -27,6 +27,14 @@ $(VENV)/dev: requirements/dev.txt $(VENV)/controller
 	@$(BIN)/uv pip install --quiet --require-hashes -r $<
 	@touch $@
 
+# Prometheus' own checker of rules: Debian 13 has a package of its own for it, Debian 12 keeps it in prometheus. Only the program is taken:
+# a machine that runs tests needs no server.
+$(BIN)/promtool: | $(VENV)/controller
+	@echo "==> taking promtool out of Debian's package into $(VENV)"
+	@set -e; taken=$$(mktemp -d); trap 'rm -rf "$$taken"' EXIT; $(SUDO) apt-get update -qq; \
+	  (cd "$$taken" && { apt-get download -qq -o APT::Sandbox::User=root promtool 2>/dev/null || apt-get download -qq -o APT::Sandbox::User=root prometheus; } \
+	   && dpkg-deb -x *.deb .); install -m 0755 "$$taken/usr/bin/promtool" $@
+
 setup: $(VENV)/dev ## make .venv with everything that development needs
 
 lock: $(VENV)/controller ## update the locked requirements
@@ -43,7 +51,7 @@ lint: $(VENV)/dev ## ansible-lint, yamllint, ruff, mypy
 	yamllint .
 	ansible-lint --offline -q
 
-unit: $(VENV)/dev ## static and unit tests, no host
+unit: $(VENV)/dev $(BIN)/promtool ## static and unit tests, no host
 	pytest -q
 
 docs: $(VENV)/controller ## write docs/reference from defaults, specs and models
