@@ -5,7 +5,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from project import ROOT, load
+from project import ROOT, defaults, load, options
 from test_wiring import imported
 
 HOSTVARS = {"app1": {"ansible_host": "192.0.2.11"}, "app2.example": {}}
@@ -48,6 +48,27 @@ def test_an_inventory_without_monitoring_hosts_is_fine() -> None:
     assert hosts == "{{ groups['monitoring_hosts'] | default([]) }}", (
         "a bare group name is a warning where there is none"
     )
+
+
+def test_only_monitoring_hosts_are_let_in_to_metrics(wiring: ModuleType) -> None:
+    groups = {"app_hosts": ["app1"], "monitoring_hosts": ["mon1", "mon2"]}
+    endpoint = wiring.metrics_endpoint("app1", groups, HOSTVARS)
+    assert (endpoint["listen"], endpoint["clients"]) == ("192.0.2.11:9443", ["mon1", "mon2"])
+    assert endpoint.keys() == options("nginx")["nginx_metrics"]["options"].keys()
+    assert wiring.metrics_endpoint("app1", {"app_hosts": ["app1"]}, HOSTVARS) == {}
+
+
+def test_exporters_are_asked_where_they_listen(wiring: ModuleType) -> None:
+    listen = {name: defaults(f"{name}_exporter")[f"{name}_exporter_listen"] for name in wiring.EXPORTERS}
+    assert wiring.metrics_endpoint("app1", {"monitoring_hosts": ["mon1"]}, HOSTVARS)["sources"] == listen
+
+
+def test_what_is_beside_prometheus_is_asked_over_loopback_in_plain_http(wiring: ModuleType) -> None:
+    (group,) = wiring.own_targets("mon1", 9100)
+    assert group["targets"] == ["127.0.0.1:9100"]
+    assert group["labels"] == {"instance": "mon1", "__scheme__": "http", "__metrics_path__": "/metrics"}
+    (other,) = wiring.endpoints(["app1"], HOSTVARS)
+    assert other == {"targets": ["192.0.2.11:9443"], "labels": {"instance": "app1"}}
 
 
 @pytest.mark.parametrize(

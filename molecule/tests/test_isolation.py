@@ -18,8 +18,8 @@ EXPOSURE = {
     "prometheus-nginx-exporter": 1.5,
     "app-exporter": 1.5,
 }
-# Ports that may be open to the network besides SSH's; 68 and 546 are the DHCP client's.
-PUBLIC = {80, 443, 68, 546}
+# Ports that may be open to the network besides SSH's. 9443: see test_metrics_endpoint.py; 68 and 546 are the DHCP client's.
+PUBLIC = {80, 443, 9443, 68, 546}
 CONNECT = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
 
 

@@ -65,7 +65,9 @@ def test_every_target_answers(monitor: Host) -> None:
             break
         time.sleep(1)
     assert not down
-    assert {target["scrapePool"] for target in targets} >= {"prometheus", "alertmanager", "node", "blackbox"}
+    assert {target["scrapePool"] for target in targets} >= {
+        *["prometheus", "alertmanager", "node", "nginx", "app", "blackbox"]
+    }
 
 
 def test_every_app_answers_under_each_name_on_each_host(monitor: Host, fleet: dict[str, dict[str, Any]]) -> None:

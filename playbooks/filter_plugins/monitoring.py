@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+METRICS_PORT = 9443
+HOST_CERTIFICATE = "/etc/praetor/tls/host"
+EXPORTERS = {"node": 9100, "nginx": 9113, "app": 9117}
+
 
 def probe_modules(apps: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Make a module of the blackbox exporter for each status that means that an app is healthy: `http_200`."""
@@ -45,8 +49,29 @@ def address(host: str, hostvars: Mapping[str, Any]) -> str:
 
 
 def own_targets(host: str, port: int) -> list[dict[str, Any]]:
-    """Ask what runs beside Prometheus, over loopback."""
-    return [{"targets": [f"127.0.0.1:{port}"], "labels": {"instance": host}}]
+    """Ask what runs beside Prometheus, over loopback, whatever the job does with other hosts."""
+    labels = {"instance": host, "__scheme__": "http", "__metrics_path__": "/metrics"}
+    return [{"targets": [f"127.0.0.1:{port}"], "labels": labels}]
+
+
+def endpoints(hosts: Iterable[str], hostvars: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Ask each host's metrics endpoint."""
+    return [{"targets": [f"{address(host, hostvars)}:{METRICS_PORT}"], "labels": {"instance": host}} for host in hosts]
+
+
+def metrics_endpoint(host: str, groups: Mapping[str, list[str]], hostvars: Mapping[str, Any]) -> dict[str, Any]:
+    """Serve a host's exporters to the monitoring hosts; to nobody where there are none."""
+    monitors = groups.get("monitoring_hosts", [])
+    if not monitors:
+        return {}
+    return {
+        "listen": f"{address(host, hostvars)}:{METRICS_PORT}",
+        "certificate": f"{HOST_CERTIFICATE}/cert.pem",
+        "key": f"{HOST_CERTIFICATE}/key.pem",
+        "authority": f"{HOST_CERTIFICATE}/authority.pem",
+        "clients": list(monitors),
+        "sources": {name: f"127.0.0.1:{port}" for name, port in EXPORTERS.items()},
+    }
 
 
 class FilterModule:
@@ -54,4 +79,10 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., object]]:
         """Name the filters."""
-        return {"probe_modules": probe_modules, "probes": probes, "own_targets": own_targets}
+        return {
+            "endpoints": endpoints,
+            "metrics_endpoint": metrics_endpoint,
+            "own_targets": own_targets,
+            "probe_modules": probe_modules,
+            "probes": probes,
+        }
