@@ -57,7 +57,10 @@ unit: $(VENV)/dev $(BIN)/promtool ## static and unit tests, no host
 docs: $(VENV)/controller ## write docs/reference from defaults, specs and models
 	$(BIN)/python docs/generate_reference.py
 
-.PHONY: docs
+dashboards: $(VENV)/dev ## write grafana/*.json from the consoles
+	$(BIN)/python grafana/generate.py
+
+.PHONY: docs dashboards
 
 # The app's own virtualenv, by a Debian Python like the one it will run on; its data directory gets its schema.
 app/.venv/ready: app/requirements-dev.txt app/pyproject.toml $(VENV)/controller
