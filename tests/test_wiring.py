@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
@@ -49,7 +50,7 @@ def test_a_survey_asks_for_all_apps_or_for_one_that_exists() -> None:
         surveyed(apps, "shp")
 
 
-def allowed(host: str, monitoring: list[str]) -> dict[str, object]:
+def allowed(host: str, monitoring: list[str]) -> dict[int, Any]:
     """Return the sources of each port that the playbooks open on a host of two app hosts; none for everyone."""
     wiring = imported("playbooks/filter_plugins/wiring.py")
     variables = {"app1": {"ansible_host": "192.0.2.1"}, "app2": {"ansible_host": "2001:db8::2"}, "mon1": {}}

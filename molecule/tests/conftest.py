@@ -35,6 +35,7 @@ CONNECTION = {
     "ssh_args": "ansible_ssh_common_args | default('')",
     "sockets": "ansible_control_path_dir | default('~/.ansible/cp')",
     "apps": "apps",
+    "known_keys": "ssh_known_keys | default([])",
 }
 # Without the traces of the tests themselves, which log in and become root for each command.
 JOURNAL = (
@@ -65,6 +66,44 @@ def hosts_of(inventory: Path, group: str = GROUP) -> dict[str, dict[str, Any]]:
 def inventory_of(config: pytest.Config) -> Path:
     """Return the inventory that this run is about."""
     return Path(config.getoption("--ansible-inventory") or DEFAULT_INVENTORY).resolve()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what `playbooks/verify.yml` asks for."""
+    parser.addoption("--promises", action="store_true", help="end with a table of promises kept and broken")
+    parser.addoption("--drift", action="store_true", help="also ask Ansible what it would change")
+
+
+PROMISES: list[tuple[str, str, str, str]] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note for the table which promise was kept on which host, and what was seen where it was not."""
+    if report.when != "call" and not (report.when == "setup" and report.outcome != "passed"):
+        return
+    name, _, parameters = report.nodeid.rpartition("::")[2].removeprefix("test_").partition("[")
+    host, _, more = parameters.removesuffix("]").partition("-")
+    promise = " ".join(filter(None, [name.replace("_", " "), more and f"({more})"]))
+    crash = getattr(report.longrepr, "reprcrash", None)
+    seen = str(crash.message if crash else "").removeprefix("AssertionError: ").partition("\n")[0]
+    PROMISES.append((host, report.outcome, promise, seen))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table: what is broken last, where the eye is."""
+    if not terminalreporter.config.getoption("--promises"):
+        return
+    words = {"passed": "kept", "failed": "BROKEN", "skipped": "not asked"}
+    rows = sorted(PROMISES, key=lambda row: (row[1] == "failed", row[0], row[2]))
+    wide = max((len(host) for host, *_ in rows), default=4)
+    terminalreporter.write_line("")
+    terminalreporter.write_line(f"{'host':<{wide}}  {'':<9}  promise")
+    for host, outcome, promise, seen in rows:
+        terminalreporter.write_line(f"{host:<{wide}}  {words[outcome]:<9}  {promise}")
+        if outcome == "failed":
+            terminalreporter.write_line(f"{'':<{wide}}  {'':<9}  seen: {seen[:300]}")
+    broken = sum(outcome == "failed" for _, outcome, *_ in rows)
+    terminalreporter.write_line(f"{len(rows) - broken} kept or not asked, {broken} broken")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -17,6 +17,7 @@ EXPOSURE = {
     "prometheus-node-exporter": 1.5,
     "prometheus-nginx-exporter": 1.5,
     "app-exporter": 1.5,
+    "fail2ban": 1.7,
 }
 # Ports that may be open to the network besides SSH's. 9443: see test_metrics_endpoint.py; 68 and 546 are the DHCP client's.
 PUBLIC = {80, 443, 9443, 68, 546}

@@ -31,6 +31,11 @@ def certificate_sites(apps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"name": app["name"], "server_names": app["server_names"]} for app in apps]
 
 
+def access_logs(apps: list[dict[str, Any]]) -> list[str]:
+    """Return where role nginx logs the requests to each app."""
+    return [f"/var/log/nginx/{app['name']}.access.log" for app in apps]
+
+
 def surveyed(apps: list[dict[str, Any]], only: str = "") -> dict[str, str]:
     """Turn checked apps into what a survey asks for: the names, each with the server name that its health check uses.
 
@@ -91,6 +96,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., object]]:
         """Name the filters."""
         return {
+            "access_logs": access_logs,
             "certificate_sites": certificate_sites,
             "firewall_allow": firewall_allow,
             "nginx_sites": nginx_sites,
