@@ -49,7 +49,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         return
     write = terminalreporter.write_line
     write("")
-    write(f"{'step':<34} {'requests':>8} {'failed':>6} {'p50 ms':>6} {'p99 ms':>6} {'max ms':>6} {'s':>5}")
+    write(f"{'step':<32} {'requests':>8} {'failed':>6} {'p50 ms':>6} {'p99 ms':>6} {'max ms':>6} {'s':>5}")
     for step, took, well in STEPS:
         _line(write, step, took)
         if not well:
@@ -62,4 +62,4 @@ def _line(write: Any, step: Step, took: float) -> None:
     times = sorted(record.latency_s * 1000 for record in step.records if not record.wrong) or [0.0]
     p50, p99 = (times[int(len(times) * share)] for share in (0.5, 0.99))
     seen = f"{len(step.records):>8} {len(step.failed()):>6} {p50:>6.0f} {p99:>6.0f} {times[-1]:>6.0f}"
-    write(f"{step.name:<34} {seen} {took:>5.0f}")
+    write(f"{step.name:<32} {seen} {took:>5.0f}")
