@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from pki.authority import Authority, Wanted, load, make, why_anew
 from pki.pem import PemError, covers, public_pem, read_chain
 from pki.pem import Source as Text
 from pki.plan import foreign_authority, plan_issued, plan_provided, read_provided
+from project import ROOT, defaults
 from test_wiring import imported
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -421,3 +423,13 @@ def test_every_app_becomes_a_site_with_its_names() -> None:
     assert wiring.FilterModule().filters()["certificate_sites"]([app]) == [
         {"name": "api", "server_names": ["a.example"]}
     ]
+
+
+@pytest.mark.parametrize("file", ["playbooks/status.yml", "molecule/tests/conftest.py"])
+def test_who_cannot_see_the_roles_defaults_repeats_them_right(file: str) -> None:
+    given = defaults("certificates")
+    text = (ROOT / file).read_text(encoding="utf-8")
+    repeated = re.findall(r"(certificates_\w+) \| default\('([^']*)'", text)
+    assert "certificates_mode" in dict(repeated)
+    for name, value in repeated:
+        assert given[name].startswith(value), name

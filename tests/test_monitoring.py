@@ -22,24 +22,29 @@ def _wiring() -> ModuleType:
 
 
 def test_every_name_is_asked_for_at_every_host(wiring: ModuleType) -> None:
-    groups = wiring.probes(["app1", "app2.example"], HOSTVARS, [APP])
+    groups = wiring.probes(["app1", "app2.example"], HOSTVARS, [APP], "internal")
     seen = [(group["targets"], group["labels"]["instance"], group["labels"]["__param_hostname"]) for group in groups]
     assert seen == [
-        (["http://192.0.2.11/up?x=1"], "app1", "a.example"),
-        (["http://192.0.2.11/up?x=1"], "app1", "b.example"),
-        (["http://app2.example/up?x=1"], "app2.example", "a.example"),
-        (["http://app2.example/up?x=1"], "app2.example", "b.example"),
+        (["https://192.0.2.11/up?x=1"], "app1", "a.example"),
+        (["https://192.0.2.11/up?x=1"], "app1", "b.example"),
+        (["https://app2.example/up?x=1"], "app2.example", "a.example"),
+        (["https://app2.example/up?x=1"], "app2.example", "b.example"),
     ]
 
 
 def test_a_probe_expects_the_status_that_means_healthy(wiring: ModuleType) -> None:
-    modules = wiring.probe_modules([APP, {**APP, "health": {"path": "/", "status": 200}}])
+    modules = wiring.probe_modules([APP, {**APP, "health": {"path": "/", "status": 200}}], "internal")
     assert {name: module["http"]["valid_status_codes"] for name, module in modules.items()} == {
         "http_200": [200],
         "http_204": [204],
     }
-    (probe, _) = wiring.probes(["app1"], HOSTVARS, [APP])
+    (probe, _) = wiring.probes(["app1"], HOSTVARS, [APP], "none")
     assert probe["labels"]["__param_module"] == "http_204"
+    assert probe["targets"] == ["http://192.0.2.11/up?x=1"]
+    authority = {"ca_file": "/etc/praetor/tls/host/authority.pem"}
+    assert [module["http"].get("tls_config") for module in modules.values()] == [authority, authority]
+    (public,) = wiring.probe_modules([APP], "acme").values()
+    assert "tls_config" not in public["http"], "whom the system trusts"
 
 
 def test_an_inventory_without_monitoring_hosts_is_fine() -> None:

@@ -125,8 +125,14 @@ def test_a_host_that_was_not_provisioned_is_named(place: Path) -> None:
 
 
 def test_the_demo_has_a_line_to_try(settled: AppHost) -> None:
-    [row] = tables.demo({"web1": seen(settled), "web2": {"unreachable": True, "address": "x"}})
+    plain = {**seen(settled), "tls": False}
+    [row] = tables.demo({"web1": plain, "web2": {"unreachable": True, "address": "x"}})
     assert row["try"] == "curl -H 'Host: api.example.org' http://192.0.2.1/health/ready"
+    trusted = "curl --resolve api.example.org:443:192.0.2.1 https://api.example.org/health/ready"
+    [row] = tables.demo({"web1": {**plain, "tls": True, "authority": ""}})
+    assert row["try"] == trusted
+    [row] = tables.demo({"web1": {**plain, "tls": True, "authority": "~/a.pem"}})
+    assert row["try"] == trusted.replace("curl", "curl --cacert ~/a.pem")
 
 
 def test_the_history_of_all_hosts_is_in_one_order() -> None:

@@ -27,15 +27,18 @@ def test_every_app_becomes_a_site_with_its_own_limits() -> None:
         "server_names": ["a.example", "b.example"],
         "limits": {"request_s": 12, "body_mb": 3, "memory_mb": 1},
     }
-    (site,) = wiring.FilterModule().filters()["nginx_sites"]([app])
-    assert site == {
+    (site,) = wiring.FilterModule().filters()["nginx_sites"]([app], "internal")
+    plain = {
         "name": "api",
         "server_names": ["a.example", "b.example"],
         "socket": "/srv/apps/api/live.sock",
         "request_s": 12,
         "body_mb": 3,
     }
+    place = "/etc/praetor/tls/sites/api"
+    assert site == {**plain, "certificate": f"{place}/fullchain.pem", "key": f"{place}/key.pem"}
     assert site.keys() == options("nginx")["nginx_sites"]["options"].keys()
+    assert wiring.FilterModule().filters()["nginx_sites"]([app], "none") == [plain]
 
 
 def test_a_survey_asks_for_all_apps_or_for_one_that_exists() -> None:

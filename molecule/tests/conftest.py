@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import ssl
 import subprocess
 import tempfile
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import testinfra
+from client import Site
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -36,6 +38,8 @@ CONNECTION = {
     "sockets": "ansible_control_path_dir | default('~/.ansible/cp')",
     "apps": "apps",
     "known_keys": "ssh_known_keys | default([])",
+    "certificates": "certificates_mode | default('internal')",
+    "roots": "certificates_roots_file | default('/etc/ssl/certs/ca-certificates.crt')",
 }
 # Without the traces of the tests themselves, which log in and become root for each command.
 JOURNAL = (
@@ -155,6 +159,17 @@ def reached(settings: dict[str, Any]) -> Host:
         ssh_identity_file=settings["key"] or None,
         ssh_extra_args=f"{settings['ssh_args']} {arguments} -o ControlPath={sockets}/%C",
     )
+
+
+@pytest.fixture(scope="session")
+def site(host: Host, settings: dict[str, Any]) -> Site:
+    """Return how a client reaches the host's sites, and whom it trusts."""
+    if settings["certificates"] == "none":
+        return Site(settings["address"], None)
+    if settings["certificates"] == "internal":
+        authority = host.check_output("cat /etc/praetor/tls/host/authority.pem")
+        return Site(settings["address"], ssl.create_default_context(cadata=authority))
+    return Site(settings["address"], ssl.create_default_context(cafile=str(ROOT / settings["roots"])))
 
 
 @pytest.hookimpl(wrapper=True)

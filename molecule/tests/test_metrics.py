@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import re
 import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from client import Site
 from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
@@ -34,12 +33,9 @@ def values(samples: Samples, metric: str, /, **labels: str) -> list[float]:
     return [value for found, own, value in samples if found == metric and labels.items() <= own.items()]
 
 
-def get(settings: dict[str, Any], app: dict[str, Any]) -> None:
+def get(site: Site, app: dict[str, Any]) -> None:
     """Ask an app for its health, as a client does."""
-    with contextlib.closing(http.client.HTTPConnection(settings["address"], 80, timeout=10)) as connection:
-        path = app.get("health", {}).get("path", "/health/ready")
-        connection.request("GET", path, headers={"Host": app["server_names"][0]})
-        connection.getresponse().read()
+    site.ask(app["server_names"][0], app.get("health", {}).get("path", "/health/ready"))
 
 
 def live(host: Host, app: dict[str, Any]) -> str:
@@ -75,11 +71,11 @@ def test_file_systems_are_measured_as_the_host_sees_them_and_not_the_sandbox(hos
     assert found == [(mount, 1 if mounted[mount] == "ro" else 0) for mount, _ in found]
 
 
-def test_nginx_is_measured(host: Host, settings: dict[str, Any]) -> None:
+def test_nginx_is_measured(host: Host, site: Site, settings: dict[str, Any]) -> None:
     before = scrape(host, "nginx")
     assert values(before, "nginx_up") == [1]
     for _ in range(10):
-        get(settings, settings["apps"][0])
+        get(site, settings["apps"][0])
     counted = values(scrape(host, "nginx"), "nginx_http_requests_total")[0]
     assert counted >= values(before, "nginx_http_requests_total")[0] + 10
 
@@ -96,12 +92,12 @@ def test_every_app_has_a_live_slot_that_listens(host: Host, settings: dict[str, 
         assert int(values(samples, "praetor_live_since_timestamp_seconds", app=app["name"])[0]) == changed
 
 
-def test_requests_are_counted_where_they_were_answered(host: Host, settings: dict[str, Any]) -> None:
+def test_requests_are_counted_where_they_were_answered(host: Host, site: Site, settings: dict[str, Any]) -> None:
     for app in settings["apps"]:
         slot = live(host, app)
         before = sum(values(scrape(host, "app"), "uwsgi_worker_requests_total", slot=slot))
         for _ in range(20):
-            get(settings, app)
+            get(site, app)
         assert sum(values(scrape(host, "app"), "uwsgi_worker_requests_total", slot=slot)) >= before + 20
 
 

@@ -12,23 +12,34 @@ HOST_CERTIFICATE = "/etc/praetor/tls/host"
 EXPORTERS = {"node": 9100, "nginx": 9113, "app": 9117}
 
 
-def probe_modules(apps: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Make a module of the blackbox exporter for each status that means that an app is healthy: `http_200`."""
+AUTHORITY = "/etc/praetor/tls/host/authority.pem"
+
+
+def probe_modules(apps: Iterable[dict[str, Any]], certificates: str) -> dict[str, dict[str, Any]]:
+    """Make a module of the blackbox exporter for each status that means that an app is healthy: `http_200`.
+
+    Args:
+        apps: the inventory's.
+        certificates: the mode of role certificates, which says whom a client trusts.
+
+    """
+    http: dict[str, Any] = {"follow_redirects": False, "preferred_ip_protocol": "ip4"}
+    if certificates == "internal":
+        http["tls_config"] = {"ca_file": AUTHORITY}
     return {
-        f"http_{status}": {
-            "prober": "http",
-            "timeout": "5s",
-            "http": {"valid_status_codes": [status], "follow_redirects": False, "preferred_ip_protocol": "ip4"},
-        }
+        f"http_{status}": {"prober": "http", "timeout": "5s", "http": {"valid_status_codes": [status], **http}}
         for status in sorted({app["health"]["status"] for app in apps})
     }
 
 
-def probes(hosts: Iterable[str], hostvars: Mapping[str, Any], apps: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def probes(
+    hosts: Iterable[str], hostvars: Mapping[str, Any], apps: Iterable[dict[str, Any]], certificates: str
+) -> list[dict[str, Any]]:
     """Ask every host for the health of every app under every name, whatever the names resolve to."""
+    scheme = "http" if certificates == "none" else "https"
     return [
         {
-            "targets": [f"http://{address(host, hostvars)}{app['health']['path']}"],
+            "targets": [f"{scheme}://{address(host, hostvars)}{app['health']['path']}"],
             "labels": {
                 "instance": host,
                 "app": app["name"],

@@ -12,18 +12,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def nginx_sites(apps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Turn checked apps into the sites of role nginx: each at its live socket, within its own limits."""
-    return [
-        {
+def nginx_sites(apps: list[dict[str, Any]], certificates: str) -> list[dict[str, Any]]:
+    """Turn checked apps into the sites of role nginx: each at its live socket, within its own limits.
+
+    Args:
+        apps: as the inventory's check returns them
+        certificates: the mode of role certificates, which says whether a site has one
+
+    """
+    sites = []
+    for app in apps:
+        site = {
             "name": app["name"],
             "server_names": app["server_names"],
             "socket": f"/srv/apps/{app['name']}/live.sock",
             "request_s": app["limits"]["request_s"],
             "body_mb": app["limits"]["body_mb"],
         }
-        for app in apps
-    ]
+        if certificates != "none":
+            place = f"/etc/praetor/tls/sites/{app['name']}"
+            site |= {"certificate": f"{place}/fullchain.pem", "key": f"{place}/key.pem"}
+        sites.append(site)
+    return sites
 
 
 def certificate_sites(apps: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -30,11 +30,20 @@ def demo(surveys: Surveys) -> list[Row]:
             "app": name,
             "release": state["live"] or "-",
             "health": _health(state),
-            "try": f"curl -H 'Host: {state['server_name']}' http://{survey['address']}{state['path']}",
+            "try": _curl(survey, state),
         }
         for host, survey in surveys.items()
         for name, state in survey.get("apps", {}).items()
     ]
+
+
+def _curl(survey: dict[str, Any], state: dict[str, Any]) -> str:
+    """A command that works without a change to name resolution; `authority` is given where clients do not know it yet."""
+    name, address = state["server_name"], survey["address"]
+    if not survey["tls"]:
+        return f"curl -H 'Host: {name}' http://{address}{state['path']}"
+    trusted = f"--cacert {survey['authority']} " if survey["authority"] else ""
+    return f"curl {trusted}--resolve {name}:443:{address} https://{name}{state['path']}"
 
 
 def history(surveys: Surveys) -> list[Row]:

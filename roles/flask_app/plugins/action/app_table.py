@@ -19,7 +19,11 @@ from praetor.tables import TABLES, notes, render  # noqa: E402
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
-    """Arguments: `table`, status, history or demo; `register`, the variable with each host's survey; `format`, table or json."""
+    """Prints one table.
+
+    Arguments: `table`, status, history or demo; `register`, the variable with each host's survey; `format`, table or json. For demo also
+    `certificates`, who issues those of the sites, and `authority`, the file with the internal one's.
+    """
 
     TRANSFERS_FILES = False
     _requires_connection = False
@@ -33,7 +37,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         for host in variables["ansible_play_hosts_all"]:
             seen = variables["hostvars"][host].get(args["register"]) or {}
             address = variables["hostvars"][host].get("ansible_host", host)
-            surveys[host] = {**seen, "address": str(address)}
+            surveys[host] = {**seen, "address": str(address), "tls": args.get("certificates") != "none"}
+            surveys[host]["authority"] = args["authority"] if args.get("certificates") == "internal" else ""
         rows = TABLES[args["table"]](surveys)
         text = json.dumps(rows) if args["format"] == "json" else "\n".join([render(rows), *notes(surveys)])
         Display().display(f"\n{text}\n" if args["format"] != "json" else text)

@@ -1,0 +1,77 @@
+"""A client of the sites: it connects to a host's address, whatever the name resolves to, and checks the certificate for the name."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import NamedTuple
+
+TIMEOUT_S = 10
+
+
+class Answer(NamedTuple):
+    """An HTTP response that was read to its end."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+
+class _AtAddress(http.client.HTTPConnection):
+    """A connection whose socket somebody else has opened."""
+
+    def __init__(self, name: str, opened: socket.socket) -> None:
+        super().__init__(name)
+        self.opened = opened
+
+    def connect(self) -> None:
+        self.sock = self.opened
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the sites of a host are, and whom a client trusts; without a context they speak plain HTTP."""
+
+    address: str
+    context: ssl.SSLContext | None
+
+    @property
+    def port(self) -> int:
+        """The port of the sites."""
+        return 80 if self.context is None else 443
+
+    def connect(self, name: str) -> socket.socket:
+        """Open a connection to a site."""
+        opened = socket.create_connection((self.address, self.port), timeout=TIMEOUT_S)
+        if self.context is None:
+            return opened
+        try:
+            return self.context.wrap_socket(opened, server_hostname=name)
+        except BaseException:
+            opened.close()
+            raise
+
+    def ask(self, name: str, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Answer:
+        """Send one request, with headers whose names have `_` for `-`."""
+        named = {header.replace("_", "-"): value for header, value in headers.items()}
+        with contextlib.closing(_AtAddress(name, self.connect(name))) as connection:
+            connection.request(method, path, body, {"Host": name, **named})
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+
+    def raw(self, name: str, request: bytes) -> bytes:
+        """Send bytes and return what comes back until the connection is closed; nothing if it is reset."""
+        return exchange(self.connect(name), request)
+
+
+def exchange(connection: socket.socket, request: bytes) -> bytes:
+    """Send bytes on a connection and return what comes back until it is closed; nothing if it is reset."""
+    answer = b""
+    with contextlib.closing(connection), contextlib.suppress(ConnectionError, ssl.SSLError):
+        connection.sendall(request)
+        while data := connection.recv(65536):
+            answer += data
+    return answer
