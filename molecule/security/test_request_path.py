@@ -129,9 +129,9 @@ def fresh() -> bytes:
     return b"mark" + secrets.token_hex(8).encode()
 
 
-def ask(site: Site, path: str = "/", **headers: str) -> dict[str, Any]:
+def ask(site: Site, path: str = "/") -> dict[str, Any]:
     """Return what the application was given for a request."""
-    answer = site.ask(NAME, path, **headers)
+    answer = site.ask(NAME, path)
     assert answer.status == 200, answer
     found: dict[str, Any] = json.loads(answer.body)
     return found

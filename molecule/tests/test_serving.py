@@ -22,7 +22,7 @@ GENERATED = re.compile(r"[0-9a-f]{32}")
 def get(site: Site, app: dict[str, Any], path: str = "", **headers: str) -> Answer:
     """Ask an app as a client does; by default for its health."""
     path = path or app.get("health", {}).get("path", "/health/ready")
-    return site.ask(app["server_names"][0], path, **headers)
+    return site.ask(app["server_names"][0], path, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
 def logged(host: Host, app: dict[str, Any], request_id: str) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def test_plain_http_leads_to_tls_and_keeps_method_and_path(tls: Site, settings: 
     plain = Site(tls.address, None)
     for app in settings["apps"]:
         for name in app["server_names"]:
-            answer = plain.ask(name, "/a/path?query=1", "POST", b"body")
+            answer = plain.ask(name, "/a/path?query=1", method="POST", body=b"body")
             assert (answer.status, answer.headers["Location"]) == (308, f"https://{name}/a/path?query=1")
 
 

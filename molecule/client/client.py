@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import socket
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -54,11 +55,17 @@ class Site:
             opened.close()
             raise
 
-    def ask(self, name: str, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Answer:
-        """Send one request, with headers whose names have `_` for `-`."""
-        named = {header.replace("_", "-"): value for header, value in headers.items()}
+    def ask(
+        self,
+        name: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        method: str = "GET",
+        body: bytes | None = None,
+    ) -> Answer:
+        """Send one request."""
         with contextlib.closing(_AtAddress(name, self.connect(name))) as connection:
-            connection.request(method, path, body, {"Host": name, **named})
+            connection.request(method, path, body, {"Host": name, **(headers or {})})
             response = connection.getresponse()
             return Answer(response.status, response.headers, response.read())
 
