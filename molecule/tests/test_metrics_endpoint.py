@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from client import Site
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -119,11 +120,8 @@ def test_another_app_host_does_not_get_as_far_as_the_handshake(
 
 
 @pytest.mark.parametrize("path", ["/metrics/node", "/metrics/app", "/stub_status"])
-def test_the_sites_port_serves_no_metrics(settings: dict[str, Any], path: str) -> None:
+def test_the_sites_port_serves_no_metrics(site: Site, settings: dict[str, Any], path: str) -> None:
     for app in settings["apps"]:
-        connection = http.client.HTTPConnection(settings["address"], 80, timeout=10)
-        connection.request("GET", path, headers={"Host": app["server_names"][0]})
-        answer = connection.getresponse()
-        assert b"# HELP" not in answer.read()
+        answer = site.ask(app["server_names"][0], path)
+        assert b"# HELP" not in answer.body
         assert answer.status != 200
-        connection.close()
