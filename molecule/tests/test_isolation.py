@@ -114,8 +114,16 @@ def test_the_exporter_sees_no_file_but_those_it_reads(host: Host, settings: dict
     assert host.check_output("ps -o user= -p %s", pid) != "root"
     # /proc/PID/root is what the process itself sees. Of /etc it needs the linker's cache and nothing else.
     root = f"/proc/{pid}/root"
-    assert host.check_output("ls %s/etc", root) == "ld.so.cache"
-    assert host.check_output("find %s/var %s/root %s/tmp -type f", root, root, root) == ""
+    assert host.check_output("find %s/etc -type f -not -path '*/praetor/tls/*'", root) == f"{root}/etc/ld.so.cache"
+    assert (
+        host.check_output("find %s/var %s/root %s/tmp -type f -not -path '*/var/log/nginx/*'", root, root, root) == ""
+    )
+    # Certificates are there to be read, and the keys beside them are not.
+    ids = dict(line.split(":", 1) for line in host.check_output("cat /proc/%s/status", pid).splitlines())
+    uid, gid, groups = ids["Uid"].split()[0], ids["Gid"].split()[0], ",".join(ids["Groups"].split())
+    for key in host.check_output("find /etc/praetor/tls -name key.pem").split():
+        found = host.run("setpriv --reuid=%s --regid=%s --groups=%s cat %s", uid, gid, groups, key)
+        assert "Permission denied" in found.stderr
     seen = set(host.check_output("ls %s", root).split())
     assert seen <= {
         *["app_exporter", "dev", "etc", "lib", "lib64", "proc", "root", "run", "srv", "sys", "tmp", "usr", "var"]

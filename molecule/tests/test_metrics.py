@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -129,3 +130,34 @@ def test_nothing_was_unreadable(host: Host, settings: dict[str, Any]) -> None:
     samples = scrape(host, "app")
     assert values(samples, "app_exporter_broken_items") == [0.0] * len(settings["apps"])
     assert [labels for name, labels, _ in samples if name == "app_exporter_errors_total"] == []
+
+
+def test_nginx_is_measured_for_each_app(host: Host, settings: dict[str, Any]) -> None:
+    for app in settings["apps"]:
+        labels = {"app": app["name"]}
+        before = scrape(host, "app")
+        for _ in range(10):
+            get(settings, app)
+        time.sleep(2)  # NGINX writes its log once a second
+        after = scrape(host, "app")
+        for metric in ("requests_total", "request_duration_seconds_count", "response_bytes_total"):
+            name = f"nginx_site_{metric}"
+            assert sum(values(after, name, **labels)) >= sum(values(before, name, **labels)) + 10, metric
+        bounds = list(values(after, "nginx_site_request_duration_seconds_bucket", **labels))
+        assert bounds == sorted(bounds)
+
+
+def test_every_deploy_is_a_marker_with_who_made_it(host: Host, settings: dict[str, Any]) -> None:
+    samples = scrape(host, "app")
+    for app in settings["apps"]:
+        (newest,) = values(samples, "praetor_deploy_last_timestamp_seconds", app=app["name"])
+        assert newest in values(samples, "praetor_deploy_timestamp_seconds", app=app["name"])
+        who = {own["by"] for name, own, _ in samples if name == "praetor_deploy_timestamp_seconds"}
+        assert all("@" in by for by in who)
+
+
+def test_the_end_of_every_certificate_is_told(host: Host) -> None:
+    told = set(values(scrape(host, "app"), "praetor_certificate_not_after_timestamp_seconds"))
+    for path in host.check_output("find /etc/praetor/tls -name '*.pem' -not -name key.pem").split():
+        end = host.check_output('date +%%s -d "$(openssl x509 -in %s -noout -enddate | cut -d = -f 2)"', path)
+        assert float(end) in told, path

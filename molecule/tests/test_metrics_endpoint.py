@@ -54,6 +54,12 @@ def test_the_monitoring_host_gets_metrics(monitor: Host, settings: dict[str, Any
     assert ask(monitor, settings["address"], path=path).startswith("200 # HELP ")
 
 
+def test_our_own_metrics_are_as_prometheus_wants_them(host: Host, monitor: Host) -> None:
+    text = host.check_output("cd /usr/local/lib/app_exporter && python3 -m app_exporter --once")
+    checked = monitor.run("printf %%s %s | promtool check metrics", text + "\n")
+    assert (checked.rc, checked.stdout, checked.stderr) == (0, "", "")
+
+
 def test_there_is_nothing_but_metrics(monitor: Host, settings: dict[str, Any]) -> None:
     for path in ("/", "/metrics", "/metrics/", "/metrics/node/", "/stub_status", "/health/ready"):
         assert ask(monitor, settings["address"], path=path).startswith("404 "), path

@@ -5,7 +5,9 @@ What it reads, and writes nothing of:
 - ``<run>/<app>/<slot>.stats``     uWSGI's stats server, JSON on connect
 - ``<run>/<app>/<slot>.metrics/``  files of prometheus_client's multiprocess mode, the application's own metrics
 - ``<apps>/<app>/live.sock``       symlink to the socket of the slot that serves clients
-- ``<apps>/<app>/history.jsonl``   one JSON object per release; the last line counts
+- ``<apps>/<app>/history.jsonl``   one JSON object per release
+- ``<logs>/<app>.access.log``       NGINX's access log, one JSON object a line
+- ``<certificates>/``              when the host's and the sites' certificates end
 - the kernel's list of listening unix sockets: the true backlog, which uWSGI's ``listen_queue`` is not
 
 A slot is named ``<app>.<release>.<counter>``. Applications write their files themselves and may be broken or hostile:
@@ -20,6 +22,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
+import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,6 +31,8 @@ from typing import Any
 
 from app_exporter.exposition import CONTENT_TYPE
 from app_exporter.scrape import Exporter, Settings
+
+FOLLOW_S = 1.0
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -72,6 +78,13 @@ def serve(listen: str, exporter: Exporter) -> Server:
     return Server((host, int(port)), handler)
 
 
+def follow(exporter: Exporter) -> None:
+    """Count what NGINX logs, as it comes."""
+    while True:
+        exporter.logs.poll()
+        time.sleep(FOLLOW_S)
+
+
 def main() -> None:
     """Serve until the end, or print one scrape."""
     parser = argparse.ArgumentParser(description="Serves the metrics of every application on this host to Prometheus.")
@@ -80,14 +93,25 @@ def main() -> None:
     parser.add_argument("--apps-directory", type=Path, default=Settings.apps)
     parser.add_argument("--timeout", type=float, default=Settings.timeout_s, metavar="SECONDS")
     parser.add_argument("--max-series", type=int, default=Settings.max_series, metavar="PER_SLOT")
+    parser.add_argument("--logs-directory", type=Path, default=Settings.logs)
+    parser.add_argument("--certificates-directory", type=Path, default=Settings.certificates)
     parser.add_argument("--once", action="store_true", help="print one scrape and end")
     arguments = parser.parse_args()
     exporter = Exporter(
-        Settings(arguments.run_directory, arguments.apps_directory, arguments.timeout, arguments.max_series)
+        Settings(
+            run=arguments.run_directory,
+            apps=arguments.apps_directory,
+            timeout_s=arguments.timeout,
+            max_series=arguments.max_series,
+            logs=arguments.logs_directory,
+            certificates=arguments.certificates_directory,
+        )
     )
     if arguments.once:
         sys.stdout.buffer.write(exporter.scrape())
         return
+    # Between scrapes too, so that a scrape finds little to count.
+    threading.Thread(target=follow, args=(exporter,), daemon=True).start()
     with serve(arguments.listen, exporter) as server:
         server.serve_forever()
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from app_exporter.slots import Slot
 
-RESERVED_PREFIXES = ("uwsgi_", "praetor_", "app_exporter_")
+RESERVED_PREFIXES = ("uwsgi_", "praetor_", "app_exporter_", "nginx_")
 # What one slot may cost, whatever its application writes.
 MAX_BYTES = 32 << 20
 MAX_FILES = 1024

@@ -14,15 +14,17 @@ from app_exporter.problems import BrokenError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from app_exporter.exposition import Exposition
+    from app_exporter.exposition import Exposition, Labels
 
 # An entry can hold 64 KiB of a command's output.
 HISTORY_TAIL_BYTES = 1 << 20
 CHANGES = ("release", "rollback")
+# So many of them become markers; each is a series with labels of its own.
+MARKERS = 20
 
 
-def last_change(path: Path) -> dict[str, Any] | None:
-    """Read the last entry of a history that changed, or should have changed, what clients reach.
+def changes(path: Path) -> list[dict[str, Any]]:
+    """Read the last entries of a history that changed, or should have changed, what clients reach; oldest first.
 
     Raises:
         OSError: it cannot be read.
@@ -33,6 +35,7 @@ def last_change(path: Path) -> dict[str, Any] | None:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - HISTORY_TAIL_BYTES))
         lines = file.read().splitlines()
+    found: list[dict[str, Any]] = []
     # A line that is still being written, or was cut off, is no entry.
     for line in reversed(lines):
         try:
@@ -40,10 +43,30 @@ def last_change(path: Path) -> dict[str, Any] | None:
         except (ValueError, RecursionError):
             continue
         if isinstance(entry, dict) and entry.get("action") in CHANGES:
-            return entry
-    if lines and not any(b'"action"' in line for line in lines):
+            found.append(entry)
+            if len(found) == MARKERS:
+                break
+    if not found and lines and not any(b'"action"' in line for line in lines):
         raise BrokenError("has no entry that could be read")
-    return None
+    return found[::-1]
+
+
+def ended(entry: dict[str, Any]) -> float:
+    """Say when an entry of a history was made.
+
+    Raises:
+        BrokenError: it does not say.
+
+    """
+    try:
+        return datetime.fromisoformat(str(entry.get("ts"))).timestamp()
+    except ValueError as error:
+        raise BrokenError(f"ts: {error}") from None
+
+
+def said(entry: dict[str, Any], *more: str) -> Labels:
+    """Take from an entry what becomes labels."""
+    return tuple((key, str(entry.get(key) or "")) for key in ("action", "from", "to", "result", *more))
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
@@ -79,7 +102,7 @@ def seconds(owner: dict[str, Any], key: str) -> float:
 
 
 def add_history(app: str, directory: Path, exposition: Exposition) -> None:
-    """Add the result of the last release or rollback, from ``history.jsonl``.
+    """Add the result of the last release or rollback, and a marker for each of the last ones, from ``history.jsonl``.
 
     Raises:
         OSError: the history cannot be read.
@@ -87,24 +110,24 @@ def add_history(app: str, directory: Path, exposition: Exposition) -> None:
 
     """
     try:
-        entry = last_change(directory / "history.jsonl")
+        entries = changes(directory / "history.jsonl")
     except FileNotFoundError:
-        entry = None
-    if entry is None:
+        entries = []
+    if not entries:
         return  # nothing was released yet
     label = (("app", app),)
-    try:
-        ended = datetime.fromisoformat(str(entry.get("ts"))).timestamp()
-    except ValueError as error:
-        raise BrokenError(f"ts: {error}") from None
-    took = seconds(entry, "duration_s")
-    said = tuple((key, str(entry.get(key) or "")) for key in ("action", "from", "to", "result"))
+    markers = {said(entry, "by"): ended(entry) for entry in entries}
+    last = entries[-1]
+    took = seconds(last, "duration_s")
+    for labels, at in markers.items():
+        text = "Time of a release or rollback, whatever became of it; the last ones, each in its labels."
+        exposition.add("gauge", "praetor_deploy_timestamp_seconds", text, at, label + labels)
     text = "The last release or rollback, in its labels."
-    exposition.add("gauge", "praetor_deploy_last_info", text, 1, label + said)
+    exposition.add("gauge", "praetor_deploy_last_info", text, 1, label + said(last))
     text = "Whether the last release or rollback did what it should."
-    exposition.add("gauge", "praetor_deploy_last_success", text, entry.get("result") == "ok", label)
+    exposition.add("gauge", "praetor_deploy_last_success", text, last.get("result") == "ok", label)
     text = "Time of the last release or rollback."
-    exposition.add("gauge", "praetor_deploy_last_timestamp_seconds", text, ended, label)
+    exposition.add("gauge", "praetor_deploy_last_timestamp_seconds", text, ended(last), label)
     text = "How long the last release or rollback took."
     exposition.add("gauge", "praetor_deploy_last_duration_seconds", text, took, label)
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from os import scandir
 from pathlib import Path
 
+from app_exporter.access_log import AccessLogs
 from app_exporter.backlog import listening_backlogs
+from app_exporter.certificates import add_certificates
 from app_exporter.exposition import Exposition
 from app_exporter.multiprocess import SlotMetrics
 from app_exporter.problems import BrokenError, Problems
@@ -33,6 +35,8 @@ class Settings:
     apps: Path = Path("/srv/apps")
     timeout_s: float = 0.5
     max_series: int = 20000
+    logs: Path = Path("/var/log/nginx")
+    certificates: Path = Path("/etc/praetor/tls")
 
 
 class Exporter:
@@ -42,6 +46,7 @@ class Exporter:
         """Start with nothing read."""
         self.settings = settings
         self.problems = Problems()
+        self.logs = AccessLogs(settings.logs)
         self._metrics: dict[str, SlotMetrics] = {}
         self._lock = threading.Lock()
 
@@ -63,6 +68,9 @@ class Exporter:
             for slot in slots:
                 reader = self._metrics.setdefault(slot.name, SlotMetrics(slot, self.settings.max_series))
                 reader.read(exposition, self.problems)
+            add_certificates(self.settings.certificates, exposition, self.problems)
+            self.logs.poll()
+            self.logs.write(exposition, self.problems)
             for gone in self._metrics.keys() - {slot.name for slot in slots}:
                 del self._metrics[gone]
             self.problems.end(apps, (slot.name for slot in slots))
