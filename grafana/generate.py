@@ -140,7 +140,7 @@ def build(page: Page) -> dashboard.Dashboard:
             .enable(True)  # noqa: FBT003  # the SDK's way
             .icon_color("purple")
             # Grafana draws what it gets for as long as it gets it: a minute for each release, in its labels what and who.
-            .expr(f"praetor:deploy:timestamp_seconds{inside} > time() - 60")
+            .expr(f"praetor_deploy_timestamp_seconds{inside} > time() - 60")
         )
     )
     if page.label:

@@ -68,3 +68,13 @@ def test_what_is_drawn_from_rules_is_recorded_by_one(path: Path) -> None:
 def test_a_console_loads_nothing_from_elsewhere(path: Path) -> None:
     text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
     assert not re.search(r"(?:https?:)?//[a-z]|\bimport\b|@import|<link|src=", text)
+
+
+@pytest.mark.parametrize(
+    "path", [*CONSOLES, *DASHBOARDS, *files_of("roles/prometheus/files/rules/*.yml")], ids=lambda path: path.name
+)
+def test_what_is_asked_of_app_exporter_is_what_it_has(path: Path) -> None:
+    exporter = "".join(file.read_text(encoding="utf-8") for file in files_of("roles/app_exporter/files/**/*.py"))
+    names = re.findall(r"\b(?:praetor|uwsgi|nginx_site|app_exporter)_[a-z0-9_]+", path.read_text(encoding="utf-8"))
+    asked = {re.sub(r"_(bucket|count|sum)$", "", name) for name in names}
+    assert {name for name in asked if f'"{name}"' not in exporter} == set()
