@@ -132,12 +132,12 @@ def test_nothing_was_unreadable(host: Host, settings: dict[str, Any]) -> None:
     assert [labels for name, labels, _ in samples if name == "app_exporter_errors_total"] == []
 
 
-def test_nginx_is_measured_for_each_app(host: Host, settings: dict[str, Any]) -> None:
+def test_nginx_is_measured_for_each_app(host: Host, site: Site, settings: dict[str, Any]) -> None:
     for app in settings["apps"]:
         labels = {"app": app["name"]}
         before = scrape(host, "app")
         for _ in range(10):
-            get(settings, app)
+            get(site, app)
         time.sleep(2)  # NGINX writes its log once a second
         after = scrape(host, "app")
         for metric in ("requests_total", "request_duration_seconds_count", "response_bytes_total"):
