@@ -23,7 +23,7 @@ assert _spec.loader is not None
 _shared = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_shared)
 
-settings, host, site = _shared.settings, _shared.host, _shared.site
+settings, host, site, fleet = _shared.settings, _shared.host, _shared.site, _shared.fleet
 pytest_generate_tests = _shared.pytest_generate_tests
 pytest_runtest_makereport = _shared.pytest_runtest_makereport
 
@@ -37,6 +37,12 @@ def outsider(pytestconfig: pytest.Config) -> Any:
     """Return the attacking host as root."""
     (found,) = _shared.hosts_of(_shared.inventory_of(pytestconfig), "outsiders").values()
     return _shared.reached(found)
+
+
+@pytest.fixture(scope="session")
+def hosts(fleet: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return all app hosts as root, for attacks on the fleet."""
+    return {name: _shared.reached(each) for name, each in fleet.items()}
 
 
 @pytest.fixture
