@@ -1,0 +1,67 @@
+"""An operator's mistake that cuts SSH undoes itself, and other hosts find the doors closed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from attack import play, recap
+from testinfra.host import Host
+
+CONNECT = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=3).close()
+    print("open")
+except TimeoutError:
+    print("dropped")
+except OSError as error:
+    print(error)
+"""
+CLOSED = [22, 3031, 8091, 9090, 9100, 9113, 9117, 9443, 19532]
+Row = Callable[[str, str, str], None]
+
+
+@pytest.mark.parametrize("port", CLOSED)
+def test_another_host_finds_every_port_closed_but_the_sites(
+    outsider: Host, settings: dict[str, Any], port: int, row: Row
+) -> None:
+    address = settings["address"]
+    assert outsider.check_output("python3 -c %s %s 80", CONNECT, address) == "open"
+    row(
+        f"port {port} from another host",
+        "dropped",
+        outsider.check_output("python3 -c %s %s %s", CONNECT, address, port),
+    )
+
+
+@pytest.mark.parametrize(
+    ("tag", "mistake"),
+    [
+        ("firewall", {"firewall_admin_networks": ["203.0.113.1"], "firewall_undo_s": 20}),
+        # The role sees that the user is in a group of the list; sshd sees that it is forbidden.
+        ("ssh", {"ssh_allow_groups": ["ops", "!ops"], "ssh_undo_s": 20}),
+    ],
+)
+def test_what_locks_the_controller_out_is_undone_by_the_host(
+    host_name: str, tag: str, mistake: dict[str, Any], row: Row
+) -> None:
+    done = play("provision", "--tags", tag, "--limit", host_name, "-e", json.dumps(mistake))
+    said = " ".join(done.stdout.split())
+    assert done.returncode != 0
+    assert "no new connection was possible" in said, said[-2000:]
+    undone = "The host undoes it by itself and answers again after" in said
+    # What came back is what was confirmed before: the right ones change nothing.
+    again = play("provision", "--tags", tag, "--limit", host_name)
+    assert again.returncode == 0, again.stdout[-2000:]
+    as_before = "changed=0" in recap(again, host_name)
+    row(f"{tag} that locks the controller out", "undone", "undone" if undone and as_before else recap(again, host_name))
+
+
+def test_a_group_that_the_operator_is_not_in_is_refused_before_anything_changes(host_name: str, row: Row) -> None:
+    done = play("provision", "--tags", "ssh", "--limit", host_name, "-e", json.dumps({"ssh_allow_groups": ["staff"]}))
+    assert "ssh_allow_groups: found staff, expected a group of ops" in " ".join(done.stdout.split())
+    assert "changed=0" in recap(done, host_name)
+    row("AllowGroups without the operator", "refused", "refused" if done.returncode else "accepted")
