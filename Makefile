@@ -51,6 +51,13 @@ lint: $(VENV)/dev ## ansible-lint, yamllint, ruff, mypy
 	yamllint .
 	ansible-lint --offline -q
 
+# A clone of github.com/pypa/advisory-database; `git pull` there updates it. Offline otherwise; a list older than 30 days is refused.
+ADVISORIES ?= ../advisory-database
+audit: $(VENV)/controller ## hold all locked packages against the advisories in ADVISORIES
+	@$(BIN)/python requirements/advisories.py $(ADVISORIES) $(wildcard requirements/*.txt app/requirements*.txt roles/*/files/requirements.txt)
+
+.PHONY: audit
+
 unit: $(VENV)/dev $(BIN)/promtool ## static and unit tests, no host
 	pytest -q
 
