@@ -30,19 +30,16 @@ def test_another_host_finds_every_port_closed_but_the_sites(
 ) -> None:
     address = settings["address"]
     assert outsider.check_output("python3 -c %s %s 80", CONNECT, address) == "open"
-    row(
-        f"port {port} from another host",
-        "dropped",
-        outsider.check_output("python3 -c %s %s %s", CONNECT, address, port),
-    )
+    seen = outsider.check_output("python3 -c %s %s %s", CONNECT, address, str(port))
+    row(f"port {port} from another host", "dropped", seen)
 
 
 @pytest.mark.parametrize(
     ("tag", "mistake"),
     [
         ("firewall", {"firewall_admin_networks": ["203.0.113.1"], "firewall_undo_s": 20}),
-        # The role sees that the user is in a group of the list; sshd sees that it is forbidden.
-        ("ssh", {"ssh_allow_groups": ["ops", "!ops"], "ssh_undo_s": 20}),
+        # Correct for sshd, but the lab's key is of another kind.
+        ("ssh", {"__ssh_keys": ["rsa-sha2-512"], "ssh_undo_s": 20}),
     ],
 )
 def test_what_locks_the_controller_out_is_undone_by_the_host(

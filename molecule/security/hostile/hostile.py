@@ -51,7 +51,6 @@ def attempts(release: str, slot: str) -> dict[str, Callable[[], str]]:
     """Name every attempt. The test, which may look, says what the other's release and slot are called."""
     root, run = Path("/srv/apps", OTHER), f"/run/uwsgi/{OTHER}"
     return {
-        "list releases": lambda: read(root / "releases"),
         "list the release": lambda: read(root / "releases" / release),
         "read the code": lambda: read(root / "releases" / release / "src" / "hostile.py"),
         "read the settings": lambda: read(root / "releases" / release / "config.yml"),
