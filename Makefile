@@ -128,7 +128,7 @@ lab-purge: $(VENV)/controller ## take the lab away with everything that it has c
 
 # Its machines have another name and network than the lab's, so both can be up.
 SCENARIO ?= default
-molecule: $(VENV)/dev ## host tests on throw-away machines; SCENARIO=releases proves releases under load, security attacks, all runs all
+molecule: $(VENV)/dev ## host tests on throw-away machines; SCENARIO=releases proves releases under load, security attacks, alerts tells; all runs all
 	@$(PREFLIGHT)
 	@molecule test $(if $(filter all,$(SCENARIO)),--all,--scenario-name $(SCENARIO))
 

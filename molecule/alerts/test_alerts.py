@@ -1,0 +1,125 @@
+"""What breaks, and that both receivers hear of it: a web server and a mail server of the scenario's own."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import http.client
+import shutil
+import ssl
+import threading
+from pathlib import Path
+
+from client import Site
+from watch import ROOT, Lab
+
+SITE = "sample.lab.example"
+PLACE = "/etc/praetor/tls/sites/sample"
+
+
+def test_the_app_is_killed(lab: Lab) -> None:
+    with lab.repaired("app1", "systemctl start uwsgi-emperor"):
+        lab.told(
+            "all slots killed",
+            "NoLiveSlot",
+            lambda: lab.run("app1", "systemctl kill --signal=KILL uwsgi-emperor; systemctl stop uwsgi-emperor"),
+            instance="app1",
+            app="sample",
+        )
+
+
+def test_a_disk_is_filled(lab: Lab) -> None:
+    # Not in /mnt or /media, which Debian's node exporter leaves out.
+    fill = "mkdir -p /opt/small && mount -t tmpfs -o size=4m small /opt/small && head -c 4100000 /dev/zero >/opt/small/file"
+    with lab.repaired("app1", "umount /opt/small && rmdir /opt/small"):
+        lab.told(
+            "a disk filled",
+            "DiskAlmostFull",
+            lambda: lab.run("app1", fill),
+            instance="app1",
+            mountpoint="/opt/small",
+        )
+
+
+def test_an_exporter_is_stopped(lab: Lab) -> None:
+    with lab.repaired("app2", "systemctl start prometheus-nginx-exporter"):
+        lab.told(
+            "an exporter stopped",
+            "ExporterMissing",
+            lambda: lab.run("app2", "systemctl stop prometheus-nginx-exporter"),
+            instance="app2",
+            job="nginx",
+        )
+
+
+def test_a_certificate_is_about_to_end(lab: Lab) -> None:
+    make = (
+        f"cp -p {PLACE}/fullchain.pem /root/fullchain.pem && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
+        f"-days 1 -subj /CN={SITE} -keyout /dev/null -out {PLACE}/fullchain.pem"
+    )
+    with lab.repaired("app1", f"mv /root/fullchain.pem {PLACE}/fullchain.pem"):
+        lab.told(
+            "a certificate ends today",
+            "CertificateExpires",
+            lambda: lab.run("app1", make),
+            instance="app1",
+            app="sample",
+            severity="page",
+        )
+
+
+def test_a_unit_fails(lab: Lab) -> None:
+    with lab.repaired("app2", "systemctl reset-failed broken"):
+        lab.told(
+            "a unit failed",
+            "UnitFailed",
+            lambda: lab.run("app2", "systemd-run --unit=broken false; true"),
+            instance="app2",
+            name="broken.service",
+        )
+
+
+def test_a_release_is_broken(lab: Lab, tmp_path: Path) -> None:
+    variant = tmp_path / "sample"
+    shutil.copytree(ROOT / "molecule/releases/sample", variant)
+    project = variant / "pyproject.toml"
+    project.write_text(
+        project.read_text().replace('version = "0"', 'version = "1"').replace('fault = ""', 'fault = "ready"')
+    )
+
+    def release() -> None:
+        lab.ansible("playbooks/release.yml", "-e", f"sample_source={variant}", program="ansible-playbook", well=False)
+
+    lab.told("a release that is not ready", "DeployFailed", release, instance="app1", app="sample")
+
+
+def test_workers_hang(lab: Lab) -> None:
+    over = threading.Event()
+    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+
+    site = Site(lab.addresses["app2"], anybody)
+
+    def hold() -> None:
+        while not over.is_set():
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                site.ask(SITE, "/hold")
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        try:
+            lab.told(
+                "all workers hang",
+                "WorkersSaturated",
+                lambda: [pool.submit(hold) for _ in range(8)],
+                instance="app2",
+                app="sample",
+            )
+        finally:
+            over.set()
+
+
+def test_a_host_is_gone(lab: Lab) -> None:
+    with lab.repaired("app1", "systemctl start nginx"):
+        lab.told(
+            "NGINX stopped on a host", "HostDown", lambda: lab.run("app1", "systemctl stop nginx"), instance="app1"
+        )
