@@ -24,7 +24,8 @@ CASES: dict[str, dict[str, Any]] = {
     "TLS": {"nginx_sites": [SITE | PAIR]},
     "ACME, behind a proxy": {
         "nginx_sites": [SITE | PAIR],
-        "nginx_acme_root": "/var/lib/praetor-acme",
+        "nginx_acme_root": "/var/lib/praetor/acme",
+        "nginx_acme_peers": ["192.0.2.12", "192.0.2.13"],
         "nginx_trusted_proxies": ["192.0.2.0/24"],
     },
     "plain HTTP": {"nginx_sites": [SITE]},
@@ -40,7 +41,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
     (place / "hosts.json").write_text(json.dumps({"all": {"hosts": cases}}))
     (place / "group_vars").mkdir()
     (place / "group_vars/all.yml").write_text((role / "defaults/main.yml").read_text())
-    found = {}
+    found: dict[tuple[str, str], str] = {}
     for release in RELEASES:
         facts = {"ansible_facts": {"distribution_major_version": release}, "ansible_python_interpreter": sys.executable}
         arguments = f"src={role}/templates/nginx.conf.j2 dest={place}/{{{{ inventory_hostname }}}}.conf mode=0644"

@@ -107,6 +107,7 @@ class FilterModule:
         """Name the filters."""
         return {
             "access_logs": access_logs,
+            "addresses": addresses,
             "certificate_sites": certificate_sites,
             "firewall_allow": firewall_allow,
             "nginx_sites": nginx_sites,
