@@ -141,6 +141,13 @@ def test_a_unit_is_restarted_or_reloaded_for_files_it_does_not_know_yet(
     assert module.decide(shown(**changes), restart_on, reload_on) == expected
 
 
+@pytest.mark.parametrize(("retries", "expected"), [(True, []), (False, ["start"])])
+def test_a_unit_that_waits_for_another_host_is_up_if_it_may(*, retries: bool, expected: list[str]) -> None:
+    module = imported("roles/base/library/current_unit.py")
+    assert module.decide(shown(ActiveState="activating"), [NOON], [], retries=retries) == expected
+    assert module.decide(shown(ActiveState="failed"), [NOON], [], retries=retries) == ["start"]
+
+
 def test_text_files_are_written_only_where_they_differ_and_strays_are_removed(tmp_path: Path) -> None:
     module = imported("roles/base/library/text_files.py")
     place = tmp_path / "new" / "package"

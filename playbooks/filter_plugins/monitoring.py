@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 METRICS_PORT = 9443
+JOURNAL_PORT = 19532
 HOST_CERTIFICATE = "/etc/praetor/tls/host"
 EXPORTERS = {"node": 9100, "nginx": 9113, "app": 9117}
 
@@ -85,6 +86,12 @@ def metrics_endpoint(host: str, groups: Mapping[str, list[str]], hostvars: Mappi
     }
 
 
+def journal_url(monitors: list[str], hostvars: Mapping[str, Any]) -> str:
+    """Say where journals are sent: to the first of the monitoring hosts."""
+    name = address(monitors[0], hostvars)
+    return f"https://{f'[{name}]' if ':' in name else name}:{JOURNAL_PORT}"
+
+
 class FilterModule:
     """What Ansible looks for."""
 
@@ -92,6 +99,7 @@ class FilterModule:
         """Name the filters."""
         return {
             "endpoints": endpoints,
+            "journal_url": journal_url,
             "metrics_endpoint": metrics_endpoint,
             "own_targets": own_targets,
             "probe_modules": probe_modules,

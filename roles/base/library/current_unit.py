@@ -33,6 +33,10 @@ options:
     type: list
     elements: path
     default: []
+  retries:
+    description: Whether the unit may be between two starts of its own, because it ends while another host is away.
+    type: bool
+    default: false
 """
 
 RETURN = r"""
@@ -58,13 +62,20 @@ def parse_time(text: str) -> float:
     return datetime.strptime(text, "%a %Y-%m-%d %H:%M:%S.%f %Z").replace(tzinfo=UTC).timestamp()
 
 
-def decide(shown: dict[str, str], restart_on: list[float], reload_on: list[float]) -> list[str]:
+def up(*, retries: bool) -> set[str]:
+    """Name the states in which a unit does its work; waiting for its next start is one, if it may."""
+    return {"active", "reloading"} | ({"activating"} if retries else set())
+
+
+def decide(
+    shown: dict[str, str], restart_on: list[float], reload_on: list[float], *, retries: bool = False
+) -> list[str]:
     """Name what must be done to a unit, given what systemd says about it and the times at which its files were changed."""
     actions = ["enable"] if shown.get("UnitFileState") in {"disabled", ""} else []
     started = parse_time(shown.get("ActiveEnterTimestamp", ""))
     # A reload changes the state twice, and the start before it once.
     loaded = parse_time(shown.get("StateChangeTimestamp", ""))
-    if shown.get("ActiveState") not in {"active", "reloading"}:
+    if shown.get("ActiveState") not in up(retries=retries):
         actions.append("start")
     elif max(restart_on, default=0.0) > started:
         actions.append("restart")
@@ -93,7 +104,7 @@ def _journal(unit: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
-def _apply(unit: str, actions: list[str]) -> str:
+def _apply(unit: str, actions: list[str], *, retries: bool) -> str:
     """Do what was decided; an empty string, or what went wrong."""
     if actions != ["reload"]:
         # Always: systemd 252 says NeedDaemonReload=no of a drop-in in a directory that is new.
@@ -109,7 +120,7 @@ def _apply(unit: str, actions: list[str]) -> str:
         # A simple service is "active" as soon as it is forked, whatever becomes of it.
         time.sleep(_SETTLED_S)
         state = _show(unit)["ActiveState"]
-        if state != "active":
+        if state not in up(retries=retries):
             return f"{unit} does not stay up, it is {state}:\n{_journal(unit)}"
     return ""
 
@@ -118,14 +129,20 @@ def main() -> None:
     """Run as an Ansible module."""
     paths = {"type": "list", "elements": "path", "default": []}
     module = AnsibleModule(
-        argument_spec={"name": {"type": "str", "required": True}, "restart_on": paths, "reload_on": paths},
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "restart_on": paths,
+            "reload_on": paths,
+            "retries": {"type": "bool", "default": False},
+        },
         supports_check_mode=True,
     )
     unit: str = module.params["name"]
-    shown = _show(unit)
-    actions = decide(shown, _changed_at(module.params["restart_on"]), _changed_at(module.params["reload_on"]))
+    retries: bool = module.params["retries"]
+    changed = (_changed_at(module.params[key]) for key in ("restart_on", "reload_on"))
+    actions = decide(_show(unit), *changed, retries=retries)
     if actions and not module.check_mode:
-        error = _apply(unit, actions)
+        error = _apply(unit, actions, retries=retries)
         if error:
             module.fail_json(msg=error, actions=actions)
     module.exit_json(changed=bool(actions), actions=actions)

@@ -136,6 +136,10 @@ def main() -> None:
     )
     os.umask(0o022)
     files, alone_in, commands = (module.params[key] for key in ("files", "alone_in", "validate"))
+    nowhere = [path for path in files if not Path(path).is_absolute()]
+    if nowhere:
+        # A key of a mapping in YAML is no template: such a name is taken as it is written.
+        module.fail_json(msg=f"files: found {nowhere[0]!r}, expected an absolute path; nothing was written")
     planned = apply(files, alone_in, dry=True)
     if module.check_mode:
         commands = [command for command in commands if shutil.which(command[0])]

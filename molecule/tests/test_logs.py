@@ -1,0 +1,87 @@
+"""What hosts write down reaches the monitoring host, and nobody else writes there."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from client import Site
+    from testinfra.host import Host
+
+EXPOSURE = {"stunnel@journal": 1.5, "systemd-journal-remote": 1.5}
+PATIENCE_S = 40  # the uploader tries again every ten seconds
+SEND = """
+import http.client, ssl, sys
+context = ssl.create_default_context(cafile="/etc/praetor/tls/host/authority.pem")
+if len(sys.argv) > 2:
+    context.load_cert_chain(*sys.argv[2:])
+connection = http.client.HTTPSConnection(sys.argv[1], 19532, context=context, timeout=10)
+line = b"MESSAGE=sent by a test of the host\\n__REALTIME_TIMESTAMP=1795377000000000\\n\\n"
+connection.request("POST", "/upload", line, {"Content-Type": "application/vnd.fdo.journal"})
+print(connection.getresponse().status)
+"""
+
+
+def sandboxed(host: Host, unit: str, limit: float) -> None:
+    """Fail unless a unit's exposure is at most this."""
+    said = host.check_output("systemd-analyze security --no-pager %s.service | tail -n 1", unit)
+    found = re.search(r"exposure level for \S+: (\d+\.\d+)", said)
+    assert found
+    assert float(found[1]) <= limit
+
+
+@pytest.mark.parametrize("unit", EXPOSURE)
+def test_what_receives_logs_is_sandboxed(monitor: Host, unit: str) -> None:
+    sandboxed(monitor, unit, EXPOSURE[unit])
+
+
+@pytest.mark.usefixtures("monitor")
+def test_what_sends_logs_is_sandboxed(host: Host) -> None:
+    sandboxed(host, "systemd-journal-upload", 1.5)
+
+
+def test_a_request_reaches_the_monitoring_host(monitor: Host, site: Site, settings: dict[str, Any]) -> None:
+    for app in settings["apps"]:
+        request_id = uuid.uuid4().hex
+        site.ask(app["server_names"][0], "/nowhere", {"X-Request-ID": request_id})
+        command = (
+            "journalctl -D /var/log/journal/remote --no-pager -o cat --since=-5min SYSLOG_IDENTIFIER=%s | grep -c %s"
+        )
+        deadline = time.monotonic() + PATIENCE_S
+        while (found := monitor.run(command, app["name"], request_id).stdout.strip()) != "1":
+            assert time.monotonic() < deadline, found
+            time.sleep(1)
+
+
+@pytest.mark.parametrize("certificate", ["none", "of its own making"])
+def test_nobody_writes_without_a_certificate_of_the_authority(
+    host: Host, monitor_settings: dict[str, Any], certificate: str
+) -> None:
+    own: list[str] = []
+    if certificate != "none":
+        place = host.check_output("mktemp -d")
+        own = [f"{place}/cert.pem", f"{place}/key.pem"]
+        make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=%s -out %s -keyout %s"
+        host.run_expect([0], make, host.check_output("hostname"), *own)
+    arguments = " ".join([monitor_settings["address"], *own])
+    refused = host.run(f"python3 -c %s {arguments}", SEND)
+    right = host.run(
+        "python3 -c %s %s /etc/praetor/tls/host/cert.pem /etc/praetor/tls/host/key.pem",
+        SEND,
+        monitor_settings["address"],
+    )
+    if own:
+        host.check_output("rm -r %s", own[0].rpartition("/")[0])
+    assert refused.rc != 0
+    assert "ssl" in refused.stderr.lower()
+    assert right.stdout.strip() == "202"
+
+
+def test_the_receiver_itself_is_reached_on_loopback_only(monitor: Host) -> None:
+    listening = monitor.check_output("ss --no-header --listening --tcp --numeric | awk '$4 ~ /:19531$/ {print $4}'")
+    assert listening == "127.0.0.1:19531"
