@@ -98,6 +98,7 @@ app-bench: app/.venv/ready ## time the reference API against bare Flask
 
 .PHONY: app-setup app-postgresql app-test app-fuzz app-bench
 
+test: SCENARIO := default releases
 test: lint unit app-test molecule ## everything
 
 # Asked before anything is installed, with what every Debian has.
@@ -130,6 +131,6 @@ lab-purge: $(VENV)/controller ## take the lab away with everything that it has c
 SCENARIO ?= default
 molecule: $(VENV)/dev ## host tests on throw-away machines; SCENARIO=releases proves releases under load, security attacks, alerts tells; all runs all
 	@$(PREFLIGHT)
-	@molecule test $(if $(filter all,$(SCENARIO)),--all,--scenario-name $(SCENARIO))
+	@molecule test $(if $(filter all,$(SCENARIO)),--all,$(SCENARIO:%=--scenario-name %))
 
 .PHONY: help setup lock lint unit test lab lab-down lab-purge demo demo-down molecule

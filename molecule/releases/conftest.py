@@ -62,4 +62,4 @@ def _line(write: Any, step: Step, took: float) -> None:
     times = sorted(record.latency_s * 1000 for record in step.records if not record.wrong) or [0.0]
     p50, p99 = (times[int(len(times) * share)] for share in (0.5, 0.99))
     seen = f"{len(step.records):>8} {len(step.failed()):>6} {p50:>6.0f} {p99:>6.0f} {times[-1]:>6.0f}"
-    write(f"{step.name:<32} {seen} {took:>5.0f}")
+    write(f"{step.name[:32]:<32} {seen} {took:>5.0f}")
