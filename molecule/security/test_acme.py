@@ -38,7 +38,7 @@ cat > config.json <<END
  "privateKey": "/etc/acme-test/key.pem", "httpPort": 80, "tlsPort": 443, "ocspResponderURL": "",
  "externalAccountBindingRequired": false, "retryAfter": {"authz": 1, "order": 1}}}
 END
-grep -q %(name)s /etc/hosts || printf '%%s %(name)s\\n%%s refused.lab.example\\n' "$2" "$1" >> /etc/hosts
+grep -q refused.lab.example /etc/hosts || printf '%s refused.lab.example\\n%s %s\\n' "$1" "$2" "$3" >> /etc/hosts
 systemctl is-active -q acme-test || systemd-run -q --unit=acme-test --setenv=PEBBLE_VA_NOSLEEP=1 --setenv=PEBBLE_WFE_NONCEREJECT=0 \\
   --property=StandardOutput=journal "$(command -v pebble)" -config /etc/acme-test/config.json
 for _ in $(seq 50); do python3 -c 'import socket; socket.create_connection(("127.0.0.1", 14000), 1)' 2>/dev/null && break; sleep 0.2; done
@@ -77,7 +77,9 @@ def authority(outsider: Host, hosts: dict[str, Host], fleet: dict[str, dict[str,
     outside = outsider.check_output("ip -4 -o addr show host0 | awk '{print $4}' | cut -d/ -f1")
     # The name leads to the last host: the others' answers are found through it.
     asked = list(fleet.values())[-1]["address"]
-    said = outsider.run("sh -c %s sh %s %s", PEBBLE % {"name": NAME}, outside, asked)
+    # All sites of the inventory get certificates, so all their names are asked for.
+    names = sorted({name for settings in fleet.values() for app in settings["apps"] for name in app["server_names"]})
+    said = outsider.run("sh -c %s sh %s %s %s", PEBBLE, outside, asked, " ".join(names))
     assert said.rc == 0, said.stderr
     for host in hosts.values():
         written = host.run("printf %%s %s > %s", said.stdout, TRUSTED)

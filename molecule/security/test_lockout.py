@@ -48,13 +48,17 @@ def test_what_locks_the_controller_out_is_undone_by_the_host(
     done = play("provision", "--tags", tag, "--limit", host_name, "-e", json.dumps(mistake))
     said = " ".join(done.stdout.split())
     assert done.returncode != 0
-    assert "no new connection was possible" in said, said[-2000:]
-    undone = "The host undoes it by itself and answers again after" in said
+    # Who notices first depends on how busy the machine is: the controller, or the host that hears from nobody.
+    undone = (
+        "The host undoes it by itself and answers again after" in said
+        or "nobody confirmed in time: the host has undone it" in said
+    )
+    assert undone, said[-2000:]
     # What came back is what was confirmed before: the right ones change nothing.
     again = play("provision", "--tags", tag, "--limit", host_name)
     assert again.returncode == 0, again.stdout[-2000:]
     as_before = "changed=0" in recap(again, host_name)
-    row(f"{tag} that locks the controller out", "undone", "undone" if undone and as_before else recap(again, host_name))
+    row(f"{tag} that locks the controller out", "undone", "undone" if as_before else recap(again, host_name))
 
 
 def test_a_group_that_the_operator_is_not_in_is_refused_before_anything_changes(host_name: str, row: Row) -> None:

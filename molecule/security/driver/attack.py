@@ -14,6 +14,7 @@ INVENTORY = SCENARIO / "inventory"
 ENVIRONMENT = {
     **os.environ,
     "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+    "ANSIBLE_FORCE_COLOR": "0",  # Molecule forces it
     "ANSIBLE_NOCOLOR": "1",
     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
 }
