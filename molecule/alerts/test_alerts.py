@@ -54,10 +54,10 @@ def test_an_exporter_is_stopped(lab: Lab) -> None:
 
 def test_a_certificate_is_about_to_end(lab: Lab) -> None:
     make = (
-        f"cp -p {PLACE}/fullchain.pem /root/fullchain.pem && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
+        f"cp -p {PLACE}/fullchain.pem /etc/praetor/fullchain.kept && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
         f"-days 1 -subj /CN={SITE} -keyout /dev/null -out {PLACE}/fullchain.pem"
     )
-    with lab.repaired("app1", f"mv /root/fullchain.pem {PLACE}/fullchain.pem"):
+    with lab.repaired("app1", f"mv /etc/praetor/fullchain.kept {PLACE}/fullchain.pem"):
         lab.told(
             "a certificate ends today",
             "CertificateExpires",
