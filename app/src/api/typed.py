@@ -123,7 +123,8 @@ class Routes:
     def register(self, app: Flask) -> None:
         """Put the routes into `app`."""
         for operation in self.operations:
-            name = f"{self._tag}.{operation.view.__name__}"
+            # With a dot in it Flask would take it apart, looking for blueprints, at each request.
+            name = f"{self._tag}:{operation.view.__name__}"
             app.add_url_rule(operation.rule, name, _handler(operation), methods=[operation.method])
 
 
