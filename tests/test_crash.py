@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from conftest import MODULE_UTILS
 from fakes import FakeEmperor, a_run, put_release
+from praetor import drain as drains
 from praetor import flip as flips
 from praetor import gate as gates
 from praetor import settle as settles
@@ -28,7 +29,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWa
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait less."""
-    monkeypatch.setattr(settles, "QUIET_S", 0.01)
+    monkeypatch.setattr(drains, "QUIET_S", 0.01)
+    monkeypatch.setattr(drains, "LOOK_S", 0.01)
     monkeypatch.setattr(gates, "POLL_S", 0.01)
     monkeypatch.setattr(gates, "last_lines", lambda *_: "")
     monkeypatch.setattr(flips, "last_lines", lambda *_: "")

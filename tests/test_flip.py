@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from fakes import FakeSlot, a_run, put_release, put_slot
+from praetor import drain as drains
 from praetor import flip as flips
+from praetor.drain import Drain
 from praetor.flip import AccessLog, Limits, Request, Traffic, breach, flip_and_bake, requests, traffic, undo
 from praetor.host import AppHost, ReleaseError, Slot
 from praetor.journal import append, phase
@@ -288,6 +290,20 @@ def test_a_bake_of_no_time_takes_one_look(scene: Scene, monkeypatch: pytest.Monk
     monkeypatch.setattr(flips, "_counters", lambda *_: counted(respawns=1))
     with pytest.raises(ReleaseError, match="1 workers died"):
         scene.bake(bake_s=0)
+
+
+def test_the_time_of_the_bake_is_used_to_watch_the_old_slot_fall_quiet(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drains, "QUIET_S", 0.1)
+    scene.bake()
+    assert scene.slots[0].asked, "the old slot's backlog was probed"
+    assert Drain(scene.host, scene.old, scene.journal["drain"]).look(1) is True
+
+
+def test_an_old_slot_that_ends_by_itself_is_no_matter_of_the_bake(scene: Scene) -> None:
+    scene.slots[0].close()
+    assert scene.bake()["flipped"] is True
 
 
 def test_one_silent_look_is_borne_and_three_are_not(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

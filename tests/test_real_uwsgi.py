@@ -14,10 +14,10 @@ import pytest
 from fakes import a_run, host_in, put_release
 from praetor import gate as gates
 from praetor import uwsgi
+from praetor.drain import Drain
 from praetor.gate import gate, remove_slot, wait_until
 from praetor.host import AppHost, ReleaseError, Slot
 from praetor.journal import phase
-from praetor.settle import drain
 
 APP = """
 import time
@@ -112,7 +112,7 @@ def test_a_drain_waits_for_a_request_in_flight(real: AppHost, slot: Slot) -> Non
     thread = threading.Thread(target=lambda: answers.append(uwsgi.get(real.socket(slot), "/slow", "h", 5).status))
     thread.start()
     assert wait_until(lambda: uwsgi.counters(real.stats(slot)).busy == 1, 5)
-    assert drain(real, slot, 10) is True
+    assert Drain(real, slot).wait(10) is True
     assert answers == [200]
     thread.join()
 

@@ -2,23 +2,23 @@
 
 import os
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fakes import FakeEmperor, FakeSlot, a_run, answer, provision, put_release, put_slot, slow
+from fakes import FakeEmperor, a_run, answer, provision, put_release, put_slot
+from praetor import drain as drains
 from praetor import gate as gates
 from praetor import settle as settles
-from praetor import uwsgi
 from praetor.host import AppHost, ReleaseError, Slot
 from praetor.journal import append, bad, before, history, mark_bad, phase, save
-from praetor.settle import abandon, drain, prune, repair, retire_others, settle
+from praetor.settle import abandon, prune, repair, retire_others, settle
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait less."""
-    monkeypatch.setattr(settles, "QUIET_S", 0.05)
+    monkeypatch.setattr(drains, "QUIET_S", 0.05)
+    monkeypatch.setattr(drains, "LOOK_S", 0.02)
     monkeypatch.setattr(gates, "POLL_S", 0.01)
 
 
@@ -73,65 +73,6 @@ class Fleet:
 def fleet(host: AppHost, emperor: FakeEmperor) -> Fleet:
     """Return a host on which a release lives."""
     return Fleet(host, emperor)
-
-
-@pytest.fixture
-def slot(host: AppHost) -> Iterator[FakeSlot]:
-    """Return a slot that runs without an Emperor."""
-    put_release(host, "1-a")
-    found = FakeSlot(host, put_slot(host, "1-a", 1))
-    yield found
-    found.close()
-
-
-def test_a_quiet_slot_is_drained_after_a_probe_and_a_quiet_second(host: AppHost, slot: FakeSlot) -> None:
-    began = time.monotonic()
-    assert drain(host, slot.slot, 5) is True
-    assert time.monotonic() - began >= settles.QUIET_S
-    assert [asked["PATH_INFO"] for asked in slot.asked] == ["/health/ready"]
-
-
-def test_a_slot_with_a_request_is_waited_for_no_longer_than_asked(host: AppHost, slot: FakeSlot) -> None:
-    slot.counts["busy"] = 1
-    assert drain(host, slot.slot, 0.3) is False
-
-
-def test_a_slot_that_still_counts_requests_is_not_quiet(
-    host: AppHost, slot: FakeSlot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    numbers = iter(range(1000))
-    monkeypatch.setattr(uwsgi, "counters", lambda _: uwsgi.Counters(next(numbers), 0, 0, 0, 0, 1, (1,)))
-    assert drain(host, slot.slot, 0.3) is False
-
-
-def test_a_slot_that_ended_needs_no_drain(host: AppHost, slot: FakeSlot) -> None:
-    slot.close()
-    assert drain(host, slot.slot, 60) is True
-
-
-def test_a_slot_that_is_too_busy_to_answer_is_not_taken_for_gone(host: AppHost, slot: FakeSlot) -> None:
-    slot.respond = slow(0.6)
-    slot.counts["busy"] = 1
-    assert drain(host, slot.slot, 0.3) is False
-
-
-def test_stats_that_are_silent_once_do_not_end_a_drain(
-    host: AppHost, slot: FakeSlot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    busy = uwsgi.Counters(5, 1, 0, 0, 0, 1, (1,))
-    idle = uwsgi.Counters(6, 0, 0, 0, 0, 1, (1,))
-    answers: Iterator[Any] = iter([busy, TimeoutError(), ValueError(), idle, idle])
-
-    def counters(_: object) -> uwsgi.Counters:
-        found = next(answers)
-        if isinstance(found, Exception):
-            raise found
-        assert isinstance(found, uwsgi.Counters)
-        return found
-
-    monkeypatch.setattr(uwsgi, "counters", counters)
-    assert drain(host, slot.slot, 5) is True
-    assert next(answers, None) is None
 
 
 def test_all_slots_but_one_are_retired(fleet: Fleet) -> None:
@@ -415,7 +356,7 @@ def test_no_wheel_is_pruned_while_another_app_changes(fleet: Fleet) -> None:
 @pytest.mark.parametrize("drained", [True, False])
 def test_only_a_drained_slot_is_ended_at_once(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, *, drained: bool) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr(settles, "drain", lambda *_: drained)
+    monkeypatch.setattr(drains.Drain, "wait", lambda *_: drained)
     monkeypatch.setattr(settles, "remove_slot", lambda *_, empty, **__: asked.append(empty))
     retire_others(fleet.host, 1, None)
     assert asked == [drained]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import pathlib
@@ -12,10 +13,12 @@ from typing import Any
 
 from . import journal as journals
 from . import uwsgi
+from .drain import Drain
 from .host import AppHost, BakeError, Slot
 from .logs import last_lines
 
 WATCH_S = 0.5
+PROBE_S = 0.2  # how long the old slot may keep the bake from watching the new one
 BEFORE_BYTES = 512 * 1024  # how far back the access log is read for the time before the flip
 BEFORE_S = 900  # and how old an entry may be: yesterday's incident excuses nothing
 P95_FLOOR_S = 0.25  # below it, a factor between two p95 is noise
@@ -183,6 +186,8 @@ def flip_and_bake(
     if flipped:
         journal["previous"] = live.name if live else None
         journals.save(host, journal)
+    old = Slot.parse(journal.get("previous") or "")
+    drain = Drain(host, old, journal.get("drain")) if old else None
     log = AccessLog(access_log)
     before = traffic(requests(log.before()), time.time() - BEFORE_S)
     start = uwsgi.counters(host.stats(slot))
@@ -206,6 +211,12 @@ def flip_and_bake(
             journal["reason"] = reason
             told = f"{slot.release} failed under traffic after {time.monotonic() - began:.1f} s: {reason}. {back}"
             raise BakeError(f"{told} The last lines of its log:\n{last_lines(host, flipped_at)}")
+        if drain:
+            with contextlib.suppress(
+                FileNotFoundError, ConnectionRefusedError
+            ):  # it ended by itself, which is no matter of the bake
+                drain.look(PROBE_S)
+            journal["drain"] = drain.state
         if remaining <= 0:
             return {
                 "flipped": flipped,

@@ -6,74 +6,27 @@ import time
 from typing import Any
 
 from . import journal as journals
-from . import uwsgi
+from .drain import Drain, probe
 from .gate import remove_slot
 from .host import AppHost, ReleaseError, Slot, remove
 
-QUIET_S = 1.0
 BAD_KEPT = 20  # marks of bad releases
-
-
-def drain(host: AppHost, slot: Slot, timeout_s: float) -> bool:
-    """Wait until a slot holds no request; whether it came to that in time.
-
-    One probe goes through the slot's own socket first: its backlog is first in, first out, so when the probe is answered, all that was queued
-    before it has been accepted. Then two looks a quiet second apart, because uWSGI marks a core as busy only after accept(2) (without that second
-    1 request in 237,965 was lost).
-    """
-    deadline = time.monotonic() + timeout_s
-    try:
-        _probe(host, slot, timeout_s)
-        last: tuple[int, int] | None = None
-        while time.monotonic() < deadline:
-            now = _seen(host, slot)
-            if now is not None and last == now and now[1] == 0:
-                return True
-            last = now
-            time.sleep(QUIET_S)
-    except (FileNotFoundError, ConnectionRefusedError):
-        return True  # nobody listens: there is nothing to wait for
-    return False
-
-
-def _probe(host: AppHost, slot: Slot, timeout_s: float) -> int | None:
-    """The status that a slot answers on its health path; None when it gave no answer, which a busy slot may not."""
-    manifest = host.manifest(slot.release)
-    path = manifest["settings"]["health"]["path"] if manifest else "/"
-    try:
-        return uwsgi.get(host.socket(slot), path, "localhost", timeout_s).status
-    except (FileNotFoundError, ConnectionRefusedError):
-        raise
-    except (OSError, ValueError):
-        return None
-
-
-def _seen(host: AppHost, slot: Slot) -> tuple[int, int] | None:
-    """Requests and busy cores of a slot; None when it did not say."""
-    try:
-        found = uwsgi.counters(host.stats(slot))
-    except (FileNotFoundError, ConnectionRefusedError):
-        raise
-    except (OSError, ValueError):
-        return None
-    return found.requests, found.busy
 
 
 def _warm(host: AppHost, slot: Slot) -> bool:
     """Whether a slot can take requests. Any answer but a failure counts: the app may know no host name `localhost`."""
     try:
-        status = _probe(host, slot, 5.0)
-    except OSError:
+        return probe(host, slot, 5.0) < 500
+    except (OSError, ValueError):
         return False
-    return status is not None and status < 500
 
 
-def retire_others(host: AppHost, drain_s: float, but: Slot | None) -> list[str]:
-    """Drain and remove every slot of the app but one; the names of those removed."""
+def retire_others(host: AppHost, drain_s: float, but: Slot | None, seen: dict[str, Any] | None = None) -> list[str]:
+    """Drain and remove every slot of the app but one, going on with what was `seen` of a drain; the names of those removed."""
     retired = []
     for slot in host.slots():
         if slot != but:
-            empty = drain(host, slot, drain_s)
+            empty = Drain(host, slot, seen).wait(drain_s)
             remove_slot(host, slot, timeout_s=drain_s + 60, empty=empty)
             retired.append(slot.name)
     return retired
@@ -126,7 +79,7 @@ def settle(
     previous = Slot.parse(journal["previous"]) if journal.get("previous") else None
     # A run that ends what an interrupted one began did not flip; the history knows what was live.
     before = previous.release if previous else journals.last_settled(host)
-    done = [f"retired slot {name}" for name in retire_others(host, drain_s, live)]
+    done = [f"retired slot {name}" for name in retire_others(host, drain_s, live, journal.get("drain"))]
     ended = {"from": before if before != release else None, "to": release, "result": "ok", **facts}
     _record(host, run, journal, ended)
     done += prune(host, keep)
