@@ -6,6 +6,7 @@ import contextlib
 import csv
 import errno
 import hashlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -223,12 +224,12 @@ def _virtualenv(host: AppHost, manifest: dict[str, Any], place: pathlib.Path) ->
     if new:
         install = ["pip", "install", "--no-deps", "--no-index", "--python", str(place / "venv/bin/python")]
         _uv([*base, *install, *new], host)
+        _compile(place / "venv/lib")
     # After uv, which starts the virtualenv's Python: it must find no .pth file of another package there, for this is root.
     for record in shared.values():
         _link_package(record, place / "venv")
     # uv leaves it writable by everybody, in a release that nobody may change.
     (place / "venv" / ".lock").unlink(missing_ok=True)
-    _compile(place / "venv/lib")
 
 
 def _shared_packages(host: AppHost, manifest: dict[str, Any]) -> dict[str, pathlib.Path]:
@@ -249,24 +250,24 @@ def _shared_packages(host: AppHost, manifest: dict[str, Any]) -> dict[str, pathl
 
 def _link_package(record: pathlib.Path, venv: pathlib.Path) -> None:
     """Link a package's files and bytecode: quicker than to unpack and compile them again. Releases are never written to, so they can share files."""
-    old = record.parents[1]
-    [new] = venv.glob("lib/python3*/site-packages")
-    for path, *_ in csv.reader(record.read_text(encoding="utf-8").splitlines()):
-        _link(old / path, new / path, venv)
-        if path.endswith(".py"):
-            for bytecode in (old / path).parent.glob(f"__pycache__/{pathlib.Path(path).stem}.*.pyc"):
-                _link(bytecode, (new / path).parent / "__pycache__" / bytecode.name, venv)
+    [packages] = venv.glob("lib/python3*/site-packages")
+    for name, *_ in csv.reader(record.read_text(encoding="utf-8").splitlines()):
+        source, target = (os.path.normpath(f"{place}/{name}") for place in (record.parents[1], packages))
+        _link(pathlib.Path(source), pathlib.Path(target), venv)
+        if name.endswith(".py"):
+            source, target = map(importlib.util.cache_from_source, (source, target))
+            _link(pathlib.Path(source), pathlib.Path(target), venv)
 
 
 def _link(source: pathlib.Path, target: pathlib.Path, venv: pathlib.Path) -> None:
     """One file of a package. A script names its virtualenv in its first line, so that it is written anew."""
-    if not pathlib.Path(os.path.normpath(target)).is_relative_to(venv) or target.exists() or not source.is_file():
+    if not str(target).startswith(f"{venv}/") or target.exists() or not source.is_file():
         return  # the wheel's author wrote the list
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    directory = pathlib.Path(os.path.normpath(source.parent))
-    content = source.read_bytes() if directory.name == "bin" and (directory.parent / "pyvenv.cfg").is_file() else b""
+    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    program = source.parent.name == "bin" and (source.parents[1] / "pyvenv.cfg").is_file()
+    content = source.read_bytes() if program else b""
     if content.startswith(b"#!"):
-        target.write_bytes(content.replace(bytes(directory.parent), bytes(venv)))
+        target.write_bytes(content.replace(bytes(source.parents[1]), bytes(venv)))
         target.chmod(0o755)
     else:
         os.link(source, target)
