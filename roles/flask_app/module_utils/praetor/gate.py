@@ -141,9 +141,16 @@ def remove_slot(host: AppHost, slot: Slot, timeout_s: float = 90.0, *, empty: bo
     if pid:
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGQUIT)
-    wait_until(lambda: not _vassal(host, slot), timeout_s)
+    wait_until(lambda: _ended(host, slot), timeout_s)
     for path in (host.socket(slot), host.stats(slot), host.metrics(slot)):
         remove(path)
+
+
+def _ended(host: AppHost, slot: Slot) -> bool:
+    """Whether the Emperor knows of a slot no more. To be asked for its stats wakes a slot's master, which else looks after its workers once a second."""
+    with contextlib.suppress(OSError, ValueError):
+        uwsgi.stats(host.stats(slot), 0.2)
+    return not _vassal(host, slot)
 
 
 def wait_until(done: Callable[[], bool], timeout_s: float) -> bool:
