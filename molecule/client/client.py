@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-TIMEOUT_S = 10
-
 
 class Answer(NamedTuple):
     """An HTTP response that was read to its end."""
@@ -38,6 +36,7 @@ class Site:
 
     address: str
     context: ssl.SSLContext | None
+    timeout_s: float = 10
 
     @property
     def port(self) -> int:
@@ -46,7 +45,7 @@ class Site:
 
     def connect(self, name: str) -> socket.socket:
         """Open a connection to a site."""
-        opened = socket.create_connection((self.address, self.port), timeout=TIMEOUT_S)
+        opened = socket.create_connection((self.address, self.port), timeout=self.timeout_s)
         if self.context is None:
             return opened
         try:
@@ -54,6 +53,10 @@ class Site:
         except BaseException:
             opened.close()
             raise
+
+    def open(self, name: str) -> http.client.HTTPConnection:
+        """A connection to a site for any number of requests."""
+        return _AtAddress(name, self.connect(name))
 
     def ask(
         self,
@@ -64,7 +67,7 @@ class Site:
         body: bytes | None = None,
     ) -> Answer:
         """Send one request."""
-        with contextlib.closing(_AtAddress(name, self.connect(name))) as connection:
+        with contextlib.closing(self.open(name)) as connection:
             connection.request(method, path, body, {"Host": name, **(headers or {})})
             response = connection.getresponse()
             return Answer(response.status, response.headers, response.read())

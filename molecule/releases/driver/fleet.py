@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from client import Site
 from load import Record
 
 HERE = Path(__file__).resolve().parent
@@ -44,6 +46,7 @@ class Host:
 
     name: str
     address: str
+    authority: str  # a PEM file: who issued the site's certificate
     ssh: tuple[str, ...]
 
     def run(self, command: str, *, stdin: str = "", check: bool = True) -> str:
@@ -118,10 +121,9 @@ class Host:
 
     def says(self) -> str:
         """Release and greeting of the sample, as a client sees them; empty when there is no good answer."""
-        connection = http.client.HTTPConnection(self.address, timeout=5)
-        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
-            connection.request("GET", "/", headers={"Host": SITE})
-            answer = connection.getresponse()
+        site = Site(self.address, ssl.create_default_context(cafile=self.authority), 5)
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            answer = site.ask(SITE, "/")
             if answer.status == 200:
                 return str(answer.headers.get("X-Sample", ""))
         return ""
@@ -238,7 +240,9 @@ class Load:
         self.path = Path(tempfile.mkstemp(prefix="load-", suffix=".csv")[1])
         with self.path.open("w") as out:
             places = [f"{host.name}={host.address}" for host in hosts]
-            self.process = subprocess.Popen([sys.executable, str(HERE / "load.py"), SITE, *places], stdout=out)
+            command = [sys.executable, str(HERE / "load.py"), SITE, hosts[0].authority, *places]
+            environment = {**os.environ, "PYTHONPATH": str(SCENARIO.parent / "client")}
+            self.process = subprocess.Popen(command, stdout=out, env=environment)
         self.offset = 0
 
     def take(self) -> list[Record]:
@@ -379,10 +383,13 @@ class Fleet:
     @contextlib.contextmanager
     def full_load(self) -> Iterator[Path]:
         """Ask one host as much as it can answer, by 16 connections of wrk; yields the file that has wrk's report afterwards."""
-        report = self.scratch / "wrk"
-        command = ["wrk", "-t1", "-c16", "-d1h", "-H", f"Host: {SITE}", f"http://{self.first.address}/"]
+        report, names = self.scratch / "wrk", self.scratch / "hosts"
+        names.write_text(f"{self.first.address} {SITE}\n", encoding="utf-8")
+        # To it alone the name leads to the host: what it sends in TLS is the name of its URL.
+        environment = {**os.environ, "LD_PRELOAD": "libnss_wrapper.so", "NSS_WRAPPER_HOSTS": str(names)}
         with report.open("w") as out:
-            wrk = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+            command = ["wrk", "-t1", "-c16", "-d1h", f"https://{SITE}/"]
+            wrk = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
         try:
             yield report
         finally:
@@ -407,7 +414,8 @@ def _quoted(text: str) -> str:
 
 def _hosts() -> list[Host]:
     question = (
-        "{{ [inventory_hostname, ansible_host, ansible_user, ansible_ssh_private_key_file, ansible_ssh_common_args] }}"
+        "{{ [inventory_hostname, ansible_host, certificates_roots_file, "
+        "ansible_user, ansible_ssh_private_key_file, ansible_ssh_common_args] }}"
     )
     with tempfile.TemporaryDirectory() as answers:
         command = ["ansible", "app_hosts", "-i", str(INVENTORY), "-m", "ansible.builtin.debug", "--tree", answers]
@@ -419,7 +427,8 @@ def _hosts() -> list[Host]:
         Host(
             name,
             address,
+            authority,
             ("ssh", "-i", key, *options.split(), "-o", "BatchMode=yes", "-o", "ControlPath=none", f"{user}@{address}"),
         )
-        for name, address, user, key, options in found
+        for name, address, authority, user, key, options in found
     ]

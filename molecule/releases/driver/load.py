@@ -1,8 +1,8 @@
 """Constant load on some hosts: every answer, and every request that got none, becomes a line of CSV on stdout.
 
-    python load.py sample.lab.example app1=198.18.0.11 app2=198.18.0.12
+    python load.py sample.lab.example authority.pem app1=198.18.0.11 app2=198.18.0.12
 
-Plain threads with the standard library's client: it repeats nothing by itself, so what a client would see is what is written down.
+Over TLS. Plain threads with the standard library's client: it repeats nothing by itself, so what a client would see is what is written down.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import csv
 import http.client
 import os
 import signal
+import ssl
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from client import Site
 
 TIMEOUT_S = 15.0
 PAUSE_S = 0.1  # after a failure
@@ -82,9 +85,7 @@ def ask(connection: http.client.HTTPConnection, lane: Lane, site: str) -> tuple[
     return answer.status, said, wrong
 
 
-def drive(
-    lane: Lane, host: str, address: str, site: str, write: Callable[[Record], None], end: threading.Event
-) -> None:
+def drive(lane: Lane, host: str, place: Site, site: str, write: Callable[[Record], None], end: threading.Event) -> None:
     """Ask at a constant rate. A request that takes longer than the pause makes the next ones late, and late they are counted."""
     connection: http.client.HTTPConnection | None = None
     due = time.time()
@@ -92,7 +93,7 @@ def drive(
     while not end.wait(max(due - time.time(), 0)) and os.getppid() == parent:
         status, said, wrong = 0, "", ""
         try:
-            connection = connection or http.client.HTTPConnection(address, timeout=TIMEOUT_S)
+            connection = connection or place.open(site)
             status, said, wrong = ask(connection, lane, site)
         except (OSError, http.client.HTTPException) as error:
             wrong = f"{type(error).__name__}: {error}"
@@ -107,7 +108,8 @@ def drive(
 
 def main() -> None:
     """Ask until SIGTERM, then let the requests that are under way end."""
-    site, *places = sys.argv[1:]
+    site, authority, *hosts = sys.argv[1:]
+    context = ssl.create_default_context(cafile=authority)
     lines, lock, end = csv.writer(sys.stdout), threading.Lock(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: end.set())
 
@@ -116,7 +118,8 @@ def main() -> None:
             lines.writerow(vars(record).values())
             sys.stdout.flush()
 
-    arguments = [(lane, *place.split("="), site, write, end) for place in places for lane in LANES]
+    places = [(host, Site(address, context, TIMEOUT_S)) for host, address in (place.split("=") for place in hosts)]
+    arguments = [(lane, host, place, site, write, end) for host, place in places for lane in LANES]
     lanes = [threading.Thread(target=drive, args=each) for each in arguments]
     for lane in lanes:
         lane.start()
