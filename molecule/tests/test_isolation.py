@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from units import exposure
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -133,7 +134,4 @@ def test_the_exporter_sees_no_file_but_those_it_reads(host: Host, settings: dict
 
 @pytest.mark.parametrize("unit", EXPOSURE)
 def test_a_service_is_sandboxed(host: Host, unit: str) -> None:
-    said = host.check_output("systemd-analyze security --no-pager %s.service | tail -n 1", unit)
-    found = re.search(r"exposure level for \S+: (\d+\.\d+)", said)
-    assert found, said
-    assert float(found[1]) <= EXPOSURE[unit]
+    assert exposure(host, unit) <= EXPOSURE[unit]

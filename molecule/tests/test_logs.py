@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from units import exposure
 
 if TYPE_CHECKING:
     from client import Site
@@ -27,22 +27,14 @@ print(connection.getresponse().status)
 """
 
 
-def sandboxed(host: Host, unit: str, limit: float) -> None:
-    """Fail unless a unit's exposure is at most this."""
-    said = host.check_output("systemd-analyze security --no-pager %s.service | tail -n 1", unit)
-    found = re.search(r"exposure level for \S+: (\d+\.\d+)", said)
-    assert found
-    assert float(found[1]) <= limit
-
-
 @pytest.mark.parametrize("unit", EXPOSURE)
 def test_what_receives_logs_is_sandboxed(monitor: Host, unit: str) -> None:
-    sandboxed(monitor, unit, EXPOSURE[unit])
+    assert exposure(monitor, unit) <= EXPOSURE[unit]
 
 
 @pytest.mark.usefixtures("monitor")
 def test_what_sends_logs_is_sandboxed(host: Host) -> None:
-    sandboxed(host, "systemd-journal-upload", 1.5)
+    assert exposure(host, "systemd-journal-upload") <= 1.5
 
 
 def test_a_request_reaches_the_monitoring_host(monitor: Host, site: Site, settings: dict[str, Any]) -> None:

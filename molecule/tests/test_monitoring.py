@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import socket
 import time
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from units import exposure
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -40,10 +40,7 @@ def query(monitor: Host, expression: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("unit", EXPOSURE)
 def test_a_service_is_sandboxed(monitor: Host, unit: str) -> None:
-    said = monitor.check_output("systemd-analyze security --no-pager %s.service | tail -n 1", unit)
-    found = re.search(r"exposure level for \S+: (\d+\.\d+)", said)
-    assert found
-    assert float(found[1]) <= EXPOSURE[unit]
+    assert exposure(monitor, unit) <= EXPOSURE[unit]
 
 
 def test_no_unit_has_failed(monitor: Host) -> None:
