@@ -20,14 +20,14 @@ class Answer(NamedTuple):
 
 
 class _AtAddress(http.client.HTTPConnection):
-    """A connection whose socket somebody else has opened."""
+    """A connection to an address that need not be the name's; a server that closes it after an answer is connected to anew."""
 
-    def __init__(self, name: str, opened: socket.socket) -> None:
+    def __init__(self, site: Site, name: str) -> None:
         super().__init__(name)
-        self.opened = opened
+        self.site, self.name = site, name
 
     def connect(self) -> None:
-        self.sock = self.opened
+        self.sock = self.site.connect(self.name)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Site:
 
     def open(self, name: str) -> http.client.HTTPConnection:
         """A connection to a site for any number of requests."""
-        return _AtAddress(name, self.connect(name))
+        return _AtAddress(self, name)
 
     def ask(
         self,
