@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -61,6 +62,20 @@ def test_no_service_runs_with_a_library_that_was_replaced(host: Host) -> None:
 def test_a_service_leaves_no_core_dump(host: Host, service: str) -> None:
     pid = host.check_output("systemctl show --property=MainPID --value %s.service", service)
     assert host.check_output("awk '/Max core file size/ {print $5, $6}' /proc/%s/limits", pid) == "0 0"
+
+
+def test_audit_records_or_says_that_it_cannot(host: Host) -> None:
+    if not host.file("/etc/audit/rules.d/60-praetor.rules").exists:
+        pytest.skip("this host's inventory does not ask for audit")
+    state = host.check_output("systemctl show --property=ActiveState --value auditd.service")
+    if host.run("systemd-analyze condition ConditionSecurity=audit").rc:
+        assert state == "inactive", "a kernel without audit: skipped, not failed"
+        return
+    assert state == "active"
+    loaded = host.check_output("auditctl -l")
+    assert [
+        key for key in ("time", "users", "sudo", "ssh", "etc") if not re.search(rf"(key=|-k ){key}\b", loaded)
+    ] == []
 
 
 @pytest.mark.parametrize("name", KERNEL)
