@@ -1,9 +1,10 @@
 """What TLS, limits, firewall and sandbox cost: requests per second of a provisioned site beside a bare NGINX before the same app.
 
 Run on a host that the playbooks have set up, as root: `apt-get install wrk libnss-wrapper`, then
-`python3 secured_throughput.py APP SERVER_NAME [PATH] [ROUNDS]`. `wrk` keeps 16 connections open to the site as it is, with HTTPS,
-and to an NGINX of its own on loopback without TLS, limits and sandbox; both hand on to the app's live slot. In turns
-and within one run, so that a noisy machine is noisy for both. A refused request makes it fail: refusals are quick.
+`python3 secured_throughput.py APP SERVER_NAME [PATH] [ROUNDS]`. `wrk` keeps 16 connections open to an NGINX of its own on loopback
+without TLS, limits and sandbox, which logs into a file; to the same with the host's logs, which go to the journal too where there is a monitoring
+host; and to the site as it is, with HTTPS. All hand on to the app's live slot. In turns and within one run, so that a noisy machine is
+noisy for all. A refused request makes it fail: refusals are quick.
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ import time
 from pathlib import Path
 
 PORT, SECONDS, CONNECTIONS = 18099, 4, 16
+SERVER = """
+    server {{
+        listen 127.0.0.1:{port};
+        keepalive_requests 1000000;
+        access_log {place}/access.log;
+        {journal}
+        location / {{ include /etc/nginx/uwsgi_params; uwsgi_pass unix:/srv/apps/{app}/live.sock; }}
+    }}
+"""
 BARE = """
 daemon off; worker_processes auto; user www-data;
 pid {place}/pid; error_log {place}/error.log;
 events {{ worker_connections 1024; }}
-http {{
-    access_log {place}/access.log;
-    server {{
-        listen 127.0.0.1:{port};
-        keepalive_requests 1000000;
-        location / {{ include /etc/nginx/uwsgi_params; uwsgi_pass unix:/srv/apps/{app}/live.sock; }}
-    }}
-}}
+http {{ {servers} }}
 """
 
 
@@ -43,40 +46,51 @@ def ask(url: str, name: str, hosts: Path) -> tuple[float, int]:
     return float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1]), int(failed[1]) if failed else 0  # type: ignore[index]
 
 
+def configuration(place: Path, app: str) -> str:
+    """Two servers: one that logs into a file, one that logs as the site does."""
+    shipped = re.search(r"access_log syslog:\S+ ", Path("/etc/nginx/nginx.conf").read_text())
+    logs = ("", f"{shipped[0]} combined;" if shipped else "")
+    servers = [SERVER.format(port=PORT + n, place=place, journal=journal, app=app) for n, journal in enumerate(logs)]
+    return BARE.format(place=place, servers="".join(servers))
+
+
 def main(app: str, name: str, path: str = "/version", rounds: str = "9") -> None:
     """Print the table."""
+    urls = {
+        "bare NGINX, HTTP": f"http://127.0.0.1:{PORT}{path}",
+        "bare NGINX, HTTP, the host's logs": f"http://127.0.0.1:{PORT + 1}{path}",
+        # The port is spelled out: a minimal Debian has no /etc/services to look "https" up in.
+        "this site, HTTPS": f"https://{name}:443{path}",
+    }
+    rates: dict[str, list[float]] = {what: [] for what in urls}
+    refused = dict.fromkeys(urls, 0)
     with tempfile.TemporaryDirectory(prefix="bare-nginx-") as directory:
         place = Path(directory)
         place.chmod(0o755)
-        (place / "nginx.conf").write_text(BARE.format(place=place, port=PORT, app=app))
-        hosts = place / "hosts"
-        hosts.write_text(f"127.0.0.1 localhost {name}\n")
+        (place / "nginx.conf").write_text(configuration(place, app))
+        (place / "hosts").write_text(f"127.0.0.1 localhost {name}\n")
         with subprocess.Popen(["nginx", "-c", str(place / "nginx.conf")]) as bare:
             time.sleep(1)
             try:
-                # The port is spelled out: a minimal Debian has no /etc/services to look "https" up in.
-                secured_url = f"https://{name}:443{path}"
-                found: dict[str, list[float]] = {f"http://127.0.0.1:{PORT}{path}": [], secured_url: []}
-                failures = dict.fromkeys(found, 0)
                 for turn in range(int(rounds) + 1):
-                    for url in list(found) if turn % 2 else reversed(list(found)):
-                        rate, failed = ask(url, name, hosts)
-                        failures[url] += failed
-                        if turn:  # the first round warms up
-                            found[url].append(rate)
+                    for what in list(urls) if turn % 2 else reversed(list(urls)):
+                        rate, failed = ask(urls[what], name, place / "hosts")
+                        refused[what] += failed
+                        rates[what] += [rate] if turn else []  # the first round warms up
             finally:
                 bare.terminate()
-    plain, secured = found.values()
-    ratios = sorted(b / a for a, b in zip(plain, secured, strict=True))
     print(
-        f"| requests/s, median of {rounds} x {SECONDS} s, {CONNECTIONS} connections | bare NGINX, HTTP | this site, HTTPS | ratio | spread | failed |"
+        f"| {path}, {CONNECTIONS} connections | requests/s, median of {rounds} x {SECONDS} s | beside the one above | spread | refused |"
     )
-    print("|---|---|---|---|---|---|")
-    print(
-        f"| {path} | {statistics.median(plain):.0f} | {statistics.median(secured):.0f} | **{statistics.median(ratios):.2f}** "
-        f"| {ratios[0]:.2f}-{ratios[-1]:.2f} | {sum(failures.values())} |"
-    )
-    if any(failures.values()):
+    print("|---|---|---|---|---|")
+    above = rates["bare NGINX, HTTP"]
+    for what, found in rates.items():
+        ratios = sorted(b / a for a, b in zip(above, found, strict=True))
+        print(
+            f"| {what} | {statistics.median(found):.0f} | **{statistics.median(ratios):.2f}** | {ratios[0]:.2f}-{ratios[-1]:.2f} | {refused[what]} |"
+        )
+        above = found
+    if any(refused.values()):
         sys.exit("requests were refused")
 
 
