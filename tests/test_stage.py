@@ -317,7 +317,7 @@ def unpack(place: Path, *members: tuple[str, dict[str, Any]]) -> Path:
             put(archive, name, **options)
     with tarfile.open(packed) as archive:
         for member in archive:
-            stages._unpack(archive, member, target)
+            stages.unpack(archive, member, target)
     return target
 
 
@@ -364,7 +364,7 @@ def test_special_files_are_left_out(place: Path) -> None:
     member.type = tarfile.FIFOTYPE
     with tarfile.open(place / "tree.tar", "w") as archive:
         archive.addfile(member)
-        stages._unpack(archive, member, target)
+        stages.unpack(archive, member, target)
     assert list(target.iterdir()) == []
 
 

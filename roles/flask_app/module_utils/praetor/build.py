@@ -25,6 +25,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from . import wheels
 from .host import SUN_PATH_MAX, ReleaseError
+from .stage import unpack
 from .wheels import PYTHONS, Wheel
 
 # Never part of an app, also where no .gitignore says so.
@@ -336,8 +337,9 @@ def _clone(url: str, ref: str, cache: pathlib.Path, scratch: pathlib.Path) -> So
     ).stdout
     try:
         with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
-            packed.extractall(tree, filter="data")
-    except tarfile.FilterError as error:
+            for member in packed:
+                unpack(packed, member, tree)
+    except ReleaseError as error:
         raise ReleaseError(f"{failure}: {error}") from None
     return Source(
         tree, tuple(_walk(tree)), commit, dirty=False, described=_git(mirror, "describe", "--tags", "--always", commit)

@@ -296,12 +296,16 @@ def _tree(host: AppHost, manifest: dict[str, Any], place: pathlib.Path) -> None:
     entry = manifest["tree"]
     with tarfile.open(host.wheels / entry["sha256"] / entry["file"]) as archive:
         for member in archive:
-            _unpack(archive, member, place / "src")
+            unpack(archive, member, place / "src")
     _compile(place / "src")
 
 
-def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, place: pathlib.Path) -> None:
-    """One member of a project's tree. Debian 12's tarfile has no extraction filters: nothing leaves the tree, owners and special files do not count."""
+def unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, place: pathlib.Path) -> None:
+    """One member of a project's tree. Debian 12's tarfile has no extraction filters: nothing leaves the tree, owners and special files do not count.
+
+    Raises:
+        ReleaseError: it leads out of the tree.
+    """
     target = place / member.name
     # Through the links that are there already: what a name says is not where it leads.
     leads_to = (target.parent / member.linkname).resolve() if member.issym() else target.resolve()
