@@ -212,9 +212,8 @@ def flip_and_bake(
             told = f"{slot.release} failed under traffic after {time.monotonic() - began:.1f} s: {reason}. {back}"
             raise BakeError(f"{told} The last lines of its log:\n{last_lines(host, flipped_at)}")
         if drain:
-            with contextlib.suppress(
-                FileNotFoundError, ConnectionRefusedError
-            ):  # it ended by itself, which is no matter of the bake
+            # An old slot that ended by itself is no matter of the bake.
+            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
                 drain.look(PROBE_S)
             journal["drain"] = drain.state
         if remaining <= 0:
