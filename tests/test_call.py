@@ -1,46 +1,36 @@
-"""The frame of the modules: each foreseen error is a sentence, and none is a failed task of one host alone."""
+"""Where work on a host begins: each foreseen error is a sentence, and none is a failed task of one host alone."""
 
 import errno
+import io
+import json
+import sys
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
 from praetor import call
-from praetor.host import ReleaseError
+from praetor.host import BakeError, ReleaseError
 from praetor.journal import LockedError
 
 
-class Exit(Exception):  # noqa: N818  what exit_json does
-    """A module that has ended."""
+def answer_to(error: Exception) -> dict[str, Any]:
+    """What is reported of work that fails."""
+
+    def work(_: dict[str, Any]) -> NoReturn:
+        raise error
+
+    return call.answer(work, {})
 
 
-class FakeModule:
-    """An AnsibleModule without a controller."""
-
-    params = {"app": "api"}  # noqa: RUF012  read only
-
-    def __init__(self, **_: Any) -> None:
-        """Take the arguments."""
-
-    def exit_json(self, **result: Any) -> NoReturn:
-        """End, as the real one does."""
-        raise Exit(result)
-
-
-def result_of(work: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Run a module's work; what it reports."""
-    monkeypatch.setattr(call, "AnsibleModule", FakeModule)
-    with pytest.raises(Exit) as caught:
-        call.run({}, work)
-    found: dict[str, Any] = caught.value.args[0]
-    return found
-
-
-def test_a_result_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert result_of(lambda params: {"live": params["app"]}, monkeypatch) == {
-        "changed": False,
-        "problem": None,
-        "live": "api",
-    }
+def test_work_is_named_and_gets_its_parameters(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = SimpleNamespace(work=lambda params: {"live": params["app"]})
+    monkeypatch.setitem(sys.modules, "praetor.sample", module)
+    asked = json.dumps({"work": "sample", "params": {"app": "ü"}}, ensure_ascii=False)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(asked.encode())))
+    call.main()
+    assert json.loads(capsys.readouterr().out) == {"changed": False, "problem": None, "live": "ü"}
 
 
 @pytest.mark.parametrize(
@@ -52,18 +42,17 @@ def test_a_result_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
         (KeyError("oops"), "unexpected, please report it:\nTraceback"),
     ],
 )
-def test_an_error_is_a_problem_in_words(monkeypatch: pytest.MonkeyPatch, error: Exception, expected: str) -> None:
-    def work(_: dict[str, Any]) -> NoReturn:
-        raise error
-
-    found = result_of(work, monkeypatch)
+def test_an_error_is_a_problem_in_words(error: Exception, expected: str) -> None:
+    found = answer_to(error)
     assert expected in found["problem"]
     assert found["changed"] is True
 
 
-def test_a_lock_comes_with_its_holder(monkeypatch: pytest.MonkeyPatch) -> None:
-    def work(_: dict[str, Any]) -> NoReturn:
-        raise LockedError("locked", {"run": {"id": "r1"}})
+@pytest.mark.parametrize(("error", "bad"), [(BakeError("5xx"), True), (ReleaseError("no"), False)])
+def test_only_traffic_makes_a_release_bad(error: Exception, bad: bool) -> None:  # noqa: FBT001
+    assert answer_to(error)["bad"] is bad
 
-    found = result_of(work, monkeypatch)
+
+def test_a_lock_comes_with_its_holder() -> None:
+    found = answer_to(LockedError("locked", {"run": {"id": "r1"}}))
     assert found == {"changed": False, "problem": "locked", "holder": {"run": {"id": "r1"}}}

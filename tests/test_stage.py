@@ -187,8 +187,8 @@ def test_a_package_that_the_newest_release_has_is_linked(host: AppHost, open_pla
 def test_nothing_is_linked_outside_the_virtualenv(place: Path) -> None:
     (place / "old").touch()
     for target in (place / "venv/../secrets/new", place / "new"):
-        stages._link(place / "old", Path(os.path.normpath(target)), place / "venv")
-    stages._link(place / "old", place / "venv/lib/new", place / "venv")
+        stages._link(str(place / "old"), os.path.normpath(target), place / "venv")
+    stages._link(str(place / "old"), str(place / "venv/lib/new"), place / "venv")
     assert [path.relative_to(place).as_posix() for path in place.rglob("new")] == ["venv/lib/new"]
 
 

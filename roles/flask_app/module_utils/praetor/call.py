@@ -1,43 +1,42 @@
-"""The frame of every release module: arguments in, one result out, each foreseen error as a sentence."""
+"""Where work on a host begins: what to do is JSON on standard input, what came of it is JSON on standard output, each foreseen error a sentence."""
 
 from __future__ import annotations
 
+import importlib
+import json
+import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from .host import DISK_FULL, BakeError, ReleaseError
 from .journal import LockedError
 
-# Of each module that changes an app: which run it belongs to.
-RUN = {"type": "dict", "required": True}
+Work = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def run(
-    arguments: dict[str, Any], work: Callable[[dict[str, Any]], dict[str, Any]], one_of: list[str] | None = None
-) -> None:
-    """Run a module's work and report it; exactly one of the arguments `one_of` must be given.
+def main() -> None:
+    """Do `{"work": a module of this package, "params": {...}}`: call the module's `work` with the parameters."""
+    asked = json.load(sys.stdin.buffer)
+    work: Work = importlib.import_module(f"{__package__}.{asked['work']}").work
+    print(json.dumps(answer(work, asked["params"])))  # noqa: T201  this is how it answers
+
+
+def answer(work: Work, params: dict[str, Any]) -> dict[str, Any]:
+    """What came of some work.
 
     A foreseen failure is reported as `problem` and not as a failed task: whether a run goes on is for the whole fleet to decide, not for one host.
     """
-    exactly = [one_of] if one_of else []
-    module = AnsibleModule(
-        argument_spec=arguments, supports_check_mode=False, mutually_exclusive=exactly, required_one_of=exactly
-    )
     try:
-        result = work(module.params)
+        return {"changed": False, "problem": None, **work(params)}
     except LockedError as error:
-        module.exit_json(changed=False, problem=str(error), holder=error.holder)
+        return {"changed": False, "problem": str(error), "holder": error.holder}
     except ReleaseError as error:
-        module.exit_json(changed=True, problem=str(error), bad=isinstance(error, BakeError))
+        return {"changed": True, "problem": str(error), "bad": isinstance(error, BakeError)}
     except OSError as error:
         hint = "; make room on the file system and run again" if error.errno in DISK_FULL else ""
-        module.exit_json(changed=True, problem=f"{type(error).__name__}: {error}{hint}. What is live goes on serving.")
+        problem = f"{type(error).__name__}: {error}{hint}. What is live goes on serving."
+        return {"changed": True, "problem": problem}
     except Exception:  # noqa: BLE001  the other hosts must hear of a mistake of ours as of any other problem
-        module.exit_json(
-            changed=True,
-            problem=f"unexpected, please report it:\n{traceback.format_exc()}What is live goes on serving.",
-        )
-    module.exit_json(**{"changed": False, "problem": None, **result})
+        problem = f"unexpected, please report it:\n{traceback.format_exc()}What is live goes on serving."
+        return {"changed": True, "problem": problem}

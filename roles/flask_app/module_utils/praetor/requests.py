@@ -8,16 +8,24 @@ import json
 import pathlib
 import re
 import subprocess
+import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from .host import ReleaseError
+from .host import ReleaseError, user_of
 
 Entry = dict[str, Any]
 LIMIT = 2000  # lines of a host, the last ones
 _SPAN = re.compile(r"(\d+)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def work(params: dict[str, Any]) -> dict[str, Any]:
+    """The lines about `app` that are not older than `since`, or those about `request_id`; NGINX's logs lie in `logs`."""
+    since = parse_since(params["since"], time.time())
+    uid = user_of(params["app"]).pw_uid
+    return {"entries": read(pathlib.Path(params["logs"]), params["app"], uid, since, params["request_id"])}
 
 
 def parse_since(text: str, now: float) -> float:

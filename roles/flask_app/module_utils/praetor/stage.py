@@ -253,29 +253,31 @@ def _link_package(record: pathlib.Path, venv: pathlib.Path) -> None:
     [packages] = venv.glob("lib/python3*/site-packages")
     for name, *_ in csv.reader(record.read_text(encoding="utf-8").splitlines()):
         source, target = (os.path.normpath(f"{place}/{name}") for place in (record.parents[1], packages))
-        _link(pathlib.Path(source), pathlib.Path(target), venv)
+        _link(source, target, venv)
         if name.endswith(".py"):
-            source, target = map(importlib.util.cache_from_source, (source, target))
-            _link(pathlib.Path(source), pathlib.Path(target), venv)
+            _link(importlib.util.cache_from_source(source), importlib.util.cache_from_source(target), venv)
 
 
-def _link(source: pathlib.Path, target: pathlib.Path, venv: pathlib.Path) -> None:
+def _link(source: str, target: str, venv: pathlib.Path) -> None:
     """One file of a package. A script names its virtualenv in its first line, so that it is written anew."""
-    if not str(target).startswith(f"{venv}/") or target.exists() or not source.is_file():
+    if not target.startswith(f"{venv}/") or os.path.exists(target) or not os.path.isfile(source):  # noqa: PTH110, PTH113  thousands of files
         return  # the wheel's author wrote the list
-    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    program = source.parent.name == "bin" and (source.parents[1] / "pyvenv.cfg").is_file()
-    content = source.read_bytes() if program else b""
+    os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)  # noqa: PTH103, PTH120
+    place = pathlib.Path(source).parent
+    program = place.name == "bin" and (place.parent / "pyvenv.cfg").is_file()
+    content = pathlib.Path(source).read_bytes() if program else b""
     if content.startswith(b"#!"):
-        target.write_bytes(content.replace(bytes(source.parents[1]), bytes(venv)))
-        target.chmod(0o755)
+        pathlib.Path(target).write_bytes(content.replace(bytes(place.parent), bytes(venv)))
+        pathlib.Path(target).chmod(0o755)
     else:
         os.link(source, target)
 
 
 def _compile(place: pathlib.Path) -> None:
     """Write bytecode. By the host's own Python: the virtualenv's would run its .pth files, and this is root. A file that does not compile is no harm."""
-    command = ["/usr/bin/python3", "-I", "-S", "-m", "compileall", "-q", "-j", "0", str(place)]
+    # To start helpers takes longer than to compile an app without its packages.
+    workers = "0" if len(list(place.rglob("*.py"))) > 200 else "1"
+    command = ["/usr/bin/python3", "-I", "-S", "-m", "compileall", "-q", "-j", workers, str(place)]
     subprocess.run(command, capture_output=True, check=False, umask=0o022)
 
 

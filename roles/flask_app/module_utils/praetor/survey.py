@@ -8,8 +8,26 @@ from typing import Any
 from . import journal as journals
 from . import uwsgi
 from .gate import Health
-from .host import AppHost, read_json
+from .host import AppHost, Layout, read_json
 from .stage import missing, python_tag
+
+
+def work(params: dict[str, Any]) -> dict[str, Any]:
+    """Survey all `apps`, names with their first server name, and name the apps beside them.
+
+    `wanted` maps names to the manifests of releases that are about to be made live; `probe` asks the live slots how they are;
+    `history` is how many of the last lines of each history to return.
+    """
+    found: dict[str, Any] = {}
+    for name, server_name in params["apps"].items():
+        host = AppHost(name)
+        found[name] = survey(host, params["wanted"].get(name))
+        if params["probe"]:
+            found[name] |= health(host, server_name)
+        if params["history"]:
+            found[name]["history"] = journals.history(host)[-params["history"] :]
+    everywhere = {path.parent.name for path in Layout().apps.glob("*/releases")}
+    return {"apps": found, "others": sorted(everywhere - set(found))}
 
 
 def survey(host: AppHost, wanted: dict[str, Any] | None = None) -> dict[str, Any]:

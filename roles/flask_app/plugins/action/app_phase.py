@@ -8,20 +8,23 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-
 # Plugins run on the controller, where Ansible does not add a project's module_utils to the import path.
 _MODULE_UTILS = str(Path(__file__).resolve().parents[2] / "module_utils")
 if _MODULE_UTILS not in sys.path:
     sys.path.insert(0, _MODULE_UTILS)
 
+from praetor.on_host import HostAction  # noqa: E402
 from praetor.owner import until_locked  # noqa: E402
+from praetor.phases import PHASES  # noqa: E402
 
-BEGINNING = ("lock", "stage")
+_WAITS = {"lock_wait": {"type": "float", "default": 0}}
+_SENDS = {"files": {"type": "dict", "default": {}}, "missing": {"type": "list", "elements": "str", "default": []}}
+# What the phases that begin a run are told, and the host is not.
+BEGINNING: dict[str, dict[str, Any]] = {"lock": _WAITS, "stage": {**_WAITS, **_SENDS}}
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
-    """Runs the module of the same name.
+class ActionModule(HostAction):
+    """Arguments: `app`, `run`, and one phase with what it is told, see `praetor.phases`.
 
     `lock` and `stage` take `lock_wait`, how many seconds to wait for another run; the lock of a dead owner is taken over.
     `stage` takes `files`, places on the controller by SHA-256, and `missing`, those that the survey did not find on the host.
@@ -29,32 +32,34 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
 
     TRANSFERS_FILES = True
     _supports_check_mode = False
+    WORK = "phases"
+    ARGUMENTS = {  # noqa: RUF012  read only
+        "app": {"type": "str", "required": True},
+        "run": {"type": "dict", "required": True},
+        **{
+            name: {"type": "dict", "options": {**options, **BEGINNING.get(name, {})}}
+            for name, (_, options) in PHASES.items()
+        },
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Run the phase."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        args = dict(self._task.args)
-        phase = next((name for name in BEGINNING if name in args), None)
+    def do(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Run the phase; `problem` in its result is for the fleet to judge."""
+        [phase] = [name for name in PHASES if args[name] is not None]
+        told = args[phase]
+        wait = told.pop("lock_wait", 0)
+        files, missing = told.pop("files", {}), told.pop("missing", [])
+        secret = told.get("secrets", {}).values()
         try:
-            if phase is None:
-                answer = self._module(args, task_vars)
-            else:
-                wanted = dict(args[phase])
-                wait = float(wanted.pop("lock_wait", 0) or 0)
-                files, missing = wanted.pop("files", {}), wanted.pop("missing", [])
-                if missing:
-                    wanted["uploads"] = self._upload({sha256: Path(files[sha256]) for sha256 in missing})
-                answer = until_locked(lambda told: self._module({**args, phase: told}, task_vars), wanted, wait)
+            if missing:
+                told["uploads"] = self._upload({sha256: Path(files[sha256]) for sha256 in missing})
+            if phase in BEGINNING:
+                return until_locked(lambda now: self.on_host({**args, phase: now}, secret), told, wait)
+            return self.on_host(args)
         except FileNotFoundError as error:
-            answer = {
-                "problem": f"{error.filename} is gone from the controller's cache; run again, and it is fetched or built anew"
-            }
+            gone = f"{error.filename} is gone from the controller's cache; run again, and it is fetched or built anew"
+            return {"problem": gone}
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)  # noqa: SLF001  the documented way of action plugins
-        return {**result, **answer}
-
-    def _module(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        return dict(self._execute_module(module_args=args, task_vars=task_vars))
 
     def _upload(self, files: dict[str, Path]) -> str:
         remote = self._connection._shell.join_path(self._make_tmp_path(), "files.tar")  # noqa: SLF001

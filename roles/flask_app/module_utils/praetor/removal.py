@@ -1,13 +1,11 @@
-#!/usr/bin/python
 """Remove an app from a host: slots, releases, data, history."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ansible.module_utils.praetor import call
-from ansible.module_utils.praetor.host import AppHost, remove
-from ansible.module_utils.praetor.settle import retire_others
+from .host import AppHost, remove
+from .settle import retire_others
 
 
 def work(params: dict[str, Any]) -> dict[str, Any]:
@@ -19,12 +17,3 @@ def work(params: dict[str, Any]) -> dict[str, Any]:
     for path in (host.run_dir, host.root):
         remove(path)
     return {"changed": existed, "retired": retired}
-
-
-def main() -> None:
-    """Describe the arguments."""
-    call.run({"app": {"type": "str", "required": True}, "drain_s": {"type": "float", "default": 60}}, work)
-
-
-if __name__ == "__main__":
-    main()

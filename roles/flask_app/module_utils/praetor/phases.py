@@ -1,18 +1,16 @@
-#!/usr/bin/python
-"""One phase of a run on a host. One module for all of them: Ansible packs a module once in a run, and packing takes longer than most phases."""
+"""The phases of a run on a host."""
 
 from __future__ import annotations
 
 import pathlib
 from typing import Any
 
-from ansible.module_utils.praetor import call
-from ansible.module_utils.praetor import gate as gates
-from ansible.module_utils.praetor import journal as journals
-from ansible.module_utils.praetor import settle as settles
-from ansible.module_utils.praetor import stage as stages
-from ansible.module_utils.praetor.flip import Limits, flip_and_bake
-from ansible.module_utils.praetor.host import AppHost, ReleaseError, Slot
+from . import gate as gates
+from . import journal as journals
+from . import settle as settles
+from . import stage as stages
+from .flip import Limits, flip_and_bake
+from .host import AppHost, ReleaseError, Slot
 
 OUTPUT_KEPT = 65536  # characters of a migration's output that the history keeps
 
@@ -137,17 +135,7 @@ PHASES: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 def work(params: dict[str, Any]) -> dict[str, Any]:
-    """Do the one phase that was asked for."""
+    """Do the one phase that `params` names."""
     [phase] = [name for name in PHASES if params[name] is not None]
     result: dict[str, Any] = PHASES[phase][0](AppHost(params["app"]), params["run"], params[phase])
     return result
-
-
-def main() -> None:
-    """Describe the arguments."""
-    phases = {name: {"type": "dict", "options": options} for name, (_, options) in PHASES.items()}
-    call.run({"app": {"type": "str", "required": True}, "run": call.RUN, **phases}, work, one_of=list(PHASES))
-
-
-if __name__ == "__main__":
-    main()

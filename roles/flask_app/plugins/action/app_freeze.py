@@ -1,0 +1,28 @@
+"""Forbids releases of an app until a time, or allows them again."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# Plugins run on the controller, where Ansible does not add a project's module_utils to the import path.
+_MODULE_UTILS = str(Path(__file__).resolve().parents[2] / "module_utils")
+if _MODULE_UTILS not in sys.path:
+    sys.path.insert(0, _MODULE_UTILS)
+
+from praetor.on_host import HostAction  # noqa: E402
+
+
+class ActionModule(HostAction):
+    """`until_time` and `reason`, or `thaw`."""
+
+    _supports_check_mode = True
+    WORK = "freeze"
+    ARGUMENTS = {  # noqa: RUF012  read only
+        "app": {"type": "str", "required": True},
+        "until_time": {"type": "str", "default": ""},
+        "reason": {"type": "str", "default": ""},
+        "by": {"type": "str", "required": True},
+        "thaw": {"type": "bool", "default": False},
+        "check": {"type": "bool", "default": False},
+    }
