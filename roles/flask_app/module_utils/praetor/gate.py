@@ -18,7 +18,7 @@ from .host import AppHost, ReleaseError, Slot, link_atomically, remove
 from .logs import last_lines
 
 NEEDED_IN_A_ROW = 2  # one good answer can be luck
-POLL_S = 0.1
+POLL_S = 0.05
 
 
 @dataclass(frozen=True)
