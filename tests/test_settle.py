@@ -357,6 +357,7 @@ def test_no_wheel_is_pruned_while_another_app_changes(fleet: Fleet) -> None:
 def test_only_a_drained_slot_is_ended_at_once(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, *, drained: bool) -> None:
     asked: list[bool] = []
     monkeypatch.setattr(drains.Drain, "wait", lambda *_: drained)
-    monkeypatch.setattr(settles, "remove_slot", lambda *_, empty, **__: asked.append(empty))
+    monkeypatch.setattr(settles, "end_slot", lambda *_, empty: asked.append(empty))
+    monkeypatch.setattr(settles, "await_end", lambda *_: None)
     retire_others(fleet.host, 1, None)
     assert asked == [drained]

@@ -131,9 +131,15 @@ def rescan(host: AppHost) -> None:
 
 
 def remove_slot(host: AppHost, slot: Slot, timeout_s: float = 90.0, *, empty: bool = False) -> None:
-    """Take a slot away: its vassal file first, then, when the Emperor has let it end, its sockets and metric files.
+    """Take a slot away, see `end_slot` and `await_end`."""
+    end_slot(host, slot, empty=empty)
+    await_end(host, slot, timeout_s)
 
-    The Emperor ends it gracefully, in which uWSGI waits whole seconds for its own turns. One that is known to hold no request is told to hurry.
+
+def end_slot(host: AppHost, slot: Slot, *, empty: bool) -> None:
+    """Let the Emperor end a slot, by removing its vassal file.
+
+    It does so gracefully, in which uWSGI waits whole seconds for its own turns. A slot that is known to be `empty`, of requests, is told to hurry.
     """
     pid = _vassal(host, slot).get("pid") if empty else None
     host.vassal(slot).unlink(missing_ok=True)
@@ -141,6 +147,10 @@ def remove_slot(host: AppHost, slot: Slot, timeout_s: float = 90.0, *, empty: bo
     if pid:
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGQUIT)
+
+
+def await_end(host: AppHost, slot: Slot, timeout_s: float) -> None:
+    """Wait until the Emperor has let a slot end, then remove its sockets and metric files."""
     wait_until(lambda: _ended(host, slot), timeout_s)
     for path in (host.socket(slot), host.stats(slot), host.metrics(slot)):
         remove(path)

@@ -192,6 +192,15 @@ def frozen(host: AppHost) -> dict[str, Any] | None:
     return found if found and found["until"] > time.time() else None
 
 
+def refuse_when_locked(host: AppHost) -> None:
+    """For what is no run: go on only while no run has the app.
+
+    Raises:
+        LockedError: a run has it.
+    """
+    _refuse(host, read_json(host.run_file) or {}, {"id": None}, None)
+
+
 def _refuse(host: AppHost, journal: dict[str, Any], run: dict[str, Any], break_run: str | None) -> None:
     if journal and journal["run"]["id"] not in (run["id"], break_run) and journal["expires"] > time.time():
         raise LockedError(describe(host, journal), journal)

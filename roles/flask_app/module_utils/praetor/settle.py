@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from . import journal as journals
 from .drain import Drain, probe
-from .gate import remove_slot
+from .gate import await_end, end_slot
 from .host import AppHost, ReleaseError, Slot, remove
 
 BAD_KEPT = 20  # marks of bad releases
@@ -21,15 +23,26 @@ def _warm(host: AppHost, slot: Slot) -> bool:
         return False
 
 
-def retire_others(host: AppHost, drain_s: float, but: Slot | None, seen: dict[str, Any] | None = None) -> list[str]:
-    """Drain and remove every slot of the app but one, going on with what was `seen` of a drain; the names of those removed."""
-    retired = []
-    for slot in host.slots():
-        if slot != but:
-            empty = Drain(host, slot, seen).wait(drain_s)
-            remove_slot(host, slot, timeout_s=drain_s + 60, empty=empty)
-            retired.append(slot.name)
-    return retired
+@contextlib.contextmanager
+def retiring(
+    host: AppHost, drain_s: float, but: Slot | None, seen: dict[str, Any] | None = None
+) -> Iterator[list[str]]:
+    """Drain and end every slot of the app but one, going on with what was `seen` of a drain; yields their names, and is left when they are gone."""
+    slots = [slot for slot in host.slots() if slot != but]
+    for slot in slots:
+        empty = Drain(host, slot, seen).wait(drain_s)
+        end_slot(host, slot, empty=empty)
+    try:
+        yield [slot.name for slot in slots]
+    finally:
+        for slot in slots:
+            await_end(host, slot, drain_s + 60)
+
+
+def retire_others(host: AppHost, drain_s: float, but: Slot | None) -> list[str]:
+    """Drain and remove every slot of the app but one; the names of those removed."""
+    with retiring(host, drain_s, but) as names:
+        return names
 
 
 def repair(host: AppHost, journal: dict[str, Any], drain_s: float) -> list[str]:
@@ -79,10 +92,11 @@ def settle(
     previous = Slot.parse(journal["previous"]) if journal.get("previous") else None
     # A run that ends what an interrupted one began did not flip; the history knows what was live.
     before = previous.release if previous else journals.last_settled(host)
-    done = [f"retired slot {name}" for name in retire_others(host, drain_s, live, journal.get("drain"))]
-    ended = {"from": before if before != release else None, "to": release, "result": "ok", **facts}
-    _record(host, run, journal, ended)
-    done += prune(host, keep)
+    with retiring(host, drain_s, live, journal.get("drain")) as retired:
+        done = [f"retired slot {name}" for name in retired]
+        ended = {"from": before if before != release else None, "to": release, "result": "ok", **facts}
+        _record(host, run, journal, ended)
+        done += prune(host, keep)
     journals.unlock(host, run["id"])
     return done
 
