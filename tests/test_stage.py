@@ -54,13 +54,14 @@ def entry(path: Path) -> dict[str, Any]:
     return {"name": name, "version": version, "file": path.name, "sha256": sha256(path), "path": str(path)}
 
 
-def pack(place: Path, files: dict[str, Path]) -> Path:
-    """What the action plugin uploads."""
-    path = place / "upload.tar"
-    with tarfile.open(path, "w") as archive:
+def pack(files: dict[str, Path]) -> io.BytesIO:
+    """What the action plugin brings."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
         for name, file in files.items():
             archive.add(file, arcname=name)
-    return path
+    packed.seek(0)
+    return packed
 
 
 def with_uv(host: AppHost) -> None:
@@ -75,12 +76,10 @@ def release_of(*wheels: Path, tree: Path | None = None) -> dict[str, Any]:
     return manifest_of("1-a", wheels={TAG: [entry(wheel) for wheel in wheels]}, tree=packed)
 
 
-def send(
-    host: AppHost, place: Path, manifest: dict[str, Any], checks: list[list[str]] | None = None, **parts: Any
-) -> bool:
+def send(host: AppHost, manifest: dict[str, Any], checks: list[list[str]] | None = None, **parts: Any) -> bool:
     """Stage a release with all its files."""
     files = {each["sha256"]: Path(each["path"]) for each in files_of(manifest, TAG)}
-    return stage(host, manifest, {**PARTS, **parts}, pack(place, files), checks or [])
+    return stage(host, manifest, {**PARTS, **parts}, pack(files), checks or [])
 
 
 def test_the_files_of_an_artifact_are_its_wheels_and_its_tree() -> None:
@@ -107,9 +106,7 @@ def test_a_release_is_staged_whole(host: AppHost, open_place: Path) -> None:
     with_uv(host)
     wheel = make_wheel(open_place / "built", "tiny", "2.0")
     manifest = release_of(wheel)
-    assert send(
-        host, open_place, manifest, [["python", "-c", "import tiny, os; assert os.environ['TOKEN'] == 's3cret'"]]
-    )
+    assert send(host, manifest, [["python", "-c", "import tiny, os; assert os.environ['TOKEN'] == 's3cret'"]])
     place = host.release_dir("1-a")
     assert host.manifest("1-a") == manifest
     assert host.leftovers() == []
@@ -136,7 +133,7 @@ def test_no_code_of_a_release_runs_as_root(host: AppHost, open_place: Path) -> N
     tree = open_place / "tree.tar"
     with tarfile.open(tree, "w") as archive:
         put(archive, "app.py", "import sly\n")
-    send(host, open_place, release_of(wheel, tree=tree), [["python", "-c", "import app"]])
+    send(host, release_of(wheel, tree=tree), [["python", "-c", "import app"]])
     assert list(host.release_dir("1-a").glob("src/__pycache__/app.*.pyc"))
     assert [path.name for path in trace.iterdir()] == [str(pwd.getpwnam("nobody").pw_uid)]
 
@@ -165,10 +162,10 @@ def test_a_package_that_the_newest_release_has_is_linked(host: AppHost, open_pla
         listed="../../../../stolen",  # its author may list what he likes
     )
     manifest = release_of(tiny)
-    send(host, open_place, manifest)
+    send(host, manifest)
     (host.release_dir("1-a") / "stolen").touch()
     more = make_wheel(open_place / "built", "more")
-    send(host, open_place, next_release(manifest, more), [["shout"], ["python", "-c", "import tiny, more, sub.deep"]])
+    send(host, next_release(manifest, more), [["shout"], ["python", "-c", "import tiny, more, sub.deep"]])
     old, new = (
         {path.relative_to(place): path for path in place.rglob("venv/lib/**/*")}
         for place in map(host.release_dir, ("1-a", "2-b"))
@@ -197,13 +194,13 @@ def test_a_check_that_fails_leaves_nothing_and_shows_what_it_said(host: AppHost,
     with_uv(host)
     command = ["python", "-c", "print('no such key: colour'); raise SystemExit(3)"]
     with pytest.raises(ReleaseError, match=r"failed with exit status 3:\nno such key: colour"):
-        send(host, open_place, release_of(make_wheel(open_place / "built", "tiny")), [command])
+        send(host, release_of(make_wheel(open_place / "built", "tiny")), [command])
     assert not host.release_dir("1-a").exists()
 
 
-def test_a_host_without_uv_is_told_to_be_provisioned(host: AppHost, place: Path) -> None:
+def test_a_host_without_uv_is_told_to_be_provisioned(host: AppHost) -> None:
     with pytest.raises(ReleaseError, match="it was not provisioned"):
-        send(host, place, release_of())
+        send(host, release_of())
     assert not host.release_dir("1-a").exists()
 
 
@@ -212,22 +209,21 @@ def test_a_file_that_arrives_damaged_is_refused_and_not_kept(host: AppHost, plac
     with pytest.raises(
         ReleaseError, match=r"tiny-1\.0-py3-none-any\.whl arrived damaged: SHA-256 is .*Nothing was changed"
     ):
-        stage(host, release_of(wheel), PARTS, pack(place, {sha256(wheel): other}), [])
+        stage(host, release_of(wheel), PARTS, pack({sha256(wheel): other}), [])
     assert list(host.wheels.iterdir()) == []
 
 
 def test_a_file_that_nobody_asked_for_is_not_kept(host: AppHost, place: Path) -> None:
     other = make_wheel(place / "built", "other")
     with pytest.raises(ReleaseError, match="not provisioned"):
-        stage(host, release_of(), PARTS, pack(place, {sha256(other): other, "../../evil": other}), [])
+        stage(host, release_of(), PARTS, pack({sha256(other): other, "../../evil": other}), [])
     assert list(host.wheels.iterdir()) == []
 
 
 @pytest.mark.parametrize("kept", [0, 300, 700])
 def test_an_upload_that_was_cut_short_is_damaged(host: AppHost, place: Path, kept: int) -> None:
     wheel = make_wheel(place / "built", "tiny")
-    upload = pack(place, {sha256(wheel): wheel})
-    upload.write_bytes(upload.read_bytes()[:kept])
+    upload = io.BytesIO(pack({sha256(wheel): wheel}).getvalue()[:kept])
     with pytest.raises(ReleaseError, match="arrived damaged"):
         stage(host, release_of(wheel), PARTS, upload, [])
 
@@ -264,7 +260,7 @@ def test_a_full_disk_leaves_nothing_and_says_what_to_do(
     with pytest.raises(
         ReleaseError, match=r"no space left on the file system of .* goes on serving\. Make room and run again"
     ):
-        send(host, place, release_of(make_wheel(place / "built", "tiny")))
+        send(host, release_of(make_wheel(place / "built", "tiny")))
     assert list(host.releases_dir.iterdir()) == []
 
 
@@ -284,18 +280,18 @@ def test_what_uv_says_of_a_full_disk_is_a_full_disk(host: AppHost) -> None:
         stages._uv([sys.executable, "-c", "raise SystemExit('failed')"], host)
 
 
-def test_another_error_leaves_nothing_either(host: AppHost, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_error_leaves_nothing_either(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "_virtualenv", fail_with(errno.EIO))
     with pytest.raises(OSError, match="Input/output"):
-        send(host, place, release_of())
+        send(host, release_of())
     assert list(host.releases_dir.iterdir()) == []
 
 
-def test_a_half_staged_release_is_staged_anew(host: AppHost, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_half_staged_release_is_staged_anew(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> None:
     for step in ("_virtualenv", "_tree", "_settings"):
         monkeypatch.setattr(stages, step, lambda *_: None)
     (host.release_dir("1-a") / "venv").mkdir(parents=True)
-    assert send(host, place, release_of()) is True
+    assert send(host, release_of()) is True
     assert [path.name for path in host.release_dir("1-a").iterdir()] == ["release.json"]
 
 
@@ -435,7 +431,7 @@ def test_release_json_is_written_last(host: AppHost, place: Path, monkeypatch: p
 
     monkeypatch.setattr(stages, "write_atomically", note)
     monkeypatch.setattr(os, "chown", lambda *_: None)
-    send(host, place, release_of())
+    send(host, release_of())
     assert written[-1] == "release.json"
     assert json.loads((host.release_dir("1-a") / "release.json").read_text(encoding="utf-8"))["id"] == "1-a"
     assert subprocess.run(["find", place, "-name", ".tmp.*"], capture_output=True, check=True).stdout == b""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import io
 import pathlib
-from typing import Any
+from typing import IO, Any
 
 from . import gate as gates
 from . import journal as journals
@@ -26,10 +29,16 @@ def stage(host: AppHost, run: dict[str, Any], wanted: dict[str, Any]) -> dict[st
     """Lock, repair, and put the release on the host; the action plugin has uploaded what the host did not have."""
     with journals.phase(host, run, "stage", wanted["break_run"], begins=True) as journal:
         repaired = settles.repair(host, journal, wanted["drain_s"])
-        uploads = pathlib.Path(wanted["uploads"]) if wanted["uploads"] else None
         parts = {**wanted["parts"], "secrets": wanted["secrets"]}
-        staged = stages.stage(host, wanted["manifest"], parts, uploads, wanted["checks"])
+        with _files(wanted) as files:
+            staged = stages.stage(host, wanted["manifest"], parts, files, wanted["checks"])
     return {"changed": staged or bool(repaired), "staged": staged, "repaired": repaired}
+
+
+def _files(wanted: dict[str, Any]) -> contextlib.AbstractContextManager[IO[bytes] | None]:
+    if wanted["uploads"]:
+        return pathlib.Path(wanted["uploads"]).open("rb")
+    return io.BytesIO(base64.b64decode(wanted["sent"])) if wanted["sent"] else contextlib.nullcontext()
 
 
 def migrate(host: AppHost, run: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +114,9 @@ PHASES: dict[str, tuple[Any, dict[str, Any]]] = {
             "parts": {"type": "dict", "required": True},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "checks": {"type": "list", "elements": "list", "default": []},
-            "uploads": {"type": "path"},
+            # A tar of what the host does not have: its place there, or itself in base64.
+            "uploads": {"type": "str"},
+            "sent": {"type": "str"},
         },
     ),
     "migrate": (

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from typing import Any
+from typing import IO, Any
 
 from .host import DISK_FULL, AppHost, ReleaseError, remove, sync_directory, user_of, write_atomically
 
@@ -55,7 +55,7 @@ def stage(
     host: AppHost,
     manifest: dict[str, Any],
     parts: dict[str, Any],
-    uploads: pathlib.Path | None,
+    uploads: IO[bytes] | None,
     checks: list[list[str]],
 ) -> bool:
     """Put a release on the host: files, virtualenv, configuration, and the app's own check commands.
@@ -170,12 +170,12 @@ def environment(place: pathlib.Path, user: pwd.struct_passwd) -> dict[str, str]:
     return found
 
 
-def _store(host: AppHost, manifest: dict[str, Any], uploads: pathlib.Path) -> None:
+def _store(host: AppHost, manifest: dict[str, Any], uploads: IO[bytes]) -> None:
     """Move uploaded files below their hashes; a file whose content is not what the manifest says is refused."""
     wanted = {entry["sha256"]: entry["file"] for entry in files_of(manifest, python_tag())}
     host.wheels.mkdir(mode=0o700, exist_ok=True)
     try:
-        with tarfile.open(uploads) as archive:
+        with tarfile.open(fileobj=uploads) as archive:
             for member in archive:
                 content = archive.extractfile(member)
                 if content is None or member.name not in wanted:
