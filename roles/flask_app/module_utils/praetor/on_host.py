@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import pathlib
-import shlex
 import tarfile
 from collections.abc import Iterable
 from typing import Any
@@ -79,7 +78,7 @@ class HostAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
 
     def _start(self, asked: bytes) -> dict[str, Any]:
         start = f"test -d {_copy()} || exit {_ABSENT}; exec /usr/bin/python3 -I -S {_copy()}"
-        return dict(self._low_level_execute_command(f"sh -c {shlex.quote(start)}", in_data=asked))
+        return dict(self._low_level_execute_command(start, in_data=asked))
 
 
 @functools.cache
