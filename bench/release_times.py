@@ -1,7 +1,7 @@
 """How long releases take beside their bake: nothing to do, changed code, rollback; in turns, with what Ansible takes to do nothing at all.
 
 Run on the controller, when the app is live: `python bench/release_times.py INVENTORY FILE [BAKE_S] [ROUNDS]`. FILE is a Python file of the app;
-each release adds a comment to it, and in the end it is as it was. BAKE_S is the bake of all batches together (the lab: two of 5 s). The last
+each release adds a comment to it, and in the end it is as it was. BAKE_S is the bake of all batches together (the lab: two of 1 s). The last
 column divides by what `ansible-playbook` takes to start, look at the inventory and end, because machines differ.
 """
 
@@ -45,7 +45,7 @@ def measure(inventory: str, file: Path, rounds: int) -> dict[str, list[float]]:
     return found
 
 
-def main(inventory: str, file: str, bake_s: str = "10", rounds: str = "5") -> None:
+def main(inventory: str, file: str, bake_s: str = "2", rounds: str = "5") -> None:
     """Print the table."""
     with tempfile.TemporaryDirectory() as directory:
         kept = Path(directory, "kept")
