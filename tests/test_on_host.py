@@ -86,6 +86,15 @@ def test_a_place_that_cannot_be_written_is_named(kept: Path) -> None:
     assert "File exists" in found["msg"]
 
 
+def test_a_full_place_keeps_nothing_half_written(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_host, "_packed", lambda: b"no tar" * 200)
+    found = Here().on_host(THAW)
+    assert found["failed"] is True
+    assert found["msg"].endswith("What is live goes on serving; make room there and run again.")
+    assert "\n" not in found["msg"]
+    assert list(kept.iterdir()) == []
+
+
 def test_no_answer_is_told_with_what_was_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_host, "_START", "raise SystemExit('no memory')\n")
     on_host._modules.cache_clear()

@@ -22,7 +22,8 @@ _PACKAGE = pathlib.Path(__file__).parent
 _START = "from praetor import call\n\ncall.main()\n"
 _ABSENT = 90  # exit status of a host that has no copy of this version; no shell and no Python uses it
 # Another version's copy goes when it is an hour old; by then nobody starts from it any more.
-_KEEP = """set -e; umask 077; mkdir -p {kept}; new=$(mktemp -d {kept}/.new.XXXXXX); tar -x -C "$new"
+_KEEP = """set -e; umask 077; mkdir -p {kept}; new=$(mktemp -d {kept}/.new.XXXXXX)
+tar -x -C "$new" || {{ rm -rf "$new"; exit 1; }}
 find {kept} -mindepth 1 -maxdepth 1 -mmin +60 -exec rm -rf {{}} +
 mv -T "$new" {copy} 2>/dev/null || rm -rf "$new" """
 
@@ -67,7 +68,10 @@ class HostAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
         if done["rc"] == _ABSENT:
             kept = self._low_level_execute_command(_KEEP.format(kept=KEPT, copy=_copy()), in_data=_packed())
             if kept["rc"] != 0:
-                return {"failed": True, "msg": f"{KEPT} on the host cannot be written: {kept['stderr'].strip()}"}
+                # tar has a line for each file.
+                said = kept["stderr"].strip().partition("\n")[0]
+                hint = "What is live goes on serving; make room there and run again."
+                return {"failed": True, "msg": f"{KEPT} on the host cannot be written: {said}. {hint}"}
             done = self._start(asked)
         try:
             answer: dict[str, Any] = json.loads(done["stdout"].strip().rpartition("\n")[2])
