@@ -86,13 +86,19 @@ def test_a_place_that_cannot_be_written_is_named(kept: Path) -> None:
     assert "File exists" in found["msg"]
 
 
-def test_a_full_place_keeps_nothing_half_written(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_unpacked_leaves_nothing(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_host, "_packed", lambda: b"no tar" * 200)
     found = Here().on_host(THAW)
     assert found["failed"] is True
-    assert found["msg"].endswith("What is live goes on serving; make room there and run again.")
+    assert found["msg"].endswith(". What is live goes on serving.")
     assert "\n" not in found["msg"]
     assert list(kept.iterdir()) == []
+
+
+def test_a_full_place_is_to_be_given_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_host, "_KEEP", "echo 'tar: a: Cannot write: No space left on device\ntar: b' >&2; exit 1")
+    found = Here().on_host(THAW)
+    assert found["msg"].endswith("left on device. What is live goes on serving. Make room there and run again.")
 
 
 def test_no_answer_is_told_with_what_was_printed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,8 +70,9 @@ class HostAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
             if kept["rc"] != 0:
                 # tar has a line for each file.
                 said = kept["stderr"].strip().partition("\n")[0]
-                hint = "What is live goes on serving; make room there and run again."
-                return {"failed": True, "msg": f"{KEPT} on the host cannot be written: {said}. {hint}"}
+                hint = " Make room there and run again." if "No space left" in said else ""
+                problem = f"{KEPT} on the host cannot be written: {said}. What is live goes on serving.{hint}"
+                return {"failed": True, "msg": problem}
             done = self._start(asked)
         try:
             answer: dict[str, Any] = json.loads(done["stdout"].strip().rpartition("\n")[2])
