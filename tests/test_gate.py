@@ -236,24 +236,36 @@ def test_a_slot_is_removed_with_its_files(owned: AppHost, emperor: FakeEmperor) 
     assert emperor.slots == {}
 
 
-@pytest.mark.parametrize(("empty", "expected"), [(True, [signal.SIGQUIT]), (False, [])])
-def test_only_an_empty_slot_is_told_to_hurry(
-    owned: AppHost, monkeypatch: pytest.MonkeyPatch, *, empty: bool, expected: list[int]
+@pytest.mark.parametrize(
+    ("empty", "reads", "expected"),
+    [(True, True, [signal.SIGQUIT]), (True, False, []), (False, True, [])],
+)
+def test_only_an_empty_slot_that_knows_its_end_is_told_to_hurry(
+    owned: AppHost, monkeypatch: pytest.MonkeyPatch, *, empty: bool, reads: bool, expected: list[int]
 ) -> None:
     slot = Slot("api", "2-b", 1)
     owned.vassal(slot).touch()
     sent: list[tuple[int, bool]] = []
+    looks: list[int] = []
     monkeypatch.setattr(os, "kill", lambda _, number: sent.append((number, owned.vassal(slot).exists())))
+    monkeypatch.setattr(gates, "HURRY_S", 0.3)
 
     def known(connection: socket.socket) -> None:
-        entries = [{"id": owned.vassal(slot).name, "pid": 4712, "accepting": 1}] if not sent else []
-        connection.sendall(json.dumps({"pid": 4711, "vassals": entries}).encode())
+        looks.append(len(sent))
+        # The Emperor hears of it a little later.
+        cursed = 1_790_000_000 if looks.count(1) > 2 else 0
+        ended = len(sent) > 1 or looks.count(1) > 12
+        entry = {"id": owned.vassal(slot).name, "pid": 4712, "accepting": 1, "cursed": cursed}
+        connection.sendall(json.dumps({"pid": 4711, "vassals": [] if ended else [entry]}).encode())
 
-    server = Server(owned.layout.run / "emperor.stats", known)
+    emperor = Server(owned.layout.run / "emperor.stats", known)
+    master = Server(owned.stats(slot), lambda connection: connection.sendall(b"{}" if reads else b""))
     gates.remove_slot(owned, slot, timeout_s=2, empty=empty)
-    server.close()
+    master.close()
+    emperor.close()
     # Never before the file is gone: the Emperor would start it again.
     assert sent == [(number, False) for number in (signal.SIGWINCH, *expected)]
+    assert not expected or looks.count(1) > 2, "a reload, to a master that has not heard of its end"
 
 
 def test_the_emperor_is_asked_to_look_now(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,6 +137,15 @@ def test_a_slot_that_is_removed_ends(real: AppHost, slot: Slot) -> None:
     assert [path for path in real.run_dir.iterdir() if path.stem == slot.name] == []
 
 
+def test_a_slot_in_a_hurry_ends_and_is_not_loaded_anew(real: AppHost) -> None:
+    for _ in range(8):
+        slot = through(real, "1-a")
+        pids = uwsgi.counters(real.stats(slot)).pids
+        remove_slot(real, slot, empty=True)
+        assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert "binary reloading" not in (real.layout.run.parent / "log").read_text(encoding="utf-8")
+
+
 def test_a_temporary_link_is_no_slot_for_the_emperor(real: AppHost) -> None:
     link = real.layout.vassals / ".tmp.api.1-a.99.ini.new"
     link.symlink_to(real.release_dir("1-a") / "vassal.ini")

@@ -19,6 +19,7 @@ from .logs import last_lines
 
 NEEDED_IN_A_ROW = 2  # one good answer can be luck
 POLL_S = 0.05
+HURRY_S = 3.0  # a slot that has not heard of its end by then ends at its own pace
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,21 @@ def end_slot(host: AppHost, slot: Slot, *, empty: bool) -> None:
     host.vassal(slot).unlink(missing_ok=True)
     rescan(host)
     if pid:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGQUIT)
+        wait_until(lambda: _hurried(host, slot, int(pid)), HURRY_S)
+
+
+def _hurried(host: AppHost, slot: Slot, pid: int) -> bool:
+    """Whether the slot's master was told to hurry, or needs not to be. To one that has not read yet that it is to end, SIGQUIT means to load anew: with die-on-term uWSGI swaps it with SIGTERM.
+
+    The master takes in turns what it is asked: when it answers a question of ours, it has read what the Emperor wrote before.
+    """
+    told = _vassal(host, slot)
+    if told.get("cursed"):
+        with contextlib.suppress(OSError, ValueError):
+            uwsgi.stats(host.stats(slot), 0.5)
+            os.kill(pid, signal.SIGQUIT)
+            return True
+    return not told
 
 
 def await_end(host: AppHost, slot: Slot, timeout_s: float) -> None:
