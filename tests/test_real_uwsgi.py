@@ -29,6 +29,11 @@ def app(environ, start_response):
     start_response("200 OK", [])
     return [environ["PATH_INFO"].encode()]
 """
+HANGS = """
+import os, pathlib, time
+pathlib.Path(__file__).with_name("pid").write_text(str(os.getpid()))
+time.sleep(60)
+"""
 INI = """[uwsgi]
 strict = true
 master = true
@@ -51,7 +56,8 @@ def real() -> Iterator[AppHost]:
     with tempfile.TemporaryDirectory(prefix="p") as directory:
         host = host_in(Path(directory))
         (host.layout.apps / "works.py").write_text(APP, encoding="utf-8")
-        for release, module in (("1-a", "works:app"), ("2-b", "breaks:app")):
+        (host.layout.apps / "hangs.py").write_text(HANGS, encoding="utf-8")
+        for release, module in (("1-a", "works:app"), ("2-b", "breaks:app"), ("3-c", "hangs:app")):
             put_release(host, release)
             text = INI.format(module=module, place=host.layout.apps, run=host.run_dir)
             (host.release_dir(release) / "vassal.ini").write_text(text, encoding="utf-8")
@@ -144,6 +150,16 @@ def test_a_slot_in_a_hurry_ends_and_is_not_loaded_anew(real: AppHost) -> None:
         remove_slot(real, slot, empty=True)
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     assert "binary reloading" not in (real.layout.run.parent / "log").read_text(encoding="utf-8")
+
+
+def test_a_slot_that_still_loads_is_ended_at_once(real: AppHost) -> None:
+    slot = Slot("api", "3-c", 1)
+    real.vassal(slot).symlink_to(real.release_dir("3-c") / "vassal.ini")
+    gates.rescan(real)
+    written = real.layout.apps / "pid"
+    assert wait_until(lambda: written.exists() and written.read_text(encoding="ascii") != "", 20)
+    remove_slot(real, slot, empty=True, timeout_s=20)
+    assert not Path(f"/proc/{written.read_text(encoding='ascii')}").exists(), "it would sleep for a minute"
 
 
 def test_a_temporary_link_is_no_slot_for_the_emperor(real: AppHost) -> None:

@@ -157,7 +157,9 @@ def _hurried(host: AppHost, slot: Slot, pid: int) -> bool:
     told = _vassal(host, slot)
     if told.get("cursed"):
         with contextlib.suppress(OSError, ValueError):
-            uwsgi.stats(host.stats(slot), 0.5)
+            # One that still loads the app is not asked: it hears nobody, and the signal ends it.
+            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                uwsgi.stats(host.stats(slot), 0.5)
             os.kill(pid, signal.SIGQUIT)
             return True
     return not told
