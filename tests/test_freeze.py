@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from fakes import host_in
 from praetor import freeze
 from praetor.host import AppHost, ReleaseError
 from praetor.journal import frozen
+from test_wiring import imported
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
 ASKED = {"app": "api", "until_time": "+2h", "reason": "sale", "by": "ann", "thaw": False, "check": False}
@@ -65,3 +67,12 @@ def test_what_is_wrong_is_said(host: AppHost, wrong: dict[str, Any], message: st
     with pytest.raises(ReleaseError, match=message):
         freeze.work({**ASKED, **wrong})
     assert frozen(host) is None
+
+
+@pytest.mark.parametrize("checking", [True, False])
+def test_the_task_says_whether_it_is_a_check(monkeypatch: pytest.MonkeyPatch, *, checking: bool) -> None:
+    kind = imported("roles/flask_app/plugins/action/app_freeze.py").ActionModule
+    monkeypatch.setattr(kind, "on_host", lambda _, params: params)
+    action = object.__new__(kind)
+    action._task = SimpleNamespace(check_mode=checking)
+    assert action.do({"app": "api"}) == {"app": "api", "check": checking}

@@ -124,12 +124,19 @@ def test_a_problem_fails_an_ordinary_task() -> None:
 
 @pytest.mark.parametrize(
     ("args", "message"),
-    [({}, "missing required arguments: app"), ({"app": "x", "untl": "1"}, "Unsupported parameters for (here) module")],
+    [
+        ({}, "missing required arguments: app"),
+        ({"app": "x", "untl": "1"}, "Unsupported parameters for (here) module"),
+        ({"app": "x"}, "one of the following is required: freeze, thaw"),
+        ({"app": "x", "freeze": True, "thaw": True}, "parameters are mutually exclusive: freeze|thaw"),
+    ],
 )
 def test_wrong_arguments_never_reach_the_host(
     args: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ansible.plugins.action.ActionBase.run", lambda *_: {})
+    monkeypatch.setattr(Here, "ARGUMENTS", {**Here.ARGUMENTS, "thaw": {"type": "bool"}, "freeze": {"type": "bool"}})
+    monkeypatch.setattr(Here, "ONE_OF", ("freeze", "thaw") if "untl" not in args and args else ())
     action = Here(**args)
     with pytest.raises(AnsibleActionFail) as caught:
         action.run()

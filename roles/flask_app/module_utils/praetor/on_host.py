@@ -31,12 +31,14 @@ mv -T "$new" {copy} 2>/dev/null || rm -rf "$new" """
 class HostAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
     """An action that is done by a module of this package on the host.
 
-    A subclass gives `WORK`, the module, and `ARGUMENTS`, an Ansible argument spec; the module's `work` gets the arguments, checked.
+    A subclass gives `WORK`, the module, and `ARGUMENTS`, an Ansible argument spec, of which exactly one of `ONE_OF` must be given; the module's
+    `work` gets the arguments, checked.
     """
 
     TRANSFERS_FILES = False
     WORK = ""
     ARGUMENTS: dict[str, Any] = {}  # noqa: RUF012  read only
+    ONE_OF: tuple[str, ...] = ()
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check the arguments and do what they say.
@@ -45,7 +47,8 @@ class HostAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
             AnsibleActionFail: an argument is missing, unknown or of another type.
         """
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, args = self.validate_argument_spec(self.ARGUMENTS)
+        exactly = [self.ONE_OF] if self.ONE_OF else []
+        _, args = self.validate_argument_spec(self.ARGUMENTS, mutually_exclusive=exactly, required_one_of=exactly)
         return {**result, **self.do(args)}
 
     def do(self, args: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 # Plugins run on the controller, where Ansible does not add a project's module_utils to the import path.
 _MODULE_UTILS = str(Path(__file__).resolve().parents[2] / "module_utils")
@@ -24,5 +25,8 @@ class ActionModule(HostAction):
         "reason": {"type": "str", "default": ""},
         "by": {"type": "str", "required": True},
         "thaw": {"type": "bool", "default": False},
-        "check": {"type": "bool", "default": False},
     }
+
+    def do(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Write or remove the freeze; with --check only say what would change."""
+        return super().do({**args, "check": bool(self._task.check_mode)})

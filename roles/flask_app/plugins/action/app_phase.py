@@ -35,6 +35,7 @@ class ActionModule(HostAction):
     TRANSFERS_FILES = True
     _supports_check_mode = False
     WORK = "phases"
+    ONE_OF = tuple(PHASES)
     ARGUMENTS = {  # noqa: RUF012  read only
         "app": {"type": "str", "required": True},
         "run": {"type": "dict", "required": True},
