@@ -3,6 +3,7 @@
 import importlib
 import runpy
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -42,6 +43,12 @@ def test_wsgi_module_ends_with_a_refused_configuration(
     assert (out, err.count("\n")) == ("", 1)
     assert "environment API_X: unknown setting" in err
     assert issubclass(ConfigError, Exception)
+
+
+def test_what_is_loaded_is_left_to_all_workers() -> None:
+    code = "import gc, api.wsgi; print(gc.isenabled(), gc.get_freeze_count() > 50_000)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env={})
+    assert done.stdout == b"True True\n"
 
 
 def test_own_server_ends_with_a_signal(restored: None, monkeypatch: pytest.MonkeyPatch) -> None:

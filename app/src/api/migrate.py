@@ -1,5 +1,6 @@
 """Bring the database to the schema that this code needs: `python -m api.migrate`. Run again, it changes nothing."""
 
+import gc
 import os
 import sys
 
@@ -34,4 +35,6 @@ def configure(loaded: Loaded) -> Config:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    gc.freeze()  # or the interpreter looks for garbage before it ends
+    sys.exit(status)

@@ -1,6 +1,7 @@
 """Look at the configuration: `python -m api.config check|show|schema`."""
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -52,4 +53,6 @@ def _at(values: Mapping[str, Any], path: str) -> object:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], os.environ))
+    status = main(sys.argv[1:], os.environ)
+    gc.freeze()  # or the interpreter looks for garbage before it ends, for as long as half of the imports took
+    sys.exit(status)
