@@ -7,6 +7,8 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
 INVENTORY ?= lab
+# Debian's own, which is what hosts have, whatever else is in PATH; `make PYTHON=...` takes another.
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -15,10 +17,10 @@ help: ## list the commands
 
 # A clone on bare Debian has git and make; python3 with venv comes from Debian, everything else hash-locked into .venv.
 $(VENV)/controller: requirements/controller.txt
-	@python3 -c 'import ensurepip' 2>/dev/null || { echo "==> installing python3-venv from Debian"; \
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "==> installing python3-venv from Debian"; \
 	  $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends python3-venv openssh-client >/dev/null; }
 	@echo "==> making $(VENV) from $<"
-	@[ -x $(BIN)/python ] || python3 -m venv $(VENV)
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
@@ -72,7 +74,7 @@ dashboards: $(VENV)/dev ## write grafana/*.json from the consoles
 # The app's own virtualenv, by a Debian Python like the one it will run on; its data directory gets its schema.
 app/.venv/ready: app/requirements-dev.txt app/pyproject.toml $(VENV)/controller
 	@echo "==> making app/.venv from $<"
-	@[ -x app/.venv/bin/python ] || python3 -m venv app/.venv
+	@[ -x app/.venv/bin/python ] || $(PYTHON) -m venv app/.venv
 	@$(BIN)/uv pip sync --quiet --python app/.venv/bin/python --require-hashes $<
 	@$(BIN)/uv pip install --quiet --python app/.venv/bin/python --no-deps --no-build-isolation --editable app
 	@touch $@
