@@ -120,8 +120,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         """Check this host's `apps`; on the first host of the play also that all hosts agree."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
-        hosts: list[str] = list(variables["ansible_play_hosts_all"])
         host: str = variables["inventory_hostname"]
+        app_hosts = variables["groups"].get("app_hosts", [])
+        if not app_hosts:
+            sources = ", ".join(variables["ansible_inventory_sources"])
+            expected = "expected at least one host in the group app_hosts"
+            return {**result, "failed": True, "msg": f"groups.app_hosts: found no host in {sources}, {expected}"}
+        hosts = [found for found in variables["ansible_play_hosts_all"] if found in app_hosts]
+        if host not in hosts:
+            return {**result, "skipped": True, "skip_reason": "no app host"}
         # A path source is relative to the project, which is where ansible.cfg is.
         root = Path(constants.CONFIG_FILE).parent if constants.CONFIG_FILE else Path(variables["playbook_dir"]).parent
         reader = _Reader(self._templar)
