@@ -24,7 +24,7 @@ START = Counters(requests=2, busy=0, exceptions=0, harakiri=0, respawns=0, worke
 
 
 def counted(**changes: int) -> Counters:
-    return Counters(**{**vars(START), "requests": 1002, **changes})
+    return Counters(**{**START._asdict(), "requests": 1002, **changes})
 
 
 def judge(since: Traffic = FINE, before: Traffic = FINE, now: Counters | None = counted()) -> str | None:  # noqa: B008  frozen
@@ -53,7 +53,7 @@ def test_a_worker_that_died_breaches() -> None:
 
 
 def test_a_worker_that_died_before_the_flip_is_no_breach() -> None:
-    earlier = Counters(**{**vars(START), "respawns": 3, "harakiri": 1, "exceptions": 500})
+    earlier = Counters(**{**START._asdict(), "respawns": 3, "harakiri": 1, "exceptions": 500})
     assert breach(LIMITS, FINE, FINE, earlier, counted(respawns=3, harakiri=1, exceptions=500)) is None
 
 

@@ -225,7 +225,7 @@ def test_a_live_slot_that_is_ill_is_replaced_under_another_name(owned: AppHost) 
     owned.flip(ill)
     slot, _ = through(owned)
     dead.close()
-    assert slot.count > ill.count
+    assert slot.number > ill.number
 
 
 def test_a_slot_is_removed_with_its_files(owned: AppHost, emperor: FakeEmperor) -> None:
@@ -236,36 +236,36 @@ def test_a_slot_is_removed_with_its_files(owned: AppHost, emperor: FakeEmperor) 
     assert emperor.slots == {}
 
 
-@pytest.mark.parametrize(
-    ("empty", "reads", "expected"),
-    [(True, True, [signal.SIGQUIT]), (True, False, []), (False, True, [])],
-)
-def test_only_an_empty_slot_that_knows_its_end_is_told_to_hurry(
-    owned: AppHost, monkeypatch: pytest.MonkeyPatch, *, empty: bool, reads: bool, expected: list[int]
+@pytest.mark.parametrize(("loaded", "expected"), [("before", []), ("meanwhile", []), ("never", [signal.SIGQUIT])])
+def test_only_a_slot_that_loads_is_ended_by_a_signal(
+    owned: AppHost, monkeypatch: pytest.MonkeyPatch, loaded: str, expected: list[int]
 ) -> None:
     slot = Slot("api", "2-b", 1)
     owned.vassal(slot).touch()
     sent: list[tuple[int, bool]] = []
     looks: list[int] = []
     monkeypatch.setattr(os, "kill", lambda _, number: sent.append((number, owned.vassal(slot).exists())))
-    monkeypatch.setattr(gates, "HURRY_S", 0.3)
+    monkeypatch.setattr(gates, "SIGNAL_S", 1)
+    if loaded == "before":
+        owned.stats(slot).touch()
 
     def known(connection: socket.socket) -> None:
         looks.append(len(sent))
         # The Emperor hears of it a little later.
-        cursed = 1_790_000_000 if looks.count(1) > 2 else 0
+        heard = looks.count(1) > 2
+        if heard and loaded == "meanwhile":
+            owned.stats(slot).touch()
         ended = len(sent) > 1 or looks.count(1) > 12
-        entry = {"id": owned.vassal(slot).name, "pid": 4712, "accepting": 1, "cursed": cursed}
+        entry = {"id": owned.vassal(slot).name, "pid": 4712, "accepting": 1, "cursed": 1_790_000_000 if heard else 0}
         connection.sendall(json.dumps({"pid": 4711, "vassals": [] if ended else [entry]}).encode())
 
     emperor = Server(owned.layout.run / "emperor.stats", known)
-    master = Server(owned.stats(slot), lambda connection: connection.sendall(b"{}" if reads else b""))
-    gates.remove_slot(owned, slot, timeout_s=2, empty=empty)
-    master.close()
+    gates.remove_slot(owned, slot, timeout_s=2)
     emperor.close()
     # Never before the file is gone: the Emperor would start it again.
     assert sent == [(number, False) for number in (signal.SIGWINCH, *expected)]
-    assert not expected or looks.count(1) > 2, "a reload, to a master that has not heard of its end"
+    assert not expected or looks.count(1) > 2, "before the Emperor lets it end"
+    assert not owned.stats(slot).exists()
 
 
 def test_the_emperor_is_asked_to_look_now(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> None:

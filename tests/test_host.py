@@ -24,13 +24,13 @@ def test_other_names_are_no_slots(name: str) -> None:
 
 def test_a_slot_name_is_never_used_twice(host: AppHost) -> None:
     first = host.next_slot("1-a")
-    assert host.next_slot("1-a").count == first.count + 1
+    assert host.next_slot("1-a").number == first.number + 1
     # Whichever of the three memories is lost, the others know.
     put_slot(host, "1-a", 7)
-    assert host.next_slot("1-a").count == 8
+    assert host.next_slot("1-a").number == 8
     host.metrics(Slot("api", "1-b", 11)).mkdir()
     (host.root / "slots.json").unlink()
-    assert host.next_slot("2-b").count == 12
+    assert host.next_slot("2-b").number == 12
 
 
 def test_slots_of_another_app_with_a_similar_name_are_not_ours(host: AppHost) -> None:
@@ -43,7 +43,7 @@ def test_slots_of_another_app_with_a_similar_name_are_not_ours(host: AppHost) ->
 def test_slots_are_listed_oldest_first(host: AppHost) -> None:
     for count in (10, 2, 9):
         put_slot(host, "1-a", count)
-    assert [slot.count for slot in host.slots()] == [2, 9, 10]
+    assert [slot.number for slot in host.slots()] == [2, 9, 10]
 
 
 def test_nothing_is_live_before_the_first_flip(host: AppHost) -> None:

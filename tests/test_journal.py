@@ -182,7 +182,7 @@ import sys, pathlib, time
 sys.path.insert(0, {str(MODULE_UTILS)!r})
 from praetor.host import AppHost, Layout
 from praetor.journal import phase
-layout = Layout(*map(pathlib.Path, {[str(path) for path in vars(host.layout).values()]!r}))
+layout = Layout(*map(pathlib.Path, {[str(path) for path in host.layout]!r}))
 with phase(AppHost("api", layout), {a_run("r1")!r}, "gate", begins=True) as journal:
     journal["previous"] = "api.1-a.1"
     print("at work", flush=True)

@@ -143,11 +143,11 @@ def test_a_slot_that_is_removed_ends(real: AppHost, slot: Slot) -> None:
     assert [path for path in real.run_dir.iterdir() if path.stem == slot.name] == []
 
 
-def test_a_slot_in_a_hurry_ends_and_is_not_loaded_anew(real: AppHost) -> None:
+def test_a_slot_that_ends_is_not_loaded_anew(real: AppHost) -> None:
     for _ in range(8):
         slot = through(real, "1-a")
         pids = uwsgi.counters(real.stats(slot)).pids
-        remove_slot(real, slot, empty=True)
+        remove_slot(real, slot)
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     assert "binary reloading" not in (real.layout.run.parent / "log").read_text(encoding="utf-8")
 
@@ -158,7 +158,7 @@ def test_a_slot_that_still_loads_is_ended_at_once(real: AppHost) -> None:
     gates.rescan(real)
     written = real.layout.apps / "pid"
     assert wait_until(lambda: written.exists() and written.read_text(encoding="ascii") != "", 20)
-    remove_slot(real, slot, empty=True, timeout_s=20)
+    remove_slot(real, slot, timeout_s=20)
     assert not Path(f"/proc/{written.read_text(encoding='ascii')}").exists(), "it would sleep for a minute"
 
 

@@ -41,7 +41,7 @@ class Fleet:
     def start(self, release: str) -> Slot:
         """Start a slot and wait until it runs."""
         slot = self.host.next_slot(release)
-        put_slot(self.host, release, slot.count)
+        put_slot(self.host, release, slot.number)
         assert gates.wait_until(lambda: f"{slot.name}.ini" in self.emperor.started, 5)
         assert gates.wait_until(lambda: self.host.stats(slot).exists(), 5)
         return slot
@@ -351,13 +351,3 @@ def test_no_wheel_is_pruned_while_another_app_changes(fleet: Fleet) -> None:
     put_wheel(fleet.host, "old")
     prune(fleet.host, 5)
     assert (fleet.host.wheels / "old").exists()
-
-
-@pytest.mark.parametrize("drained", [True, False])
-def test_only_a_drained_slot_is_ended_at_once(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, *, drained: bool) -> None:
-    asked: list[bool] = []
-    monkeypatch.setattr(drains.Drain, "wait", lambda *_: drained)
-    monkeypatch.setattr(settles, "end_slot", lambda *_, empty: asked.append(empty))
-    monkeypatch.setattr(settles, "await_end", lambda *_: None)
-    retire_others(fleet.host, 1, None)
-    assert asked == [drained]

@@ -129,7 +129,7 @@ def test_stats_that_are_no_object_are_refused(place: Path, sent: bytes) -> None:
 
 
 def test_the_emperor_tells_what_accepts_and_what_failed(host: AppHost) -> None:
-    emperor = FakeEmperor(host.layout, lambda slot: 200 if slot.count == 1 else None)
+    emperor = FakeEmperor(host.layout, lambda slot: 200 if slot.number == 1 else None)
     for count in (1, 2):
         host.vassal(Slot("api", "1-a", count)).touch()
     deadline = time.monotonic() + 5

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -38,5 +37,7 @@ def answer(work: Work, params: dict[str, Any]) -> dict[str, Any]:
         problem = f"{type(error).__name__}: {error}{hint}. What is live goes on serving."
         return {"changed": True, "problem": problem}
     except Exception:  # noqa: BLE001  the other hosts must hear of a mistake of ours as of any other problem
+        import traceback  # noqa: PLC0415  every call pays for what is imported
+
         problem = f"unexpected, please report it:\n{traceback.format_exc()}What is live goes on serving."
         return {"changed": True, "problem": problem}

@@ -36,6 +36,7 @@ class Drain:
         """
         if not self.state["probed"]:
             self.state["probed"] = self._probe(patience_s)
+        if not self.state["probed"]:
             return False
         now = time.monotonic()  # of the host, not of this process: the same clock for a later phase
         try:

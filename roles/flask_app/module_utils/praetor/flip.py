@@ -8,8 +8,7 @@ import math
 import pathlib
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import journal as journals
 from . import uwsgi
@@ -24,8 +23,7 @@ BEFORE_S = 900  # and how old an entry may be: yesterday's incident excuses noth
 P95_FLOOR_S = 0.25  # below it, a factor between two p95 is noise
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What a slot may do while it bakes."""
 
     bake_s: float
@@ -34,8 +32,7 @@ class Limits:
     min_requests: int  # shares and percentiles of fewer say nothing
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """One line of NGINX's access log."""
 
     status: int
@@ -43,8 +40,7 @@ class Request:
     began: float  # seconds since the epoch
 
 
-@dataclass(frozen=True)
-class Traffic:
+class Traffic(NamedTuple):
     """What NGINX's access log says of some span of time."""
 
     requests: int = 0
@@ -194,6 +190,7 @@ def flip_and_bake(
     began, flipped_at = time.monotonic(), time.time()
     if flipped:
         host.flip(slot)
+    _watch_old(drain, journal)
     seen: list[Request] = []
     misses = 0
     while True:
@@ -211,16 +208,12 @@ def flip_and_bake(
             journal["reason"] = reason
             told = f"{slot.release} failed under traffic after {time.monotonic() - began:.1f} s: {reason}. {back}"
             raise BakeError(f"{told} The last lines of its log:\n{last_lines(host, flipped_at)}")
-        if drain:
-            # An old slot that ended by itself is no matter of the bake.
-            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-                drain.look(PROBE_S)
-            journal["drain"] = drain.state
+        _watch_old(drain, journal)
         if remaining <= 0:
             return {
                 "flipped": flipped,
-                "before": asdict(before),
-                "since": asdict(since),
+                "before": before._asdict(),
+                "since": since._asdict(),
                 "served": (now or start).requests - start.requests,
             }
 
@@ -236,6 +229,16 @@ def undo(host: AppHost, journal: dict[str, Any]) -> str:
     if host.live() != previous:
         host.flip_back(previous)
     return f"{previous.release} serves again."
+
+
+def _watch_old(drain: Drain | None, journal: dict[str, Any]) -> None:
+    """The old slot is watched from the flip on, so that settle need not wait for it to be quiet."""
+    if drain is None:
+        return
+    # One that ended by itself is no matter of the bake.
+    with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+        drain.look(PROBE_S)
+    journal["drain"] = drain.state
 
 
 def _counters(host: AppHost, slot: Slot) -> uwsgi.Counters | None:

@@ -9,8 +9,7 @@ import signal
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import journal as journals
 from . import uwsgi
@@ -19,11 +18,10 @@ from .logs import last_lines
 
 NEEDED_IN_A_ROW = 2  # one good answer can be luck
 POLL_S = 0.05
-HURRY_S = 3.0  # a slot that has not heard of its end by then ends at its own pace
+SIGNAL_S = 3.0  # by then the Emperor has read its directory, however busy it is
 
 
-@dataclass(frozen=True)
-class Health:
+class Health(NamedTuple):
     """When a slot is healthy: what to ask, what to expect, how long to wait."""
 
     path: str
@@ -39,15 +37,15 @@ class Health:
         return cls(found["path"], found["status"], found["timeout_s"], found.get("warmup_s", 5), server_name)
 
 
-@dataclass
 class Verdict:
     """What probing has shown so far. A pure decision: `see` takes what happened and says whether the gate is decided."""
 
-    health: Health
-    started: float
-    good: int = 0
-    first_answer: float | None = None
-    last: str = "nothing listened on its socket"
+    def __init__(self, health: Health, started: float) -> None:
+        """Begin when the slot was started; `started` is on any clock that does not go back."""
+        self.health, self.started = health, started
+        self.good = 0
+        self.first_answer: float | None = None
+        self.last = "nothing listened on its socket"
 
     def see(self, now: float, status: int | None, said: str, attempts: int) -> bool | None:
         """Take one probe: True is healthy, False is failed (`last` says why), None is not decided.
@@ -111,12 +109,12 @@ def gate(host: AppHost, manifest: dict[str, Any], server_name: str, clients: str
     try:
         failure = _wait(host, slot, health) or _socket_problem(host, slot, clients)
     except BaseException:
-        remove_slot(host, slot, empty=True)
+        remove_slot(host, slot)
         raise
     if failure is None:
         return slot
     lines = last_lines(host, began)
-    remove_slot(host, slot, empty=True)
+    remove_slot(host, slot)
     serving = f"{live.release} goes on serving" if live else "nothing was serving before, and nothing is"
     raise ReleaseError(
         f"{slot.release} is not healthy: {failure}. It was removed; {serving}. The last lines of its log:\n{lines}"
@@ -131,38 +129,39 @@ def rescan(host: AppHost) -> None:
         return  # it looks by itself; a dead Emperor shows in the wait that follows
 
 
-def remove_slot(host: AppHost, slot: Slot, timeout_s: float = 90.0, *, empty: bool = False) -> None:
+def remove_slot(host: AppHost, slot: Slot, timeout_s: float = 90.0) -> None:
     """Take a slot away, see `end_slot` and `await_end`."""
-    end_slot(host, slot, empty=empty)
+    end_slot(host, slot)
     await_end(host, slot, timeout_s)
 
 
-def end_slot(host: AppHost, slot: Slot, *, empty: bool) -> None:
-    """Let the Emperor end a slot, by removing its vassal file.
+def end_slot(host: AppHost, slot: Slot) -> None:
+    """Let the Emperor end a slot, by removing its vassal file: when it has answered the requests that it holds.
 
-    It does so gracefully, in which uWSGI waits whole seconds for its own turns. A slot that is known to be `empty`, of requests, is told to hurry.
+    A slot that still loads its app holds none, and reads nothing of the Emperor before it has loaded it: a signal ends it.
     """
-    pid = _vassal(host, slot).get("pid") if empty else None
+    pid = None if _loaded(host, slot) else _vassal(host, slot).get("pid")
     host.vassal(slot).unlink(missing_ok=True)
     rescan(host)
     if pid:
-        wait_until(lambda: _hurried(host, slot, int(pid)), HURRY_S)
+        wait_until(lambda: _signalled(host, slot, int(pid)), SIGNAL_S)
 
 
-def _hurried(host: AppHost, slot: Slot, pid: int) -> bool:
-    """Whether the slot's master was told to hurry, or needs not to be. To one that has not read yet that it is to end, SIGQUIT means to load anew: with die-on-term uWSGI swaps it with SIGTERM.
+def _loaded(host: AppHost, slot: Slot) -> bool:
+    """Whether a slot has loaded its app: uWSGI makes the stats socket when it starts the workers."""
+    return host.stats(slot).exists()
 
-    The master takes in turns what it is asked: when it answers a question of ours, it has read what the Emperor wrote before.
-    """
-    told = _vassal(host, slot)
-    if told.get("cursed"):
-        with contextlib.suppress(OSError, ValueError):
-            # One that still loads the app is not asked: it hears nobody, and the signal ends it.
-            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-                uwsgi.stats(host.stats(slot), 0.5)
+
+def _signalled(host: AppHost, slot: Slot, pid: int) -> bool:
+    """Whether a slot that loads was told to end, or needs not to be: because it has ended, or has loaded. To a loaded one SIGQUIT would mean to load anew, with die-on-term."""
+    found = _vassal(host, slot)
+    if found and not _loaded(host, slot):
+        # Not before the Emperor lets it end, or it would start it again.
+        if not found.get("cursed"):
+            return False
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGQUIT)
-            return True
-    return not told
+    return True
 
 
 def await_end(host: AppHost, slot: Slot, timeout_s: float) -> None:
@@ -175,7 +174,7 @@ def await_end(host: AppHost, slot: Slot, timeout_s: float) -> None:
 def _ended(host: AppHost, slot: Slot) -> bool:
     """Whether the Emperor knows of a slot no more. To be asked for its stats wakes a slot's master, which else looks after its workers once a second."""
     with contextlib.suppress(OSError, ValueError):
-        uwsgi.stats(host.stats(slot), 0.2)
+        uwsgi.stats(host.stats(slot))
     return not _vassal(host, slot)
 
 

@@ -14,12 +14,11 @@ import pwd
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 SUN_PATH_MAX = 107  # bytes in sockaddr_un.sun_path without the closing NUL, unix(7)
-_SLOT = re.compile(r"^(?P<app>[a-z][a-z0-9_]*)\.(?P<release>.+)\.(?P<count>\d+)$")
+_SLOT = re.compile(r"^(?P<app>[a-z][a-z0-9_]*)\.(?P<release>.+)\.(?P<number>\d+)$")
 
 
 class ReleaseError(Exception):
@@ -30,28 +29,26 @@ class BakeError(ReleaseError):
     """A release failed under traffic, so that it is marked bad on all hosts of the run."""
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(NamedTuple):
     """A running uWSGI vassal: which release it serves, and the how many-th start of that release it is."""
 
     app: str
     release: str
-    count: int
+    number: int
 
     @property
     def name(self) -> str:
         """The vassal's name; never used twice, because a dying slot unlinks the sockets of its name."""
-        return f"{self.app}.{self.release}.{self.count}"
+        return f"{self.app}.{self.release}.{self.number}"
 
     @classmethod
     def parse(cls, name: str) -> Slot | None:
         """Read a slot's name; None for a name that is no slot's."""
         found = _SLOT.match(name)
-        return cls(found["app"], found["release"], int(found["count"])) if found else None
+        return cls(found["app"], found["release"], int(found["number"])) if found else None
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """The four places of the host where apps live; equal for all apps."""
 
     apps: pathlib.Path = pathlib.Path("/srv/apps")
@@ -117,7 +114,7 @@ class AppHost:
     def slots(self) -> list[Slot]:
         """The slots that the Emperor is told to run, oldest first."""
         found = [Slot.parse(path.stem) for path in self.layout.vassals.glob(f"{self.app}.*.ini")]
-        return sorted((slot for slot in found if slot and slot.app == self.app), key=lambda slot: slot.count)
+        return sorted((slot for slot in found if slot and slot.app == self.app), key=lambda slot: slot.number)
 
     def live(self) -> Slot | None:
         """The slot that `live.sock` points to; None before the first flip."""
@@ -136,11 +133,11 @@ class AppHost:
 
     def next_slot(self, release: str) -> Slot:
         """A slot for the release with a name that was never used: counters only grow."""
-        counts = [slot.count for slot in self.slots()]
-        counts += [slot.count for slot in self._named_in_run_dir()]
+        counts = [slot.number for slot in self.slots()]
+        counts += [slot.number for slot in self._named_in_run_dir()]
         counts.append(int((read_json(self.root / "slots.json") or {}).get("last", 0)))
         slot = Slot(self.app, release, max(counts) + 1)
-        write_atomically(self.root / "slots.json", json.dumps({"last": slot.count}) + "\n", 0o644)
+        write_atomically(self.root / "slots.json", json.dumps({"last": slot.number}) + "\n", 0o644)
         return slot
 
     def flip(self, slot: Slot) -> None:

@@ -19,7 +19,8 @@ from ansible.plugins.action import ActionBase
 
 KEPT = "/run/praetor"
 _PACKAGE = pathlib.Path(__file__).parent
-_START = "from praetor import call\n\ncall.main()\n"
+# The last line: or the interpreter looks for garbage before it ends.
+_START = "import gc\n\nfrom praetor import call\n\ncall.main()\ngc.freeze()\n"
 _ABSENT = 90  # exit status of a host that has no copy of this version; no shell and no Python uses it
 # Another version's copy goes when it is an hour old; by then nobody starts from it any more.
 _KEEP = """set -e; umask 077; mkdir -p {kept}; new=$(mktemp -d {kept}/.new.XXXXXX)
@@ -39,6 +40,7 @@ class HostAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
     WORK = ""
     ARGUMENTS: dict[str, Any] = {}  # noqa: RUF012  read only
     ONE_OF: tuple[str, ...] = ()
+    host = ""  # its name in the inventory
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check the arguments and do what they say.
@@ -47,6 +49,7 @@ class HostAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
             AnsibleActionFail: an argument is missing, unknown or of another type.
         """
         result: dict[str, Any] = super().run(tmp, task_vars)
+        self.host = (task_vars or {}).get("inventory_hostname", "")
         exactly = [self.ONE_OF] if self.ONE_OF else []
         _, args = self.validate_argument_spec(self.ARGUMENTS, mutually_exclusive=exactly, required_one_of=exactly)
         return {**result, **self.do(args)}

@@ -30,8 +30,8 @@ def retiring(
     """Drain and end every slot of the app but one, going on with what was `seen` of a drain; yields their names, and is left when they are gone."""
     slots = [slot for slot in host.slots() if slot != but]
     for slot in slots:
-        empty = Drain(host, slot, seen).wait(drain_s)
-        end_slot(host, slot, empty=empty)
+        Drain(host, slot, seen).wait(drain_s)
+        end_slot(host, slot)
     try:
         yield [slot.name for slot in slots]
     finally:

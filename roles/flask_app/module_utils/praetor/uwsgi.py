@@ -10,22 +10,19 @@ import pathlib
 import socket
 import struct
 import time
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 ANSWER_MAX = 16 * 2**20  # bytes; stats of hundreds of workers fit, an endless body does not
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What an app answered: status code and the first bytes of the body."""
 
     status: int
     body: str
 
 
-@dataclass(frozen=True)
-class Counters:
+class Counters(NamedTuple):
     """What a slot's stats server says, added up over its workers."""
 
     requests: int
