@@ -57,8 +57,10 @@ def migrate(host: AppHost, run: dict[str, Any], wanted: dict[str, Any]) -> dict[
 
 
 def gate(host: AppHost, run: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
-    """Start the staged release's slot and wait until it is healthy on its private socket."""
-    with journals.phase(host, run, "gate") as journal:
+    """Start the staged release's slot and wait until it is healthy on its private socket; a run that `begins` here locks and repairs first."""
+    begins = wanted["begins"]
+    with journals.phase(host, run, "gate", wanted["break_run"], begins=begins) as journal:
+        repaired = settles.repair(host, journal, wanted["drain_s"]) if begins else []
         manifest = host.manifest(wanted["release"])
         if manifest is None:
             raise ReleaseError(
@@ -66,7 +68,7 @@ def gate(host: AppHost, run: dict[str, Any], wanted: dict[str, Any]) -> dict[str
             )
         live = host.live()
         slot = gates.gate(host, manifest, wanted["server_name"], wanted["clients"], journal)
-    return {"changed": slot != live, "slot": slot.name}
+    return {"changed": slot != live or bool(repaired), "slot": slot.name, "repaired": repaired}
 
 
 def flip(host: AppHost, run: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
@@ -127,7 +129,16 @@ PHASES: dict[str, tuple[Any, dict[str, Any]]] = {
             "timeout_s": {"type": "float", "default": 600},
         },
     ),
-    "gate": (gate, {"release": _TEXT, "server_name": _TEXT, "clients": {"type": "str", "default": "www-data"}}),
+    "gate": (
+        gate,
+        {
+            **_BEGINS,
+            "begins": {"type": "bool", "default": False},
+            "release": _TEXT,
+            "server_name": _TEXT,
+            "clients": {"type": "str", "default": "www-data"},
+        },
+    ),
     "flip": (
         flip,
         {"slot": _TEXT, "limits": {"type": "dict", "required": True}, "access_log": {"type": "path", "required": True}},

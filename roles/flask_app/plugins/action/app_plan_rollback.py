@@ -58,10 +58,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             "app": app["name"],
             "id": target,
             "server_name": app["server_names"][0],
-            "commands": {"check": [], "migrate": []},
             "options": app["release"],
             "batches": batches(hosts, app["release"]["batches"]),
-            "migrate_hosts": [],
         }
         return {
             **result,

@@ -11,7 +11,7 @@ from ansible.utils.display import Display
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
     """Fails on every host; the whole story is told once, on the first.
 
-    Arguments: `action`, `app` and `release` of the run; `failed`, the result that ended it; `register`, the variable with each host's undoing.
+    Arguments: `action`, `app` and `release` of the run; `failure`, see app_failure; `register`, the variable with each host's undoing.
     """
 
     TRANSFERS_FILES = False
@@ -25,12 +25,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         hosts = list(variables["ansible_play_hosts_all"])
         if variables["inventory_hostname"] != hosts[0]:
             return {**result, "failed": True, "msg": f"not released; see {hosts[0]}"}
-        failed = args["failed"]
-        story = failed.get("_ansible_story") or {
-            "phase": "an unexpected place",
-            "problems": {hosts[0]: failed.get("msg")},
-        }
-        lines = [f"{', '.join(hosts)}: {problem}" for problem, hosts in _grouped(story["problems"]).items()]
+        failure = args["failure"]
+        lines = [f"{', '.join(hosts)}: {problem}" for problem, hosts in _grouped(failure["problems"]).items()]
         lines.append("")
         for host in hosts:
             undone = variables["hostvars"][host].get(args["register"]) or {}
@@ -44,7 +40,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             "",
             f"See all hosts: ansible-playbook playbooks/status.yml -i {_inventory(variables)}. When the cause is gone, run the same command again.",
         ]
-        headline = f"{args['app']} {args['release']}: {args['action']} failed at {story['phase']}; no host serves it"
+        headline = (
+            f"{args['app']} {args['release']}: {failure['what']}; the {args['action']} has ended, and no host serves it"
+        )
         Display().display("\n" + "\n".join([headline, *lines]) + "\n", color="red")
         return {**result, "failed": True, "msg": headline}
 
