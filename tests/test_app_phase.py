@@ -108,3 +108,7 @@ def test_a_failure_that_no_phase_foresaw_is_told_in_ansibles_words() -> None:
     found = ended("app1", {"app2": {"failed": True, "msg": "'__gate' is undefined"}})
     assert found["problems"] == {"app2": "'__gate' is undefined"}
     assert found["bad"] is False
+
+
+def test_a_host_that_ansible_took_out_has_told_nothing() -> None:
+    assert ended("app1", {})["here"] == "stopped, because a host dropped out of the run"

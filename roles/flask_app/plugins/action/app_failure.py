@@ -26,7 +26,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         }
         phase = next((story["phase"] for story in told.values()), "")
         problems = {host: story["problem"] for host, story in told.items()}
-        what = f"{phase} failed on {', '.join(problems)}"
+        what = f"{phase} failed on {', '.join(problems)}" if problems else "a host dropped out of the run"
         here = problems.get(variables["inventory_hostname"], f"stopped, because {what}")
         # The release failed under traffic: not only where that was seen.
         bad = any(story["bad"] for story in told.values())

@@ -21,7 +21,7 @@ from praetor.plan import lease_s, rollback_target  # noqa: E402
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
-    """Returns `releases` and `run` as app_plan does, of releases that are on the hosts already.
+    """Returns the `release` to go back to, and `run`, as app_plan does, and whether that is `needed`.
 
     Arguments: `apps` as check_apps returned them; `register`, the variable with each host's survey; `only`, one app; `release`, its id; `why`; `force`.
     """
@@ -31,7 +31,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Choose, for each app."""
+        """Choose."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables, args = task_vars or {}, self._task.args
         hosts = list(variables["ansible_play_hosts_all"])
@@ -64,6 +64,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         return {
             **result,
             "changed": False,
-            "releases": [release] if needed else [],
+            "needed": needed,
+            "release": release,
             "run": {**start("rollback", args["why"]), "lease_s": lease_s([release])},
         }
