@@ -34,6 +34,7 @@ class Lane:
     keep_alive: bool
     method: str
     path: str
+    chunked: bool = False  # a body whose length is not said before
 
 
 LANES = (
@@ -41,6 +42,7 @@ LANES = (
     Lane("get-new", 0.2, keep_alive=False, method="GET", path="/"),
     Lane("post", 0.15, keep_alive=True, method="POST", path="/echo"),
     Lane("post-new", 0.3, keep_alive=False, method="POST", path="/echo"),
+    Lane("post-chunked", 0.3, keep_alive=True, method="POST", path="/echo/file", chunked=True),
     Lane("hold", 0, keep_alive=True, method="GET", path="/hold"),
 )
 
@@ -75,7 +77,10 @@ def ask(connection: http.client.HTTPConnection, lane: Lane, site: str) -> tuple[
     """Send one request; returns status, X-Sample and what is wrong."""
     body = os.urandom(1024).hex().encode() if lane.method == "POST" else None
     headers = {"Host": site} if lane.keep_alive else {"Host": site, "Connection": "close"}
-    connection.request(lane.method, lane.path, body, headers)
+    # The client sends what it cannot measure in chunks.
+    connection.request(
+        lane.method, lane.path, iter([body[:1000], body[1000:]]) if body and lane.chunked else body, headers
+    )
     answer = connection.getresponse()
     content = answer.read()
     said = answer.headers.get("X-Sample", "")

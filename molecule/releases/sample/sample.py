@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import importlib
 import os
+import tempfile
 import time
 
-from flask import Flask, Response, request
+from flask import Flask, Response, request, send_file
 from variant import is_broken
 
 
-def answer(body: str | bytes, status: int = 200) -> Response:
+def answer(body: str | bytes | bytearray, status: int = 200) -> Response:
+    """An answer of bytes."""
+    return signed(Response(body, status, mimetype="application/octet-stream"))
+
+
+def signed(found: Response) -> Response:
     """Say with each answer which release gave it, and with which configuration."""
-    found = Response(body, status, mimetype="application/octet-stream")
     found.headers["X-Sample"] = f"{os.environ['APP_RELEASE']} {os.environ['GREETING']}"
     return found
 
@@ -23,8 +28,16 @@ def greet() -> Response:
 
 
 def echo() -> Response:
-    """Give the body back."""
-    return answer(request.get_data())
+    """Give the body back, as a kind of bytes that Flask takes and a WSGI server need not."""
+    return answer(bytearray(request.get_data()))
+
+
+def echo_file() -> Response:
+    """Give the body back from the middle of a file, where a WSGI server that sends files by itself need not begin."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115  it is closed when the answer was sent
+    file.write(b"not this; " + request.get_data())
+    file.seek(len(b"not this; "))
+    return signed(send_file(file, mimetype="application/octet-stream"))
 
 
 def hold() -> Response:
@@ -46,5 +59,6 @@ if is_broken("start"):
 app = Flask(__name__)
 app.add_url_rule("/", view_func=greet)
 app.add_url_rule("/echo", view_func=echo, methods=["POST"])
+app.add_url_rule("/echo/file", view_func=echo_file, methods=["POST"])
 app.add_url_rule("/hold", view_func=hold)
 app.add_url_rule("/health/ready", view_func=ready)
