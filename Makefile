@@ -16,12 +16,13 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # A clone on bare Debian has git and make; python3 with venv comes from Debian, everything else hash-locked into .venv.
-$(VENV)/controller: requirements/controller.txt
+$(VENV)/controller: requirements/controller.txt pyproject.toml
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "==> installing python3-venv from Debian"; \
 	  $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends python3-venv openssh-client >/dev/null; }
 	@echo "==> making $(VENV) from $<"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/dev: requirements/dev.txt $(VENV)/controller
@@ -39,13 +40,12 @@ $(BIN)/promtool: | $(VENV)/controller
 
 setup: $(VENV)/dev ## make .venv with everything that development needs
 
+COMPILE = $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
 lock: $(VENV)/controller ## update the locked requirements
-	for name in controller dev; do $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
-	  --no-emit-index-url --no-header requirements/$$name.in -o requirements/$$name.txt; done
-	cd app && ../$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
-	  --no-emit-index-url --no-header pyproject.toml -o requirements.txt
-	cd app && ../$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 \
-	  --no-emit-index-url --no-header --group dev pyproject.toml -c requirements.txt -o requirements-dev.txt
+	$(COMPILE) pyproject.toml --group build -o requirements/controller.txt
+	$(COMPILE) pyproject.toml --group build --group dev -c requirements/controller.txt -o requirements/dev.txt
+	cd app && ../$(COMPILE) pyproject.toml -o requirements.txt
+	cd app && ../$(COMPILE) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
 
 lint: $(VENV)/dev ## ansible-lint, yamllint, ruff, mypy
 	ruff check . && ruff format --check .

@@ -94,7 +94,7 @@ def measure(*, lua: bool, follow: bool) -> float:
         started = [subprocess.Popen(["nginx", "-q", "-c", str(place / "nginx.conf")])]
         try:
             if follow:
-                environment = {**os.environ, "PYTHONPATH": str(ROOT / "roles/app_exporter/files")}
+                environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
                 started.append(subprocess.Popen([sys.executable, "-c", FOLLOW, name], env=environment))
             time.sleep(1)
             pids = [pid for one in started for pid in (one.pid, *children(one.pid))]

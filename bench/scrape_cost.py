@@ -146,7 +146,7 @@ def main() -> None:
         host = Host(Path(place))
         directories = [f"--{name}-directory={Path(place) / name}" for name in ("run", "apps", "logs")]
         command = [sys.executable, "-m", "app_exporter", f"--listen=127.0.0.1:{PORT}", *directories]
-        with subprocess.Popen(command, cwd=ROOT / "roles/app_exporter/files", stderr=subprocess.DEVNULL) as exporter:
+        with subprocess.Popen(command, cwd=ROOT / "src", stderr=subprocess.DEVNULL) as exporter:
             time.sleep(1)
             scrape()  # the first one parses keys
             print(f"{APPS} applications x {WORKERS} workers x {ROUTES} routes, {rounds} scrapes each")

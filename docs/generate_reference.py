@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from praetor.inventory.check import expectation
+from praetor.inventory.model import RESERVED_VARIABLES, App
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
-sys.path.insert(0, str(ROOT / "roles" / "flask_app" / "module_utils"))
-
-from praetor.inventory import RESERVED_VARIABLES, App  # noqa: E402
-from praetor.inventory_check import expectation  # noqa: E402
-from pydantic import BaseModel  # noqa: E402
-from pydantic.fields import FieldInfo  # noqa: E402
-
 NOTE = "<!-- Written by docs/generate_reference.py (`make docs`). Changes here are overwritten. -->\n\n"
 
 APPS_INTRO = """\

@@ -1,57 +1,21 @@
-"""What the tests share: the paths of the project, its module_utils under both of their names, and a host that is a directory."""
+"""What the tests share: the paths of the project, and a host that is a directory."""
 
-import importlib
-import importlib.abc
-import importlib.machinery
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
+import ansible.module_utils
 import pytest
+from project import ROOT
 
 if TYPE_CHECKING:
     from fakes import FakeEmperor
-    from praetor.host import AppHost
 
-ROOT = Path(__file__).resolve().parent.parent
-MODULE_UTILS = ROOT / "roles" / "flask_app" / "module_utils"
+    from praetor.host.layout import AppHost
 
-sys.path.insert(0, str(MODULE_UTILS))
-sys.path.insert(0, str(ROOT / "roles" / "app_exporter" / "files"))
-sys.path.insert(0, str(ROOT / "roles" / "certificates" / "module_utils"))
-sys.path.insert(0, str(ROOT / "roles" / "certificates" / "library"))
-sys.path.insert(0, str(ROOT / "roles" / "lab_host" / "module_utils"))
-sys.path.insert(0, str(ROOT / "roles" / "lab_host" / "library"))
-
-
-class _AnsibleName(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Makes `ansible.module_utils.praetor`, the name on a host, the very module that tests import as `praetor`.
-
-    The lab's `lab_process` likewise.
-    """
-
-    prefix = "ansible.module_utils."
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        """Answer for our own package only."""
-        del path, target
-        ours = name.startswith((self.prefix + "praetor", self.prefix + "lab_process"))
-        return importlib.machinery.ModuleSpec(name, self) if ours else None
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        """Return the module under its short name."""
-        return importlib.import_module(spec.name.removeprefix(self.prefix))
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Do nothing: the import under the short name ran it."""
-
-
-sys.meta_path.insert(0, _AnsibleName())
+# What Ansible does on a host for modules that share code.
+ansible.module_utils.__path__.append(str(ROOT / "plugins" / "module_utils"))
 
 
 @pytest.fixture

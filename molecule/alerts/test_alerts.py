@@ -11,7 +11,8 @@ import threading
 from pathlib import Path
 
 from client import Site
-from watch import ROOT, Lab
+from project import ROOT
+from watch import Lab
 
 SITE = "sample.lab.example"
 PLACE = "/etc/praetor/tls/sites/sample"

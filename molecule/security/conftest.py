@@ -5,27 +5,15 @@ Each file of tests is a kind of attack. A test calls `row(attack, expected, seen
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hosts import hosts_of, inventory_of, reached
 
-_HERE = Path(__file__).resolve().parent
-# The host tests' own way to hosts; pytest takes fixtures from this module, whoever wrote them.
-sys.path.insert(0, str(_HERE.parent / "tests"))
-_spec = importlib.util.spec_from_file_location("host_tests", _HERE.parent / "tests" / "conftest.py")
-assert _spec is not None
-assert _spec.loader is not None
-_shared = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_shared)
-
-settings, host, site, fleet = _shared.settings, _shared.host, _shared.site, _shared.fleet
-pytest_generate_tests = _shared.pytest_generate_tests
-pytest_runtest_makereport = _shared.pytest_runtest_makereport
+pytest_plugins = ["hosts"]
 
 Row = Callable[[str, str, str], None]
 WIDTH = 76  # Molecule breaks what is wider
@@ -35,14 +23,14 @@ ROWS: dict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)
 @pytest.fixture(scope="session")
 def outsider(pytestconfig: pytest.Config) -> Any:
     """Return the attacking host as root."""
-    (found,) = _shared.hosts_of(_shared.inventory_of(pytestconfig), "outsiders").values()
-    return _shared.reached(found)
+    (found,) = hosts_of(inventory_of(pytestconfig), "outsiders").values()
+    return reached(found)
 
 
 @pytest.fixture(scope="session")
 def hosts(fleet: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return all app hosts as root, for attacks on the fleet."""
-    return {name: _shared.reached(each) for name, each in fleet.items()}
+    return {name: reached(each) for name, each in fleet.items()}
 
 
 @pytest.fixture

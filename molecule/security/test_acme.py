@@ -11,16 +11,15 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from client import Site
+from project import ROOT
 
 if TYPE_CHECKING:
     from testinfra.host import Host
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 NAME = "echo.lab.example"
 TRUSTED = "/etc/acme-test.pem"  # on app hosts: the authority of the directory's own server
 Row = Callable[[str, str, str], None]

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from attack import ROOT, as_root, play
+from attack import as_root, play
+from project import ROOT
 
 Row = Callable[[str, str, str], None]
 

@@ -1,0 +1,18 @@
+"""Reads what NGINX and an app wrote down about requests on a host."""
+
+from __future__ import annotations
+
+from praetor.run.on_host import HostAction
+
+
+class ActionModule(HostAction):
+    """Returns `entries`: the lines about one app since a time, or those about one request."""
+
+    _supports_check_mode = True
+    WORK = "requests"
+    ARGUMENTS = {  # noqa: RUF012  read only
+        "app": {"type": "str", "required": True},
+        "since": {"type": "str", "required": True},
+        "request_id": {"type": "str", "default": ""},
+        "logs": {"type": "str", "default": "/var/log/nginx"},
+    }

@@ -1,0 +1,38 @@
+"""Prints what the surveys of all hosts found as one table, or as one line of JSON; contacts no host."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from praetor.run.tables import TABLES, notes, render
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
+    """Prints one table.
+
+    Arguments: `table`, status, history or demo; `register`, the variable with each host's survey; `format`, table or json. For demo also
+    `certificates`, who issues those of the sites, and `authority`, the file with the internal one's.
+    """
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Print."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables, args = task_vars or {}, self._task.args
+        surveys = {}
+        for host in variables["ansible_play_hosts_all"]:
+            seen = variables["hostvars"][host].get(args["register"]) or {}
+            address = variables["hostvars"][host].get("ansible_host", host)
+            surveys[host] = {**seen, "address": str(address), "tls": args.get("certificates") != "none"}
+            surveys[host]["authority"] = args["authority"] if args.get("certificates") == "internal" else ""
+        rows = TABLES[args["table"]](surveys)
+        text = json.dumps(rows) if args["format"] == "json" else "\n".join([render(rows), *notes(surveys)])
+        Display().display(f"\n{text}\n" if args["format"] != "json" else text)
+        return {**result, "changed": False}

@@ -1,1 +1,0 @@
-"""Release engine and inventory check of Praetor."""

@@ -1,0 +1,43 @@
+"""Where work on a host begins: what to do is JSON on standard input, what came of it is JSON on standard output, each foreseen error a sentence."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from .journal import LockedError
+from .layout import DISK_FULL, BakeError, ReleaseError
+
+Work = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def main() -> None:
+    """Do `{"work": a module of this package, "params": {...}}`: call the module's `work` with the parameters."""
+    asked = json.load(sys.stdin.buffer)
+    work: Work = importlib.import_module(f"{__package__}.{asked['work']}").work
+    print(json.dumps(answer(work, asked["params"])))  # noqa: T201  this is how it answers
+
+
+def answer(work: Work, params: dict[str, Any]) -> dict[str, Any]:
+    """What came of some work.
+
+    A foreseen failure is reported as `problem` and not as a failed task: whether a run goes on is for the whole fleet to decide, not for one host.
+    """
+    try:
+        return {"changed": False, "problem": None, **work(params)}
+    except LockedError as error:
+        return {"changed": False, "problem": str(error), "holder": error.holder}
+    except ReleaseError as error:
+        return {"changed": True, "problem": str(error), "bad": isinstance(error, BakeError)}
+    except OSError as error:
+        hint = "; make room on the file system and run again" if error.errno in DISK_FULL else ""
+        problem = f"{type(error).__name__}: {error}{hint}. What is live goes on serving."
+        return {"changed": True, "problem": problem}
+    except Exception:  # noqa: BLE001  the other hosts must hear of a mistake of ours as of any other problem
+        import traceback  # noqa: PLC0415  every call pays for what is imported
+
+        problem = f"unexpected, please report it:\n{traceback.format_exc()}What is live goes on serving."
+        return {"changed": True, "problem": problem}

@@ -1,0 +1,248 @@
+"""Flip and bake: send new requests to a slot, watch it under real traffic, flip back within a second if it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import pathlib
+import time
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from . import journal as journals
+from . import uwsgi
+from .drain import Drain
+from .layout import AppHost, BakeError, Slot
+from .logs import last_lines
+
+WATCH_S = 0.5
+PROBE_S = 0.2  # how long the old slot may keep the bake from watching the new one
+BEFORE_BYTES = 512 * 1024  # how far back the access log is read for the time before the flip
+BEFORE_S = 900  # and how old an entry may be: yesterday's incident excuses nothing
+P95_FLOOR_S = 0.25  # below it, a factor between two p95 is noise
+
+
+class Limits(NamedTuple):
+    """What a slot may do while it bakes."""
+
+    bake_s: float
+    max_5xx_ratio: float
+    max_p95_factor: float
+    min_requests: int  # shares and percentiles of fewer say nothing
+
+
+class Request(NamedTuple):
+    """One line of NGINX's access log."""
+
+    status: int
+    seconds: float
+    began: float  # seconds since the epoch
+
+
+class Traffic(NamedTuple):
+    """What NGINX's access log says of some span of time."""
+
+    requests: int = 0
+    failed: int = 0  # answered with 5xx
+    p95_s: float = 0.0
+    p95_least_s: float = 0.0  # what the p95 is at least, however unlucky the sample
+
+    @property
+    def ratio(self) -> float:
+        """Share of the requests that were answered with 5xx."""
+        return self.failed / self.requests if self.requests else 0.0
+
+
+def breach(
+    limits: Limits, before: Traffic, since: Traffic, start: uwsgi.Counters, now: uwsgi.Counters | None
+) -> str | None:
+    """Why a slot must not stay live, judged by facts; None when nothing speaks against it. A pure decision.
+
+    Args:
+        limits: what is allowed.
+        before: traffic before the flip: what was bad before is not the new release's fault.
+        since: traffic since the flip.
+        start: the slot's own counters at the flip.
+        now: and now; None when its stats server does not answer.
+    """
+    if now is None:
+        return "the slot's stats server does not answer any more"
+    if now.harakiri > start.harakiri:
+        return (
+            f"{now.harakiri - start.harakiri} requests took longer than limits.request_s, and their worker was killed"
+        )
+    if now.respawns > start.respawns:
+        return f"{now.respawns - start.respawns} workers died"
+    enough = since.requests >= limits.min_requests
+    # One bad answer of twenty is above most limits and proves nothing; on a quiet site three, and not one good, do.
+    several = since.failed >= 3
+    hopeless = several and since.failed == since.requests
+    # A share of a few requests excuses nothing either.
+    was = before.ratio if before.requests >= limits.min_requests else 0.0
+    if (enough and several and since.ratio > max(limits.max_5xx_ratio, was)) or (hopeless and was < 1):
+        return f"{since.failed} of {since.requests} requests were answered with 5xx ({since.ratio:.1%}); {limits.max_5xx_ratio:.1%} are allowed, {was:.1%} it was before"
+    raised, served = now.exceptions - start.exceptions, now.requests - start.requests
+    if served >= limits.min_requests and raised / served > limits.max_5xx_ratio:
+        return f"{raised} of {served} requests ended in an exception that the app did not catch"
+    comparable = enough and before.requests >= limits.min_requests
+    # Of an app with 3 % slow requests, two among the first twenty are no news: not the sample's p95 counts, but what it proves.
+    if comparable and since.p95_least_s > max(P95_FLOOR_S, limits.max_p95_factor * before.p95_s):
+        return f"p95 rose from {before.p95_s * 1000:.0f} to {since.p95_s * 1000:.0f} ms; a factor of {limits.max_p95_factor:g} is allowed"
+    return None
+
+
+def requests(lines: Iterable[bytes]) -> list[Request]:
+    """Read lines of NGINX's JSON access log (`status`, `request_time_s`, `ts`: when it was written); other lines are passed over."""
+    found = []
+    for line in lines:
+        try:
+            # A client may put any bytes into its URI or user agent, and NGINX writes them down as they are.
+            entry = json.loads(line.decode(errors="replace"))
+            status, seconds, ended = int(entry["status"]), float(entry["request_time_s"]), float(entry["ts"])
+        except (ValueError, KeyError, TypeError):
+            continue
+        found.append(Request(status, seconds, ended - seconds))
+    return found
+
+
+def traffic(found: Iterable[Request], began_after: float) -> Traffic:
+    """Summarise the requests that began after a time: one that was under way at the flip is the old slot's."""
+    counted = [request for request in found if request.began >= began_after]
+    times = sorted(request.seconds for request in counted)
+    failed = sum(request.status >= 500 for request in counted)
+    if not times:
+        return Traffic()
+    rank = len(times) * 0.95
+    # Four standard deviations of the binomial distribution: one in thirty thousand.
+    least = rank - 4 * math.sqrt(len(times) * 0.95 * 0.05)
+    return Traffic(len(times), failed, times[math.ceil(rank) - 1], times[max(math.ceil(least) - 1, 0)])
+
+
+class AccessLog:
+    """An access log that is read on from where it was; survives rotation."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        """Stand at the log's end; an absent log is an empty one."""
+        self.path = path
+        self.offset, self.inode = self._end()
+
+    def before(self) -> list[bytes]:
+        """The last lines before this point."""
+        return self._read(max(self.offset - BEFORE_BYTES, 0), self.offset).split(b"\n")[-5000:]
+
+    def since(self) -> list[bytes]:
+        """Whole lines that came after this point was last asked."""
+        end, inode = self._end()
+        if inode != self.inode or end < self.offset:
+            self.offset, self.inode = 0, inode
+        text = self._read(self.offset, end)
+        whole = text[: text.rfind(b"\n") + 1]
+        self.offset += len(whole)
+        return whole.split(b"\n")[:-1]
+
+    def _end(self) -> tuple[int, int]:
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return 0, 0
+        return found.st_size, found.st_ino
+
+    def _read(self, start: int, end: int) -> bytes:
+        try:
+            with self.path.open("rb") as log:
+                log.seek(start)
+                return log.read(max(end - start, 0))
+        except FileNotFoundError:
+            return b""
+
+
+def flip_and_bake(
+    host: AppHost, slot: Slot, limits: Limits, access_log: pathlib.Path, journal: dict[str, Any]
+) -> dict[str, Any]:
+    """Make a slot live and watch it; flips back to what was live if it fails.
+
+    Args:
+        host: the app.
+        slot: a slot that passed the gate.
+        limits: what it may do while it is watched.
+        access_log: NGINX's log of this app.
+        journal: the run's; `previous` (the slot that was live) is noted before the flip.
+
+    Returns:
+        The facts of the bake, for history and report; `flipped` says whether the link was changed.
+
+    Raises:
+        ReleaseError: the slot failed; it serves nothing any more. The journal's `reason` says why.
+    """
+    live = host.live()
+    flipped = live != slot
+    if not flipped and "previous" not in journal and journals.settled(host, slot.release):
+        return {"flipped": False}
+    if flipped:
+        journal["previous"] = live.name if live else None
+        journals.save(host, journal)
+    old = Slot.parse(journal.get("previous") or "")
+    drain = Drain(host, old, journal.get("drain")) if old else None
+    log = AccessLog(access_log)
+    before = traffic(requests(log.before()), time.time() - BEFORE_S)
+    start = uwsgi.counters(host.stats(slot))
+    began, flipped_at = time.monotonic(), time.time()
+    if flipped:
+        host.flip(slot)
+    _watch_old(drain, journal)
+    seen: list[Request] = []
+    misses = 0
+    while True:
+        remaining = limits.bake_s - (time.monotonic() - began)
+        if remaining > 0:
+            time.sleep(min(WATCH_S, remaining))
+        seen += requests(log.since())
+        since = traffic(seen, flipped_at)
+        now = _counters(host, slot)
+        misses = misses + 1 if now is None else 0
+        # One unanswered look may be a busy moment of the master; three in a row are none.
+        reason = breach(limits, before, since, start, now if now or misses >= 3 else start)
+        if reason:
+            back = undo(host, journal)
+            journal["reason"] = reason
+            told = f"{slot.release} failed under traffic after {time.monotonic() - began:.1f} s: {reason}. {back}"
+            raise BakeError(f"{told} The last lines of its log:\n{last_lines(host, flipped_at)}")
+        _watch_old(drain, journal)
+        if remaining <= 0:
+            return {
+                "flipped": flipped,
+                "before": before._asdict(),
+                "since": since._asdict(),
+                "served": (now or start).requests - start.requests,
+            }
+
+
+def undo(host: AppHost, journal: dict[str, Any]) -> str:
+    """Send requests back to the slot that was live before this run, which is still warm; a sentence on what serves now."""
+    if "previous" not in journal:
+        return "It was never live in this run."
+    previous = Slot.parse(journal["previous"]) if journal["previous"] else None
+    if previous is None:
+        host.live_link.unlink(missing_ok=True)
+        return "Nothing was live before it, so nothing serves now."
+    if host.live() != previous:
+        host.flip_back(previous)
+    return f"{previous.release} serves again."
+
+
+def _watch_old(drain: Drain | None, journal: dict[str, Any]) -> None:
+    """The old slot is watched from the flip on, so that settle need not wait for it to be quiet."""
+    if drain is None:
+        return
+    # One that ended by itself is no matter of the bake.
+    with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+        drain.look(PROBE_S)
+    journal["drain"] = drain.state
+
+
+def _counters(host: AppHost, slot: Slot) -> uwsgi.Counters | None:
+    try:
+        return uwsgi.counters(host.stats(slot))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,230 @@
+"""Who is changing an app on this host, and what was done to it: the lock of a run, the history, the bad releases, the freeze."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from .layout import DISK_FULL, AppHost, ReleaseError, read_json, write_atomically
+
+LEASE_S = 900  # a run renews its lock with every phase; a controller that says nothing for this long, and for the bakes of all batches, is gone
+
+
+class LockedError(ReleaseError):
+    """Another run holds the app on this host."""
+
+    def __init__(self, message: str, holder: dict[str, Any]) -> None:
+        """Carry the holder, so that the controller can find out whether it is still alive."""
+        super().__init__(message)
+        self.holder = holder
+
+
+@contextlib.contextmanager
+def phase(
+    host: AppHost, run: dict[str, Any], name: str, break_run: str | None = None, *, begins: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Hold the app for one phase of a run: takes the lock, or renews it, and notes the phase in the journal.
+
+    The lock has two halves. A lease in `run.json` spans the phases of a run and outlives the calls that make them; flock(2) spans one call, so that
+    a module that goes on after its controller was killed is waited for, never raced.
+
+    Args:
+        host: the app.
+        run: `id`, `owner` (user, host, machine, pid, started), `action` and `why` of the run.
+        name: the phase.
+        break_run: id of a run whose controller was found dead; its lock is taken over.
+        begins: whether the run may take the lock here. A later phase that finds the lock gone was taken for dead, and must not go on.
+
+    Yields:
+        The journal: what earlier phases of the run noted. `save` writes what was added; so does the end of the phase. A journal that was just
+        taken has `interrupted`: the one of a run that never ended, if there was one.
+
+    Raises:
+        LockedError: another run holds the app.
+        ReleaseError: this run has lost the app.
+    """
+    host.root.mkdir(parents=True, exist_ok=True)
+    # Asked before waiting: a phase of another run may last as long as its bake.
+    _refuse(host, read_json(host.run_file) or {}, run, break_run)
+    # Nobody else may open it: whoever can, could hold it.
+    with os.fdopen(os.open(host.root / ".flock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as guard:
+        _wait_for(guard, 30.0, host)
+        journal = read_json(host.run_file) or {}
+        _refuse(host, journal, run, break_run)
+        lease = run.get("lease_s", LEASE_S)
+        if journal and journal["run"]["id"] == run["id"]:
+            journal |= {"phase": name, "expires": time.time() + lease}
+            _renew(host, journal)
+        elif begins:
+            # A journal that still names an interrupted run was itself interrupted before that one was repaired.
+            interrupted = journal.get("interrupted") or journal or None
+            now = time.time()
+            journal = {"run": run, "since": now, "interrupted": interrupted, "phase": name, "expires": now + lease}
+            save(host, journal)
+        else:
+            raise ReleaseError(
+                f"this run does not hold {host.app} on this host any more: it was taken for dead, and its work was put back. Nothing was changed; run again."
+            )
+        try:
+            yield journal
+        finally:
+            # A phase that ends the run has removed the file.
+            if host.run_file.exists():
+                journal["expires"] = time.time() + lease
+                _renew(host, journal)
+
+
+def save(host: AppHost, journal: dict[str, Any]) -> None:
+    """Write the journal now: what is about to be done must be known to whoever finds this run dead."""
+    write_atomically(host.run_file, json.dumps(journal, indent=1) + "\n", 0o644)
+
+
+def holds(host: AppHost, run_id: str) -> bool:
+    """Whether a run has the lock on this host."""
+    journal = read_json(host.run_file)
+    return bool(journal and journal["run"]["id"] == run_id)
+
+
+def unlock(host: AppHost, run_id: str) -> bool:
+    """End a run on this host; the lock of another run is left alone."""
+    if not holds(host, run_id):
+        return False
+    host.run_file.unlink(missing_ok=True)
+    return True
+
+
+def describe(host: AppHost, journal: dict[str, Any]) -> str:
+    """A sentence that says who holds the app, since when, from where and why, and what one can do."""
+    run, owner = journal["run"], journal["run"]["owner"]
+    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(journal["since"]))
+    left = max(int(journal["expires"] - time.time()), 0)
+    return (
+        f"{host.app} is locked by {owner['user']}@{owner['host']} (pid {owner['pid']}) since {since}, for: {run['action']}"
+        f"{' - ' + run['why'] if run.get('why') else ''}; now in phase '{journal['phase']}'. Nothing was changed. "
+        f"Wait with -e lock_wait=SECONDS; a dead owner's lock frees itself (at once on its own controller, after {left} s elsewhere)."
+    )
+
+
+def append(host: AppHost, entry: dict[str, Any]) -> None:
+    """Append one line to the app's history; durable when this returns."""
+    line = json.dumps({"ts": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **entry}) + "\n"
+    with os.fdopen(os.open(host.history, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644), "r+b", buffering=0) as file:
+        # Half a line that a crash or a full disk left must not swallow this one.
+        size = file.seek(0, os.SEEK_END)
+        cut = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+        left = ("\n" * cut + line).encode()
+        while left:
+            left = left[os.write(file.fileno(), left) :]
+        os.fsync(file.fileno())
+
+
+def history(host: AppHost) -> list[dict[str, Any]]:
+    """What was done to the app on this host, oldest first; a line that a crash cut short is left out."""
+    found = []
+    if host.history.is_file():
+        for line in host.history.read_bytes().split(b"\n"):
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+    return found
+
+
+def bad(host: AppHost) -> dict[str, Any]:
+    """The releases that failed under traffic, with reason and time."""
+    return read_json(host.bad_file) or {}
+
+
+def mark_bad(host: AppHost, release: str, reason: str) -> None:
+    """Remember that a release failed under traffic: rollbacks skip it and releasing it again needs force."""
+    marked = bad(host) | {release: {"reason": reason, "ts": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}}
+    write_atomically(host.bad_file, json.dumps(marked, indent=1) + "\n", 0o644)
+
+
+def unmark_bad(host: AppHost, keep: set[str]) -> None:
+    """Forget all bad releases but those to keep."""
+    marked = bad(host)
+    if set(marked) - keep:
+        write_atomically(
+            host.bad_file, json.dumps({name: marked[name] for name in marked if name in keep}, indent=1) + "\n", 0o644
+        )
+
+
+def before(host: AppHost, live: str | None) -> str | None:
+    """The release to roll back to: what was live before the live one was released, skipping releases that are bad or gone.
+
+    Rollbacks are passed over when looking back, so that rolling back twice goes back two releases and never forward again.
+    """
+    entries = [entry for entry in history(host) if entry.get("action") == "release" and entry.get("result") == "ok"]
+    usable = set(host.releases()) - set(bad(host))
+    seen: set[str] = set()
+    current: str | None = live
+    while current and current not in seen:
+        seen.add(current)
+        found = [str(entry["from"]) for entry in entries if entry["to"] == current and entry["from"]]
+        current = found[-1] if found else None
+        if current in usable and current != live:
+            return current
+    return None
+
+
+def last_settled(host: AppHost) -> str | None:
+    """The release that the last run that ended well made live."""
+    ended = [
+        str(entry["to"])
+        for entry in history(host)
+        if entry.get("result") == "ok" and entry.get("action") in ("release", "rollback")
+    ]
+    return ended[-1] if ended else None
+
+
+def settled(host: AppHost, release: str) -> bool:
+    """Whether the last run that ended well made this release live: a flip that nobody settled is not to be trusted."""
+    return last_settled(host) == release
+
+
+def frozen(host: AppHost) -> dict[str, Any] | None:
+    """The freeze that forbids releases now: `until` (epoch seconds), `reason`, `by`; None when there is none or it is over."""
+    found = read_json(host.root / "freeze.json")
+    return found if found and found["until"] > time.time() else None
+
+
+def refuse_when_locked(host: AppHost) -> None:
+    """For what is no run: go on only while no run has the app.
+
+    Raises:
+        LockedError: a run has it.
+    """
+    _refuse(host, read_json(host.run_file) or {}, {"id": None}, None)
+
+
+def _refuse(host: AppHost, journal: dict[str, Any], run: dict[str, Any], break_run: str | None) -> None:
+    if journal and journal["run"]["id"] not in (run["id"], break_run) and journal["expires"] > time.time():
+        raise LockedError(describe(host, journal), journal)
+
+
+def _renew(host: AppHost, journal: dict[str, Any]) -> None:
+    """Save what is only a later lease of the same run: a full disk must not keep it from putting back what was."""
+    try:
+        save(host, journal)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+
+
+def _wait_for(guard: Any, seconds: float, host: AppHost) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                message = "a phase of another run is still at work on this host; look with playbooks/status.yml and run again, or wait with -e lock_wait=SECONDS"
+                holder = read_json(host.run_file)
+                raise (LockedError(message, holder) if holder else ReleaseError(message)) from None
+            time.sleep(0.2)
+        else:
+            return

@@ -1,0 +1,25 @@
+"""Remove an app from a host: slots, releases, data, history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .journal import refuse_when_locked
+from .layout import AppHost, remove
+from .settle import retire_others
+
+
+def work(params: dict[str, Any]) -> dict[str, Any]:
+    """Let requests end, then remove everything; done twice it does nothing.
+
+    Raises:
+        LockedError: a run has the app.
+    """
+    host = AppHost(params["app"])
+    refuse_when_locked(host)
+    existed = host.root.exists() or host.run_dir.exists() or bool(host.slots())
+    host.live_link.unlink(missing_ok=True)
+    retired = retire_others(host, params["drain_s"], None)
+    for path in (host.run_dir, host.root):
+        remove(path)
+    return {"changed": existed, "retired": retired}

@@ -1,0 +1,93 @@
+"""What NGINX and an app wrote down about requests: the access log and the app's lines in the journal, as one list in time order."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import pathlib
+import re
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from .layout import ReleaseError, user_of
+
+Entry = dict[str, Any]
+LIMIT = 2000  # lines of a host, the last ones
+_SPAN = re.compile(r"(\d+)([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def work(params: dict[str, Any]) -> dict[str, Any]:
+    """The lines about `app` that are not older than `since`, or those about `request_id`; NGINX's logs lie in `logs`."""
+    since = parse_since(params["since"], time.time())
+    uid = user_of(params["app"]).pw_uid
+    return {"entries": read(pathlib.Path(params["logs"]), params["app"], uid, since, params["request_id"])}
+
+
+def parse_since(text: str, now: float) -> float:
+    """A time as an operator writes it: `90s`, `15m`, `2h`, `3d` ago, or a date and time in UTC.
+
+    Raises:
+        ReleaseError: it is neither.
+    """
+    if span := _SPAN.fullmatch(text.strip()):
+        return now - int(span[1]) * _SECONDS[span[2]]
+    try:
+        at = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise ReleaseError(
+            f"-e since={text}: expected a time ago, like 15m or 2h, or a time in UTC, like 2026-11-22T19:00:00"
+        ) from None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+def access_entries(paths: Iterable[pathlib.Path], since: float, request_id: str) -> Iterator[Entry]:
+    """Lines of NGINX's access logs, rotated and compressed ones too; a line that is no JSON is left out."""
+    for path in paths:
+        # Nothing is written to a file after its last change.
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < since:
+                continue
+            with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
+                for line in lines:
+                    if request_id.encode() not in line:
+                        continue
+                    with contextlib.suppress(ValueError, KeyError, TypeError):
+                        said = json.loads(line)
+                        if said["ts"] >= since and request_id in {"", said["request_id"]}:
+                            yield {"ts": float(said["ts"]), "source": "nginx", "said": said}
+
+
+def journal_entries(lines: Iterable[str], since: float, request_id: str) -> Iterator[Entry]:
+    """Lines of `journalctl --output=json`: an app's own JSON as an object, anything else as text."""
+    for line in lines:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            record = json.loads(line)
+            said: Any = record["MESSAGE"]
+            at = int(record["__REALTIME_TIMESTAMP"]) / 1e6
+            if isinstance(said, list):  # journald's way to say bytes
+                said = bytes(said).decode(errors="replace")
+            with contextlib.suppress(ValueError):
+                parsed = json.loads(said)
+                said = parsed if isinstance(parsed, dict) else said
+            if request_id and (not isinstance(said, dict) or said.get("request_id") != request_id):
+                continue
+            if isinstance(said, dict) and isinstance(said.get("ts"), str):
+                with contextlib.suppress(ValueError):  # when it happened, not when the journal got it
+                    at = datetime.fromisoformat(said["ts"]).timestamp()
+            if at >= since:
+                yield {"ts": at, "source": "app", "said": said}
+
+
+def read(logs: pathlib.Path, app: str, uid: int, since: float, request_id: str) -> list[Entry]:
+    """The last lines of a host about an app, oldest first."""
+    command = ["journalctl", "--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE", f"_UID={uid}"]
+    command += [f"--since=@{since:.3f}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as journal:
+        found = list(journal_entries(journal.stdout or [], since, request_id))
+    found += access_entries(logs.glob(f"{app}.access.log*"), since, request_id)
+    return sorted(found, key=lambda entry: float(entry["ts"]))[-LIMIT:]

@@ -1,0 +1,177 @@
+"""Settle: drain and retire slots that are not live, prune what is old, record the result."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from . import journal as journals
+from .drain import Drain, probe
+from .gate import await_end, end_slot
+from .layout import AppHost, ReleaseError, Slot, remove
+
+BAD_KEPT = 20  # marks of bad releases
+
+
+def _warm(host: AppHost, slot: Slot) -> bool:
+    """Whether a slot can take requests. Any answer but a failure counts: the app may know no host name `localhost`."""
+    try:
+        return probe(host, slot, 5.0) < 500
+    except (OSError, ValueError):
+        return False
+
+
+@contextlib.contextmanager
+def retiring(
+    host: AppHost, drain_s: float, but: Slot | None, seen: dict[str, Any] | None = None
+) -> Iterator[list[str]]:
+    """Drain and end every slot of the app but one, going on with what was `seen` of a drain; yields their names, and is left when they are gone."""
+    slots = [slot for slot in host.slots() if slot != but]
+    for slot in slots:
+        Drain(host, slot, seen).wait(drain_s)
+        end_slot(host, slot)
+    try:
+        yield [slot.name for slot in slots]
+    finally:
+        for slot in slots:
+            await_end(host, slot, drain_s + 60)
+
+
+def retire_others(host: AppHost, drain_s: float, but: Slot | None) -> list[str]:
+    """Drain and remove every slot of the app but one; the names of those removed."""
+    with retiring(host, drain_s, but) as names:
+        return names
+
+
+def repair(host: AppHost, journal: dict[str, Any], drain_s: float) -> list[str]:
+    """Bring back order after an interrupted run: one slot stays, and nothing half-made; sentences on what was done.
+
+    A flip that was not settled is taken back while the slot before it is still warm: that one is known to be good, the other was still on trial.
+    """
+    done = []
+    interrupted = journal.get("interrupted")
+    live = host.live()
+    if interrupted:
+        owner = interrupted["run"]["owner"]
+        done.append(
+            f"took over from an interrupted {interrupted['run']['action']} by {owner['user']}@{owner['host']} (phase '{interrupted['phase']}')"
+        )
+        previous = Slot.parse(interrupted.get("previous") or "")
+        unsettled = live and previous and live != previous and not journals.settled(host, live.release)
+        if live and previous and unsettled and previous in host.slots() and _warm(host, previous):
+            host.flip_back(previous)
+            done.append(f"flipped back to {previous.release}: the bake of {live.release} was not finished")
+    done += [f"retired slot {name}" for name in retire_others(host, drain_s, host.live())]
+    for path in host.leftovers():
+        remove(path)
+        done.append(f"removed {path}")
+    journal.pop("interrupted", None)  # last: whoever finds this repair half done must know of it
+    return done
+
+
+def settle(
+    host: AppHost,
+    run: dict[str, Any],
+    journal: dict[str, Any],
+    release: str,
+    keep: int,
+    drain_s: float,
+    facts: dict[str, Any],
+) -> list[str]:
+    """Retire what is no longer live, prune old releases, record success and end the run on this host; sentences on what was done.
+
+    Raises:
+        ReleaseError: the release is not live here, so there is nothing to settle.
+    """
+    live = host.live()
+    if live is None or live.release != release:
+        raise ReleaseError(f"{release} is not live on this host, so it cannot be settled")
+    host.way_back.unlink(missing_ok=True)
+    previous = Slot.parse(journal["previous"]) if journal.get("previous") else None
+    # A run that ends what an interrupted one began did not flip; the history knows what was live.
+    before = previous.release if previous else journals.last_settled(host)
+    with retiring(host, drain_s, live, journal.get("drain")) as retired:
+        done = [f"retired slot {name}" for name in retired]
+        ended = {"from": before if before != release else None, "to": release, "result": "ok", **facts}
+        _record(host, run, journal, ended)
+        done += prune(host, keep)
+    journals.unlock(host, run["id"])
+    return done
+
+
+def abandon(
+    host: AppHost,
+    run: dict[str, Any],
+    journal: dict[str, Any],
+    release: str,
+    reason: str,
+    drain_s: float,
+    *,
+    bad: bool = False,
+) -> list[str]:
+    """End a failed run on this host: what was live before is live again, the candidate is gone, the failure is recorded.
+
+    A release that failed under traffic is marked bad: where it did (the journal has the reason), and with `bad` on the other hosts of the run.
+    """
+    from .flip import undo  # noqa: PLC0415  flip and settle are two sides of one thing
+
+    live = host.live()
+    done = []
+    if "previous" in journal and live and live.name != journal["previous"]:
+        done.append(undo(host, journal))
+    done += repair(host, journal, drain_s)
+    if bad or journal.get("reason"):
+        journals.mark_bad(host, release, journal.get("reason") or reason)
+    live = host.live()
+    ended = {"from": live.release if live else None, "to": release, "result": "failed", "reason": reason[:4000]}
+    _record(host, run, journal, ended)
+    journals.unlock(host, run["id"])
+    return done
+
+
+def _record(host: AppHost, run: dict[str, Any], journal: dict[str, Any], ended: dict[str, Any]) -> None:
+    """Add to the app's history how a run ended here, with who made it and how long it took."""
+    who = {"by": f"{run['owner']['user']}@{run['owner']['host']}", "run": run["id"], "why": run.get("why", "")}
+    took = {"duration_s": round(time.time() - journal["since"], 1)}
+    journals.append(host, {"action": run["action"], **ended, **who, **took})
+
+
+def prune(host: AppHost, keep: int) -> list[str]:
+    """Remove the oldest releases beyond `keep`, never the live one nor the one a rollback would go to; then wheels that no release names.
+
+    Those that were live once come before those that never were: a series of failures must not take away what one can go back to.
+    """
+    live = host.live()
+    name = live.release if live else None
+    releases = host.releases()
+    served = {entry["to"] for entry in journals.history(host) if entry.get("result") == "ok" and "from" in entry}
+    kept = [release for release in releases if release in {name, journals.before(host, name)}]
+    rest = sorted((release for release in releases if release not in kept), key=lambda release: release not in served)
+    kept += rest[: max(keep - len(kept), 0)]
+    done = []
+    for release in releases:
+        if release not in kept:
+            # The manifest goes first: without it the release is not complete, whatever happens next.
+            (host.release_dir(release) / "release.json").unlink()
+            remove(host.release_dir(release))
+            done.append(f"pruned {release}")
+    # A mark outlives the files: the same source would be the same release again.
+    journals.unmark_bad(host, {*kept, *list(journals.bad(host))[-BAD_KEPT:]})
+    _prune_wheels(host)
+    return done
+
+
+def _prune_wheels(host: AppHost) -> None:
+    needed = set()
+    for path in host.layout.apps.glob("*/releases/*/release.json"):
+        other = AppHost(path.parents[2].name, host.layout)
+        manifest = other.manifest(path.parent.name)
+        if manifest is None:
+            return  # another app is being changed this moment: the next run prunes
+        needed |= {entry["sha256"] for entries in manifest["wheels"].values() for entry in entries}
+        needed |= {manifest["tree"]["sha256"]} if manifest["tree"] else set()
+    for path in host.wheels.iterdir() if host.wheels.is_dir() else ():
+        if path.name not in needed and time.time() - path.stat().st_mtime > 3600:
+            remove(path)

@@ -1,0 +1,86 @@
+"""Survey: what is on a host, without changing it. The base of plans, of status, and of the decision that nothing is to be done."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from . import journal as journals
+from . import uwsgi
+from .gate import Health
+from .layout import AppHost, Layout, read_json
+from .stage import missing, python_tag
+
+
+def work(params: dict[str, Any]) -> dict[str, Any]:
+    """Survey all `apps`, names with their first server name, and name the apps beside them.
+
+    `wanted` maps names to the manifests of releases that are about to be made live; `probe` asks the live slots how they are;
+    `history` is how many of the last lines of each history to return.
+    """
+    found: dict[str, Any] = {}
+    for name, server_name in params["apps"].items():
+        host = AppHost(name)
+        found[name] = survey(host, params["wanted"].get(name))
+        if params["probe"]:
+            found[name] |= health(host, server_name)
+        if params["history"]:
+            found[name]["history"] = journals.history(host)[-params["history"] :]
+    everywhere = {path.parent.name for path in Layout().apps.glob("*/releases")}
+    return {"apps": found, "others": sorted(everywhere - set(found))}
+
+
+def survey(host: AppHost, wanted: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The state of one app on this host.
+
+    Args:
+        host: the app.
+        wanted: the manifest of a release that is about to be made live; adds what it would take.
+    """
+    live = host.live()
+    running = live is not None and host.vassal(live).exists()
+    name = live.release if live else None
+    since = host.live_since()
+    state: dict[str, Any] = {
+        "app": host.app,
+        "provisioned": host.run_dir.is_dir() and host.releases_dir.is_dir(),
+        "python": python_tag(),
+        "live": name,
+        "slot": live.name if live else None,
+        "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since)) if since else None,
+        "running": running,
+        "releases": host.releases(),
+        "bad": journals.bad(host),
+        "before": journals.before(host, name),
+        "frozen": journals.frozen(host),
+        "leftovers": [str(path) for path in host.leftovers()] + [slot.name for slot in host.slots() if slot != live],
+        "journal": read_json(host.run_file),
+        "settled": name is not None and journals.settled(host, name),
+        "manifest": host.manifest(name) if name else None,
+    }
+    if wanted is not None:
+        state["staged"] = host.manifest(wanted["id"]) is not None
+        # An artifact that was not built for this host's Python is refused by the plan, in words.
+        state["missing"] = [] if state["staged"] or python_tag() not in wanted["wheels"] else missing(host, wanted)
+        state["needed"] = not (
+            name == wanted["id"] and running and state["settled"] and not state["leftovers"] and not state["journal"]
+        )
+    return state
+
+
+def health(host: AppHost, server_name: str) -> dict[str, Any]:
+    """What the live slot answers on its private socket, and how its workers are."""
+    live = host.live()
+    manifest = host.manifest(live.release) if live else None
+    found: dict[str, Any] = {"server_name": server_name, "path": "/", "workers": 0, "busy": 0}
+    if live is None or manifest is None:
+        return {**found, "health": "nothing is live"}
+    check = Health.of(manifest, server_name)
+    found["path"] = check.path
+    try:
+        answer = uwsgi.get(host.socket(live), check.path, server_name, 5.0)
+        counted = uwsgi.counters(host.stats(live))
+    except (OSError, ValueError) as error:
+        return {**found, "health": f"no answer: {error}"}
+    said = "healthy" if answer.status == check.status else f"{check.path} answers {answer.status}"
+    return {**found, "health": said, "workers": counted.workers, "busy": counted.busy, "requests": counted.requests}

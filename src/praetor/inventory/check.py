@@ -1,0 +1,511 @@
+"""Checks the inventory's `apps` on the controller, all mistakes at once, in words for people.
+
+Pure Python: the action plugin `check_apps` hands over plain data and gets back apps with every default filled in, or
+problems. Nothing here prints or knows Ansible.
+"""
+
+import datetime as dt
+import difflib
+import json
+import re
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, get_args, get_origin
+
+import jsonschema
+import referencing
+import referencing.exceptions
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from .model import App, Must, variable_problem
+
+Where: TypeAlias = tuple[str | int, ...]
+
+_OTHER_NAMES = frozenset({"applications", "flask_apps", "app_list", "api", "apis"})
+_JSON_TYPES = {
+    "string": "a string",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+    "null": "nothing",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: where it is inside `apps`, what was found there and what is expected."""
+
+    where: Where
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        """Say it in one line, without the file."""
+        return f"{path_text(self.where)}: found {self.found}, expected {self.expected}"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The result: either problems, or `apps` (defaults filled in, without secrets) and `secrets` by app name."""
+
+    apps: list[dict[str, Any]] = field(default_factory=list)
+    secrets: dict[str, dict[str, str]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def path_text(where: Where) -> str:
+    """Write a place as people do: apps[0].limits.request_s."""
+    return "apps" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in where)
+
+
+def check_apps(apps: object, root: Path, vaulted: frozenset[Where] = frozenset()) -> Checked:
+    """Check the value of `apps` whole.
+
+    Args:
+        apps: plain data, as YAML gives it.
+        root: the project's root, against which a path source is taken.
+        vaulted: places whose value came out of a vault; such a value is never printed.
+
+    """
+    if not isinstance(apps, list):
+        found = describe(apps, hide=bool(vaulted))
+        return Checked(problems=[Problem((), found, 'a list of apps, each beginning with "- name:"')])
+    if not apps:
+        return Checked(problems=[Problem((), "an empty list", "at least one app")])
+    models: list[App] = []
+    problems: list[Problem] = []
+    for index, entry in enumerate(apps):
+        try:
+            models.append(App.model_validate(entry))
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+            # Keys are checked by the rules below, which know what a key is for.
+            problems += [_problem(one, index, entry, vaulted) for one in details if one["loc"][-1:] != ("[key]",)]
+        if isinstance(entry, dict):
+            problems += _rules_of_one(entry, (index,), vaulted)
+            problems += _rules_of_files(entry, (index,), root, vaulted)
+    problems += _rules_of_all(apps)
+    if problems:
+        return Checked(problems=sorted(dict.fromkeys(problems), key=lambda problem: problem.where[:1]))
+    secrets = {model.name: dict(model.secrets) for model in models}
+    return Checked(apps=[_filled(model) for model in models], secrets=secrets)
+
+
+def differences(definitions: Mapping[str, object]) -> list[str]:
+    """Say where the hosts of one play do not agree: a release goes to all of them, or to none.
+
+    Args:
+        definitions: plain value of `apps` by host.
+
+    """
+    named = {host: _by_name(apps) for host, apps in definitions.items()}
+    first = next(iter(named), "")
+    lines: dict[str, str] = {}
+    for host, apps in named.items():
+        known = named[first]
+        if apps.keys() != known.keys():
+            lines.setdefault(
+                "",
+                f"apps: found {_listed(known)} on {first} and {_listed(apps)} on {host}, expected the same apps on all "
+                "hosts of the play: give groups of hosts with apps of their own to separate runs with --limit",
+            )
+        for name in apps.keys() & known.keys():
+            keys = sorted(
+                str(key)
+                for key in apps[name].keys() | known[name].keys()
+                if apps[name].get(key) != known[name].get(key)
+            )
+            if keys:
+                lines.setdefault(
+                    name,
+                    f"app {name}: found different definitions on {first} and {host} ({', '.join(keys)}), "
+                    "expected the same on all hosts of the play: a release is one for all of them",
+                )
+    return list(lines.values())
+
+
+def _by_name(apps: object) -> dict[str, dict[str, Any]]:
+    entries = [entry for entry in (apps if isinstance(apps, list) else []) if isinstance(entry, dict)]
+    return {entry["name"]: entry for entry in entries if isinstance(entry.get("name"), str)}
+
+
+def _listed(apps: Mapping[str, object]) -> str:
+    return ", ".join(sorted(apps)) or "none"
+
+
+def missing(names: Iterable[str]) -> tuple[str, str | None]:
+    """Say that `apps` is not defined at all.
+
+    Returns the message and the variable among `names` that is probably meant.
+
+    """
+    candidates = {name.lower(): name for name in names if not name.startswith("ansible_") and name != "groups"}
+    near = [*difflib.get_close_matches("apps", candidates, n=1), *_OTHER_NAMES.intersection(candidates)]
+    if near:
+        name = candidates[near[0]]
+        return f"{name}: found an unknown variable, expected the list of apps under the name apps; rename it", name
+    return "apps: found nothing, expected a list of apps in group_vars/all/apps.yml of the inventory", None
+
+
+def describe(value: object, *, hide: bool = False) -> str:
+    """Name a value that was found; `hide` tells its type only."""
+    kind = "a value"
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            kind, text = "true or false", "true" if value else "false"
+        case int() | float():
+            kind, text = "a number", str(value)
+        case str():
+            shown = re.sub(r"(://)[^/@]*@", r"\1***@", value)
+            kind, text = "a string", json.dumps(shown if len(shown) <= 60 else shown[:57] + "...", ensure_ascii=False)
+        case list():
+            return "a list" if value else "an empty list"
+        case dict():
+            return "a mapping" if value else "an empty mapping"
+        case dt.date():
+            kind, text = "a date", str(value)
+        case _:
+            text = type(value).__name__
+    return f"{kind} that is not shown" if hide else text
+
+
+def suggestion(word: object, known: Iterable[str]) -> str:
+    """Return '; did you mean X?' or nothing."""
+    near = difflib.get_close_matches(str(word).lower(), list(known), n=1, cutoff=0.65)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+# --- pydantic's errors in our words ---------------------------------------------------------------------------------
+
+
+def _problem(details: ErrorDetails, index: int, entry: object, vaulted: frozenset[Where]) -> Problem:
+    value = details["input"]
+    if details["type"] == "extra_forbidden":
+        return Problem((index, *details["loc"]), "an unknown key", _known_keys(App, details["loc"]))
+    steps, annotation = _at(App, details["loc"])
+    where: Where = (index, *steps)
+    expected = expected_of(annotation)
+    if details["type"] == "missing":
+        name = entry.get("name") if isinstance(entry, dict) else None
+        return Problem(where, "nothing" + (f" (app {name})" if isinstance(name, str) else ""), expected)
+    hide = _is_hidden(where, vaulted)
+    found = describe(value, hide=hide)
+    if details["type"] == "value_error":
+        reason = str(details["ctx"]["error"])
+        quoted = _type_note(value, expected, hide=hide) if isinstance(value, str) else ""
+        return Problem(where, found + (f" ({reason})" if reason else quoted), expected)
+    return Problem(where, found + _type_note(value, expected, hide=hide), expected)
+
+
+def _type_note(value: object, expected: str, *, hide: bool) -> str:
+    """Explain the usual surprises of YAML's types."""
+    if hide:
+        return ""
+    if isinstance(value, str) and "number" in expected:
+        return " (a string: leave the quotes out)" if value.replace(".", "", 1).isdigit() else " (a string)"
+    if isinstance(value, bool):
+        note = "YAML reads yes, no, on and off as true or false"
+        return f" ({note})" if "number" in expected else f" ({note}: quote it)"
+    if isinstance(value, int | float | dt.date) and "number" not in expected:
+        return " (YAML reads this as a number or a date: quote it)"
+    if isinstance(value, float):
+        return " (not whole)"
+    return ""
+
+
+def _is_hidden(where: Where, vaulted: frozenset[Where]) -> bool:
+    """Tell whether a value must not be printed: it is vaulted, or in a place where secrets are or are easily put."""
+    return where[1:2] in {("secrets",), ("env",)} or any(place[: len(where)] == where for place in vaulted)
+
+
+def _steps(annotation: Any) -> Iterator[Any]:
+    """Yield a type and what it consists of, the way down to what a value is made of."""
+    yield annotation
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _steps(get_args(annotation)[0])
+    elif origin in {typing.Union, types.UnionType}:
+        for part in get_args(annotation):
+            if part is not types.NoneType:
+                yield from _steps(part)
+
+
+def _inside(annotation: Any, step: str | int) -> Any:
+    """Return the type of a member of a model, list or mapping; None when there is none."""
+    for part in _steps(annotation):
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            info = part.model_fields.get(str(step))
+            return None if info is None else Annotated[(info.annotation, *info.metadata, "")]
+        if get_origin(part) in {list, dict}:
+            return get_args(part)[-1]
+    return None
+
+
+def _at(model: type[BaseModel], loc: Sequence[str | int]) -> tuple[Where, Any]:
+    """Return the type at a place, and the place without the steps that are pydantic's own, such as a union's branch."""
+    annotation: Any = model
+    for count, step in enumerate(loc):
+        inner = _inside(annotation, step)
+        if inner is None:
+            return tuple(loc[:count]), annotation
+        annotation = inner
+    return tuple(loc), annotation
+
+
+def expected_of(annotation: Any) -> str:
+    """Say in words what a type of the model expects."""
+    for part in _steps(annotation):
+        for note in getattr(part, "__metadata__", ()):
+            if isinstance(note, Must):
+                return note.be
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            return f"a mapping with the keys {', '.join(part.model_fields)}"
+        if get_origin(part) is list:
+            return "a list, each item " + expected_of(get_args(part)[0])
+    msg = f"{annotation} says nothing about what it expects"
+    raise TypeError(msg)
+
+
+def expectation(model: type[BaseModel], loc: Sequence[str | int]) -> str:
+    """Say in words what is expected at a place inside a model."""
+    return expected_of(_at(model, loc)[1])
+
+
+def _known_keys(model: type[BaseModel], loc: Sequence[str | int]) -> str:
+    for part in _steps(_at(model, loc[:-1])[1]):
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            return f"one of {', '.join(part.model_fields)}{suggestion(loc[-1], part.model_fields)}"
+    return "no such key"
+
+
+def _filled(app: App) -> dict[str, Any]:
+    data = app.model_dump(mode="python", exclude={"secrets"})
+    data["source"] = {key: value for key, value in data["source"].items() if value is not None}
+    return data
+
+
+# --- rules across fields --------------------------------------------------------------------------------------------
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _rules_of_one(entry: dict[str, Any], here: Where, vaulted: frozenset[Where]) -> Iterator[Problem]:
+    """Yield what is wrong between the fields of one app."""
+    source = _mapping(entry.get("source"))
+    given = [key for key in ("path", "git", "package") if source.get(key) is not None]
+    if isinstance(entry.get("source"), dict) and len(given) != 1:
+        found = f"{' and '.join(given)} together" if given else "none of them"
+        yield Problem((*here, "source"), found, "exactly one of path, git (with ref) or package")
+    if "git" in given and source.get("ref") is None:
+        yield Problem((*here, "source", "ref"), "nothing", "the tag, branch or commit of git to release")
+    if source.get("ref") is not None and "git" not in given and given:
+        yield Problem((*here, "source", "ref"), f"a ref beside {given[0]}", "no ref: it belongs to git")
+    yield from _rules_of_variables(entry, here)
+    limit = _mapping(entry.get("limits")).get("request_s", 30)
+    drain = _mapping(entry.get("release")).get("drain_s", 60)
+    if isinstance(limit, int) and isinstance(drain, int) and drain < limit:
+        given_drain = "drain_s" in _mapping(entry.get("release"))
+        yield Problem(
+            (*here, "release", "drain_s") if given_drain else (*here, "limits", "request_s"),
+            str(drain) if given_drain else f"{limit} with release.drain_s {drain} (the default)",
+            f"release.drain_s of at least limits.request_s ({limit}), or a release would end running requests",
+        )
+    for place in sorted(vaulted, key=str):
+        if place[: len(here)] == here and place[len(here) : len(here) + 1] != ("secrets",):
+            expected = "vaulted values under secrets only: this place is shown in plans and logs"
+            yield Problem(place, "a vaulted value", expected)
+    yield from _no_json((*here, "config"), entry.get("config"))
+
+
+def _rules_of_variables(entry: dict[str, Any], here: Where) -> Iterator[Problem]:
+    """Yield names in secrets and env that cannot be variables, or are taken."""
+    for part in ("secrets", "env"):
+        for name in _mapping(entry.get(part)):
+            place = (*here, part, name)
+            reason = variable_problem(name) if isinstance(name, str) else ""
+            if reason is not None:
+                expected = "another name" if reason else "a variable name of A-Z, a-z, 0-9 and _"
+                yield Problem(place, f"the name {name}" + (f" ({reason})" if reason else ""), expected)
+            elif part == "env" and name in _mapping(entry.get("secrets")):
+                yield Problem(place, f"{name} in secrets too", "each variable in one of secrets and env")
+
+
+def _no_json(where: Where, value: object) -> Iterator[Problem]:
+    """Yield what the configuration file cannot carry unchanged: dates, and keys that are no strings."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if isinstance(key, str):
+                yield from _no_json((*where, key), inner)
+            else:
+                yield Problem(where, f"the key {describe(key)} (not a string)", "keys that are strings: quote it")
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _no_json((*where, index), inner)
+    elif not isinstance(value, str | int | float | None):
+        found = f"{describe(value)} (YAML reads this as a date)"
+        yield Problem(where, found, "a string, number, true or false: quote it")
+
+
+def _rules_of_all(apps: list[Any]) -> Iterator[Problem]:
+    """Yield names that two apps share."""
+    names: dict[str, int] = {}
+    hosts: dict[str, Where] = {}
+    for index, entry in enumerate(apps):
+        name = _mapping(entry).get("name")
+        if isinstance(name, str) and names.setdefault(name, index) != index:
+            found = f"{describe(name)}, the name of apps[{names[name]}] too"
+            yield Problem((index, "name"), found, "a name of its own for each app")
+        listed = _mapping(entry).get("server_names")
+        for position, host in enumerate(listed if isinstance(listed, list) else []):
+            place: Where = (index, "server_names", position)
+            if isinstance(host, str) and hosts.setdefault(host.lower(), place) != place:
+                yield Problem(
+                    place,
+                    f"{describe(host)}, which is {path_text(hosts[host.lower()])} too",
+                    "each server name once: NGINX picks the app by it",
+                )
+
+
+# --- what a path source ships ---------------------------------------------------------------------------------------
+
+
+def _rules_of_files(entry: dict[str, Any], here: Where, root: Path, vaulted: frozenset[Where]) -> Iterator[Problem]:
+    """Yield what does not fit the project that a path source points to."""
+    given = _mapping(entry.get("source")).get("path")
+    if not isinstance(given, str):
+        return
+    place = (*here, "source", "path")
+    project = root / given
+    if not given or not project.is_dir():
+        yield Problem(place, f"{describe(given)}, which is no directory in {root}", "the directory of a Python project")
+        return
+    if not any((project / name).is_file() for name in ("pyproject.toml", "requirements.txt")):
+        found = f"{describe(given)} without pyproject.toml and requirements.txt"
+        yield Problem(place, found, "the directory of a Python project")
+        return
+    package = str(entry.get("wsgi", "")).partition(":")[0].partition(".")[0]
+    yield from _profile_problem(entry, here, project, package)
+    schema = _shipped(project, package, "config.schema.json")
+    if schema is not None and isinstance(entry.get("config", {}), dict):
+        yield from schema_problems(schema, entry.get("config", {}), (*here, "config"), vaulted)
+
+
+def _shipped(project: Path, package: str, name: str) -> Path | None:
+    """Return a file or folder of the app's package, else the only one under src/, else the one of the project."""
+    found = sorted(project.glob(f"src/*/{name}"))
+    own = project / "src" / package / name
+    if own in found:
+        return own
+    if len(found) == 1:
+        return found[0]
+    return project / name if (project / name).exists() else None
+
+
+def _profile_problem(entry: dict[str, Any], here: Where, project: Path, package: str) -> Iterator[Problem]:
+    folder = _shipped(project, package, "profiles")
+    profile = entry.get("profile", "prod")
+    if folder is None or not isinstance(profile, str):
+        return
+    known = sorted(path.stem for path in folder.glob("*.y*ml") if path.stem != "base")
+    if profile not in known:
+        found = describe(profile) + ("" if "profile" in entry else " (the default)")
+        listed = ", ".join(known) or "none there"
+        yield Problem(
+            (*here, "profile"),
+            f"{found}, which is no file in {folder.relative_to(project)}",
+            f"one of {listed}{suggestion(profile, known)}",
+        )
+
+
+def schema_problems(path: Path, config: dict[str, Any], where: Where, vaulted: frozenset[Where]) -> Iterator[Problem]:
+    """Yield where `config` does not fit the JSON schema that the app ships for its settings.
+
+    `config` names single settings, so what the schema requires may be missing from it.
+
+    """
+    try:
+        schema = _without_required(json.loads(path.read_text(encoding="utf-8")))
+        validator = jsonschema.validators.validator_for(schema)
+        validator.check_schema(schema)
+        # An empty registry: a schema that refers to another one on the network is not fetched.
+        errors = list(validator(schema, registry=referencing.Registry()).iter_errors(config))
+    except (OSError, ValueError, jsonschema.SchemaError, referencing.exceptions.Unresolvable) as broken:
+        text = str(broken).partition("\n")[0]
+        yield Problem((*where[:-1], "source", "path"), f"{path.name} that cannot be used ({text})", "a JSON schema")
+        return
+    for error in errors:
+        yield from _schema_problem(error, where, vaulted)
+
+
+def _without_required(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        kept = {key: value for key, value in schema.items() if key != "required" or not isinstance(value, list)}
+        return {key: _without_required(value) for key, value in kept.items()}
+    if isinstance(schema, list):
+        return [_without_required(value) for value in schema]
+    return schema
+
+
+def _schema_problem(error: jsonschema.ValidationError, where: Where, vaulted: frozenset[Where]) -> Iterator[Problem]:
+    place: Where = (*where, *error.absolute_path)
+    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
+        known = list(_mapping(error.schema).get("properties", {}))
+        for key in error.instance:
+            if key not in known:
+                yield Problem((*place, key), "an unknown key", f"one of {', '.join(known)}{suggestion(key, known)}")
+        return
+    if error.validator in {"anyOf", "oneOf"} and error.context:
+        branches: dict[object, list[jsonschema.ValidationError]] = {}
+        for inner in error.context:
+            branches.setdefault(inner.relative_schema_path[0], []).append(inner)
+        # The alternatives of the right type; usually "null or something": then only the something is of interest.
+        fitting = [
+            inner for inner in branches.values() if not any(one.validator == "type" and not one.path for one in inner)
+        ]
+        if len(fitting) == 1:
+            for inner in fitting[0]:
+                yield from _schema_problem(inner, where, vaulted)
+            return
+    hide = any(step[: len(place)] == place for step in vaulted)
+    found = describe(error.instance, hide=hide)
+    expected = schema_text(error.schema)
+    note = _type_note(error.instance, expected, hide=hide) if error.validator == "type" else ""
+    yield Problem(place, found + note, expected)
+
+
+def schema_text(schema: Any) -> str:
+    """Say in words what a JSON schema of a single value expects."""
+    schema = _mapping(schema)
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    if branches := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(dict.fromkeys(schema_text(branch) for branch in branches))
+    kinds = schema.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    text = " or ".join(_JSON_TYPES.get(kind, kind) for kind in kinds) or "another value"
+    words = {
+        "minimum": "at least {}",
+        "exclusiveMinimum": "more than {}",
+        "maximum": "at most {}",
+        "exclusiveMaximum": "less than {}",
+        "minLength": "at least {} long",
+        "maxLength": "at most {} long",
+        "minItems": "with at least {} items",
+        "maxItems": "with at most {} items",
+        "pattern": "that matches {}",
+        "multipleOf": "a multiple of {}",
+    }
+    notes = [words[key].format(schema[key]) for key in words if key in schema]
+    return text + (" " + " and ".join(notes) if notes else "")

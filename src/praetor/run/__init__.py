@@ -1,0 +1,1 @@
+"""A run over many hosts: plan, batches, who runs it, and what is printed. Runs on the controller."""

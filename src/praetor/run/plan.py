@@ -1,0 +1,187 @@
+"""What a run would do on which host, and whether it may. Pure decisions over surveys; runs on the controller."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from praetor.host.journal import LEASE_S
+from praetor.host.layout import ReleaseError
+
+
+def needed(release: dict[str, Any], surveys: dict[str, dict[str, Any]]) -> bool:
+    """Whether a release has to travel: it is not live, or not settled, on some host."""
+    return any(survey["apps"][release["app"]]["needed"] for survey in surveys.values())
+
+
+def refusals(
+    release: dict[str, Any], surveys: dict[str, dict[str, Any]], *, force: bool, planning: bool = False
+) -> list[str]:
+    """Why a release must not travel, a sentence per host and reason.
+
+    Args:
+        release: the release.
+        surveys: of all hosts.
+        force: whether marks and freezes are overridden.
+        planning: whether this is a dry run, in which a host may still be bare: the plan says that it would be provisioned.
+    """
+    found = []
+    for host, survey in surveys.items():
+        state = survey["apps"][release["app"]]
+        marked, freeze = state["bad"].get(release["id"]), state["frozen"]
+        if not state["provisioned"] and not planning:
+            found.append(
+                f"{host}: was not provisioned for {release['app']}; run playbooks/deploy.yml (hosts and apps) or playbooks/provision.yml (hosts only) first"
+            )
+        if marked and not force:
+            found.append(
+                f"{host}: {release['id']} is marked bad since {marked['ts']}: {marked['reason']}. Release it all the same with -e force=true"
+            )
+        if freeze and not force:
+            until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(freeze["until"]))
+            found.append(
+                f"{host}: releases of {release['app']} are frozen until {until} by {freeze['by']}: {freeze['reason']}. Rollback is possible; -e force=true overrides"
+            )
+        if state["python"] not in release["manifest"]["wheels"]:
+            tags = ", ".join(sorted(release["manifest"]["wheels"]))
+            found.append(
+                f"{host}: has Python {state['python']}, and {release['app']} was built for {tags} only (requires-python in its pyproject.toml)"
+            )
+    return found
+
+
+def lease_s(releases: list[dict[str, Any]]) -> float:
+    """Seconds that the run may be silent on a host: those of a phase, and the bakes of all the batches that it waits for."""
+    return LEASE_S + max((len(each["batches"]) * each["options"]["bake_s"] for each in releases), default=0)
+
+
+def rollback_target(app: str, surveys: dict[str, dict[str, Any]], wanted: str, *, force: bool) -> str:
+    """The release that all hosts go back to.
+
+    Args:
+        app: the app.
+        surveys: of all hosts.
+        wanted: the release that was asked for; empty for the one that was live before the live one.
+        force: take one that is marked bad, too.
+
+    Raises:
+        ReleaseError: there is none, the hosts disagree, or the one asked for is not on every host.
+    """
+    states = {host: survey["apps"][app] for host, survey in surveys.items()}
+    if not wanted:
+        found = {state["before"] for state in states.values()}
+        if found == {None}:
+            raise ReleaseError(
+                f"{app}: no host has a good release from before the live one; -e release=ID takes any of: {_common(states)}"
+            )
+        if len(found) > 1:
+            said = ", ".join(f"{host} to {state['before'] or 'nothing'}" for host, state in states.items())
+            raise ReleaseError(
+                f"{app}: the hosts would go back to different releases ({said}); choose one with -e release=ID out of: {_common(states)}"
+            )
+        wanted = str(found.pop())
+    absent = [host for host, state in states.items() if wanted not in state["releases"]]
+    if absent:
+        raise ReleaseError(f"{app}: {wanted} is not on {', '.join(absent)}; on all hosts there are: {_common(states)}")
+    marked = {host: state["bad"][wanted] for host, state in states.items() if wanted in state["bad"]}
+    if marked and not force:
+        host, entry = next(iter(marked.items()))
+        raise ReleaseError(
+            f"{app}: {wanted} is marked bad on {host} since {entry['ts']}: {entry['reason']}. Take it all the same with -e force=true"
+        )
+    return wanted
+
+
+def _common(states: dict[str, dict[str, Any]]) -> str:
+    first, *rest = (state["releases"] for state in states.values())
+    return ", ".join(release for release in first if all(release in other for other in rest)) or "none"
+
+
+def describe(release: dict[str, Any], surveys: dict[str, dict[str, Any]]) -> str:
+    """The plan for one app, for people: from what to what, packages, settings, and what would happen on each host."""
+    new = release["manifest"]
+    lines = [f"{release['app']}: release {release['id']} ({_origin(new)})"]
+    shown: list[str] = []
+    for host, survey in surveys.items():
+        state = survey["apps"][release["app"]]
+        if not state["needed"]:
+            lines.append(f"  {host}: live since {state['since']}; nothing to do")
+            continue
+        old = state["manifest"]
+        lines.append(f"  {host}: {state['live'] or 'nothing live'} -> {release['id']}; {_work(release, state)}")
+        for line in differences(old, new, state["python"]) if old else []:
+            if line not in shown:
+                shown.append(line)
+    return "\n".join([*lines, *(f"    {line}" for line in shown)])
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], python: str) -> list[str]:
+    """What changes from one release to the next: commit, packages, settings, secrets (names only)."""
+    lines = []
+    if old["commit"] != new["commit"]:
+        lines.append(f"commit {_short(old['commit'])} -> {_short(new['commit'])}")
+    before, after = (_packages(manifest, python) for manifest in (old, new))
+    for name in sorted({*before, *after}):
+        if before.get(name) != after.get(name):
+            lines.append(_change("package " + name, before.get(name), after.get(name)))
+    was, will = _flat(old["settings"]), _flat(new["settings"])
+    lines += [
+        _change(name, was.get(name), will.get(name))
+        for name in sorted({*was, *will})
+        if was.get(name) != will.get(name)
+    ]
+    secrets = old.get("secrets", {}), new.get("secrets", {})
+    for name in sorted({*secrets[0], *secrets[1]}):
+        if secrets[0].get(name) != secrets[1].get(name):
+            kind = "added" if name not in secrets[0] else "removed" if name not in secrets[1] else "changed"
+            lines.append(f"secret {name} {kind} (not shown)")
+    if (old["tree"] or {}).get("digest") != (new["tree"] or {}).get("digest"):
+        lines.append("files of the project changed")
+    return lines
+
+
+def _work(release: dict[str, Any], state: dict[str, Any]) -> str:
+    steps = [] if state["provisioned"] else ["provision the host"]
+    if state["journal"] or state["leftovers"]:
+        steps.append("repair what an interrupted run left")
+    if not state["staged"]:
+        steps.append(f"stage ({len(state['missing'])} files to send)")
+    commands = release["commands"]
+    if commands["migrate"]:
+        steps.append(f"migrate ({'each host' if commands['migrate_on'] == 'each' else 'one host'})")
+    return ", ".join([*steps, "gate", f"flip and bake {release['options']['bake_s']} s", "settle"])
+
+
+def _origin(manifest: dict[str, Any]) -> str:
+    commit = (
+        f", commit {_short(manifest['commit'])}{' and changes that are not committed' if manifest['dirty'] else ''}"
+        if manifest["commit"]
+        else ""
+    )
+    return f"from {manifest['source']}{commit}"
+
+
+def _short(commit: str | None) -> str:
+    return commit[:10] if commit else "(none)"
+
+
+def _packages(manifest: dict[str, Any], python: str) -> dict[str, str]:
+    entries = manifest["wheels"].get(python, [])
+    # The app's own wheel keeps its version between commits: its content tells.
+    return {entry["name"]: f"{entry['version']} ({entry['sha256'][:8]})" for entry in entries}
+
+
+def _flat(value: Any, where: str = "") -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        return {
+            name: inner
+            for key in value
+            for name, inner in _flat(value[key], f"{where}.{key}" if where else str(key)).items()
+        }
+    return {where: value} if where and value != {} else {}
+
+
+def _change(what: str, old: Any, new: Any) -> str:
+    if old is None:
+        return f"{what} added: {new}"
+    return f"{what} removed (was {old})" if new is None else f"{what}: {old} -> {new}"

@@ -1,0 +1,40 @@
+"""What the hosts have found about requests, as one list in time order for a reader."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from praetor.host.requests import Entry
+
+
+def merge(by_host: dict[str, list[Entry]]) -> list[Entry]:
+    """The lines of all hosts, oldest first, each with its host."""
+    found = [{**entry, "host": host} for host, entries in by_host.items() for entry in entries]
+    return sorted(found, key=lambda entry: float(entry["ts"]))
+
+
+def render(entry: Entry) -> str:
+    """One line for a reader."""
+    at = datetime.fromtimestamp(entry["ts"], UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    return f"{at}  {entry['host']}  {entry['source']:<5}  {_say(entry['source'], entry['said'])}"
+
+
+def _say(source: str, said: Any) -> str:
+    if not isinstance(said, dict):
+        return _plain(str(said))
+    if source == "nginx":
+        times = f"{said.get('request_time_s')} s, app {said.get('upstream_time_s')} s"
+        return _plain(
+            f"{said.get('status')} {said.get('method')} {said.get('uri')}  {times}, {said.get('bytes')} bytes "
+            f"to {said.get('client')}  {said.get('request_id')}"
+        )
+    rest = {key: value for key, value in said.items() if key not in {"ts", "level", "message", "exception"}}
+    text = f"{said.get('level', '')} {said.get('message', '')}  {' '.join(f'{k}={v}' for k, v in rest.items())}"
+    trace = [f"    {_plain(line)}" for line in str(said.get("exception", "")).splitlines()]
+    return "\n".join([_plain(text), *trace])
+
+
+def _plain(text: str) -> str:
+    """Nothing that a client wrote may move a reader's cursor."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

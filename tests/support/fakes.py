@@ -1,0 +1,249 @@
+"""A uWSGI that is a thread: an app's socket that speaks the uwsgi protocol, a stats server, and an Emperor that starts and stops them."""
+
+import json
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from praetor.host.layout import AppHost, Layout, Slot, write_atomically
+
+Respond = Callable[[dict[str, str]], bytes | None]
+
+
+def answer(status: int, body: str = "") -> bytes:
+    """What an app sends."""
+    return f"HTTP/1.1 {status} X\r\nContent-Type: text/plain\r\n\r\n{body}".encode()
+
+
+def slow(seconds: float) -> Respond:
+    """An app that takes its time."""
+
+    def respond(_: dict[str, str]) -> bytes:
+        time.sleep(seconds)
+        return answer(200)
+
+    return respond
+
+
+class Server:
+    """Accepts on a unix socket in a thread, one thread for each connection."""
+
+    def __init__(self, path: Path, handle: Callable[[socket.socket], None], backlog: int = 64) -> None:
+        self.path, self.handle = path, handle
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener.bind(str(path))
+        self.listener.listen(backlog)
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._one, args=(connection,), daemon=True).start()
+
+    def _one(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError, struct.error):
+            self.handle(connection)
+
+    def close(self) -> None:
+        """Stop, and vacuum."""
+        with suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.thread.join(5)
+        self.path.unlink(missing_ok=True)
+
+
+def _receive(connection: socket.socket, count: int) -> bytes:
+    received = b""
+    while len(received) < count and (chunk := connection.recv(count - len(received))):
+        received += chunk
+    return received
+
+
+def variables_of(connection: socket.socket) -> dict[str, str]:
+    """Read one request of the uwsgi protocol."""
+    _, size, _ = struct.unpack("<BHB", _receive(connection, 4))
+    body, texts = _receive(connection, size), []
+    while body:
+        length = struct.unpack("<H", body[:2])[0]
+        texts.append(body[2 : 2 + length].decode())
+        body = body[2 + length :]
+    return dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+class FakeSlot:
+    """A running slot: its socket and its stats. `respond` maps a request's variables to what is sent; None closes without an answer."""
+
+    def __init__(self, host: AppHost, slot: Slot, respond: Respond | int = 200, *, stats: bool = True) -> None:
+        self.host, self.slot = host, slot
+        self.respond: Respond = respond if callable(respond) else lambda _: answer(int(str(respond)))
+        self.counts = {"requests": 0, "exceptions": 0, "harakiri_count": 0, "respawn_count": 1, "busy": 0}
+        self.asked: list[dict[str, str]] = []
+        self.servers = [Server(host.socket(slot), self._request)]
+        os.chmod(host.socket(slot), 0o660)  # noqa: PTH101  not through a Path that may be patched
+        if stats:
+            self.servers.append(Server(host.stats(slot), self._stats))
+        host.metrics(slot).mkdir(exist_ok=True)
+
+    def _request(self, connection: socket.socket) -> None:
+        variables = variables_of(connection)
+        self.asked.append(variables)
+        said = self.respond(variables)
+        self.counts["requests"] += 1
+        if said:
+            connection.sendall(said)
+
+    def _stats(self, connection: socket.socket) -> None:
+        counts = dict(self.counts)
+        busy = counts.pop("busy")
+        worker = {"id": 1, "pid": 4711, **counts, "cores": [{"id": 0, "in_request": busy}]}
+        connection.sendall(json.dumps({"workers": [worker]}).encode())
+
+    def close(self) -> None:
+        """End it."""
+        for server in self.servers:
+            server.close()
+
+
+class FakeEmperor:
+    """Follows the vassals directory as the Emperor does: a file that appears is a slot that starts, one that goes is a slot that ends."""
+
+    def __init__(self, layout: Layout, respond: Callable[[Slot], Respond | int | None] | None = None) -> None:
+        self.layout = layout
+        self.respond = respond or (lambda _: 200)
+        self.slots: dict[str, FakeSlot | None] = {}
+        self.started: list[str] = []
+        self.halt = threading.Event()
+        self.turn = (
+            threading.Lock()
+        )  # the real one has one thread: it tells of its slots between two looks, never within one
+        self.stats = Server(layout.run / "emperor.stats", self._stats)
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+
+    def _watch(self) -> None:
+        while not self.halt.wait(0.01):
+            with self.turn:
+                self.look()
+
+    def look(self) -> None:
+        """One turn."""
+        found = {path.name for path in self.layout.vassals.glob("*.ini")}
+        for name in found - set(self.slots):
+            slot = Slot.parse(name.removesuffix(".ini"))
+            if slot is None:
+                continue
+            respond = self.respond(slot)
+            self.started.append(name)
+            self.slots[name] = None if respond is None else FakeSlot(AppHost(slot.app, self.layout), slot, respond)
+        for name in set(self.slots) - found:
+            ended = self.slots[name]
+            if ended:
+                ended.close()
+            del self.slots[name]
+
+    def _stats(self, connection: socket.socket) -> None:
+        with self.turn:
+            slots = dict(self.slots)
+        vassals = [{"id": name, "accepting": int(slot is not None)} for name, slot in slots.items()]
+        blacklist = [{"id": name, "attempt": 1} for name, slot in slots.items() if slot is None]
+        connection.sendall(json.dumps({"vassals": vassals, "blacklist": blacklist}).encode())
+
+    def running(self, slot: Slot) -> FakeSlot:
+        """The slot that runs under a name."""
+        found = self.slots[f"{slot.name}.ini"]
+        assert found is not None
+        return found
+
+    def close(self) -> None:
+        """End all."""
+        self.halt.set()
+        self.thread.join(5)
+        self.stats.close()
+        for slot in self.slots.values():
+            if slot:
+                slot.close()
+
+
+def layout_in(place: Path) -> Layout:
+    """The four places of a host, below a directory."""
+    layout = Layout(place / "apps", place / "vassals", place / "run", place / "emperor")
+    for directory in (layout.apps, layout.vassals, layout.run, layout.emperor):
+        directory.mkdir(parents=True)
+    return layout
+
+
+def host_in(place: Path, app: str = "api") -> AppHost:
+    """A provisioned host with one app."""
+    return provision(layout_in(place), app)
+
+
+def provision(layout: Layout, app: str) -> AppHost:
+    """Make an app's directories, as the role does."""
+    host = AppHost(app, layout)
+    for directory in (host.releases_dir, host.data, host.run_dir):
+        directory.mkdir(parents=True)
+    host.run_dir.chmod(0o2750)
+    return host
+
+
+def manifest_of(release: str, **changes: Any) -> dict[str, Any]:
+    """The manifest of a release."""
+    health = {"path": "/health/ready", "status": 200, "timeout_s": 5, "warmup_s": 1}
+    settings = {"wsgi": "api:app", "profile": "prod", "config": {}, "env": {}, "health": health}
+    return {
+        "id": release,
+        "app": "api",
+        "version": release.split("-", maxsplit=1)[0],
+        "commit": "c" * 40,
+        "dirty": False,
+        "source": "app",
+        "python": ["cp311"],
+        "wheels": {"cp311": []},
+        "tree": None,
+        "settings": settings,
+        "secrets": {},
+        **changes,
+    }
+
+
+def put_release(host: AppHost, release: str, *, age_s: float = 0, **changes: Any) -> dict[str, Any]:
+    """A complete release that was staged some time ago."""
+    place = host.release_dir(release)
+    place.mkdir()
+    (place / "vassal.ini").write_text("[uwsgi]\n", encoding="utf-8")
+    manifest = manifest_of(release, **changes)
+    write_atomically(place / "release.json", json.dumps(manifest), 0o640)
+    os.utime(place / "release.json", (time.time() - age_s, time.time() - age_s))
+    return manifest
+
+
+def put_slot(host: AppHost, release: str, count: int) -> Slot:
+    """A slot that the Emperor is told to run."""
+    slot = Slot(host.app, release, count)
+    host.vassal(slot).symlink_to(host.release_dir(release) / "vassal.ini")
+    return slot
+
+
+def a_run(name: str = "r1", **changes: Any) -> dict[str, Any]:
+    """Who makes a run."""
+    owner = {
+        "user": "ann",
+        "host": "desk",
+        "machine": "m/desk",
+        "namespace": "pid:[1]",
+        "boot": "b",
+        "pid": 4242,
+        "started": "7",
+    }
+    return {"id": name, "owner": owner, "action": "release", "why": "", **changes}

@@ -1,0 +1,77 @@
+"""The project's own files, as the static tests read them."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLES = sorted(path.parent.name for path in (ROOT / "roles").glob("*/meta"))
+INVENTORIES = sorted(path.parent.name for path in (ROOT / "inventories").glob("*/hosts.yml"))
+PLAYBOOKS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "playbooks").glob("*.yml"))
+
+
+class Vaulted(str):
+    """A value that is encrypted in its file."""
+
+    __slots__ = ()
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads Ansible's YAML."""
+
+
+def _vault(loader: yaml.Loader, node: yaml.Node) -> Vaulted:
+    assert isinstance(node, yaml.ScalarNode)
+    return Vaulted(loader.construct_scalar(node))
+
+
+_Loader.add_constructor("!vault", _vault)
+_Loader.add_constructor("!unsafe", _vault)
+
+
+def load(path: Path) -> Any:
+    """Read one YAML file; an encrypted value is a `Vaulted`."""
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  # a SafeLoader with two tags more
+
+
+def defaults(role: str) -> dict[str, Any]:
+    """Return the defaults of a role."""
+    path = ROOT / "roles" / role / "defaults" / "main.yml"
+    return load(path) or {} if path.exists() else {}
+
+
+def options(role: str) -> dict[str, dict[str, Any]]:
+    """Return the declared inputs of a role, of all its entry points."""
+    path = ROOT / "roles" / role / "meta" / "argument_specs.yml"
+    specs = load(path)["argument_specs"].values() if path.exists() else []
+    return {name: option for spec in specs for name, option in spec.get("options", {}).items()}
+
+
+def files_of(*patterns: str) -> list[Path]:
+    """Return the files that match, as git would see them."""
+    return sorted(path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file())
+
+
+def ansible(program: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run one of Ansible's programs in the project, with the project's settings."""
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
+    command = [str(Path(sys.executable).with_name(program)), *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, input=stdin, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def imported(path: str) -> ModuleType:
+    """Import a plugin or module that lies in no package."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,59 @@
+"""Where work on a host begins: each foreseen error is a sentence, and none is a failed task of one host alone."""
+
+import errno
+import io
+import json
+import sys
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import pytest
+
+from praetor.host import call
+from praetor.host.journal import LockedError
+from praetor.host.layout import BakeError, ReleaseError
+
+
+def answer_to(error: Exception) -> dict[str, Any]:
+    """What is reported of work that fails."""
+
+    def work(_: dict[str, Any]) -> NoReturn:
+        raise error
+
+    return call.answer(work, {})
+
+
+def test_work_is_named_and_gets_its_parameters(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = SimpleNamespace(work=lambda params: {"live": params["app"]})
+    monkeypatch.setitem(sys.modules, "praetor.host.sample", module)
+    asked = json.dumps({"work": "sample", "params": {"app": "ü"}}, ensure_ascii=False)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(asked.encode())))
+    call.main()
+    assert json.loads(capsys.readouterr().out) == {"changed": False, "problem": None, "live": "ü"}
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ReleaseError("a sentence"), "a sentence"),
+        (OSError(errno.ENOSPC, "No space"), "No space; make room on the file system and run again. What is live goes"),
+        (OSError(errno.EIO, "Input/output"), "Input/output. What is live goes on serving."),
+        (KeyError("oops"), "unexpected, please report it:\nTraceback"),
+    ],
+)
+def test_an_error_is_a_problem_in_words(error: Exception, expected: str) -> None:
+    found = answer_to(error)
+    assert expected in found["problem"]
+    assert found["changed"] is True
+
+
+@pytest.mark.parametrize(("error", "bad"), [(BakeError("5xx"), True), (ReleaseError("no"), False)])
+def test_only_traffic_makes_a_release_bad(error: Exception, bad: bool) -> None:  # noqa: FBT001
+    assert answer_to(error)["bad"] is bad
+
+
+def test_a_lock_comes_with_its_holder() -> None:
+    found = answer_to(LockedError("locked", {"run": {"id": "r1"}}))
+    assert found == {"changed": False, "problem": "locked", "holder": {"run": {"id": "r1"}}}

@@ -1,0 +1,288 @@
+"""The gate: which slots it lets through, which it does not, and what is left of those."""
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import FakeEmperor, FakeSlot, Server, a_run, answer, host_in, manifest_of, put_release, put_slot, slow
+
+from praetor.host import gate as gates
+from praetor.host.gate import Health, Verdict, gate
+from praetor.host.journal import phase
+from praetor.host.layout import AppHost, ReleaseError, Slot
+
+HEALTH = Health("/health/ready", 200, timeout_s=10, warmup_s=3, host="api.example.org")
+GROUP = gates._group_name(os.getgid())
+
+
+def judge(*probes: tuple[float, int | None], attempts: int = 0) -> tuple[bool | None, Verdict]:
+    """Show probes to a verdict until it is decided."""
+    verdict = Verdict(HEALTH, 0.0)
+    for now, status in probes:
+        decided = verdict.see(now, status, "said", attempts)
+        if decided is not None:
+            return decided, verdict
+    return None, verdict
+
+
+def test_two_good_answers_in_a_row_are_healthy() -> None:
+    assert judge((0.1, 200), (0.2, 200))[0] is True
+
+
+def test_one_good_answer_is_not_enough() -> None:
+    assert judge((0.1, 200))[0] is None
+
+
+def test_a_flapping_slot_is_not_healthy_and_fails_when_its_warmup_is_over() -> None:
+    decided, verdict = judge(*((second / 2, (200, 503)[second % 2]) for second in range(20)))
+    assert decided is False
+    assert "answered 503 instead of 200" in verdict.last
+
+
+def test_good_answers_with_silence_between_them_are_not_in_a_row() -> None:
+    assert judge((0.1, 200), (0.2, None), (0.3, 200))[0] is None
+
+
+def test_a_failed_import_is_decided_at_once() -> None:
+    decided, verdict = judge((0.2, None), attempts=1)
+    assert decided is False
+    assert verdict.last == "uWSGI could not start it"
+
+
+def test_a_slot_that_answers_is_not_judged_by_earlier_attempts() -> None:
+    assert judge((0.2, 200), (0.3, 200), attempts=1)[0] is True
+
+
+@pytest.mark.parametrize(("until", "expected"), [(2.9, None), (3.0, False)])
+def test_a_wrong_status_is_borne_for_the_warmup_only(until: float, expected: bool | None) -> None:  # noqa: FBT001
+    # The first answer came at 0: also the beginning of a clock is a time.
+    decided, verdict = judge((0.0, 503), (until, 503))
+    assert decided is expected
+    assert verdict.last == "/health/ready answered 503 instead of 200: said"
+
+
+def test_a_slot_that_warms_up_in_time_is_healthy() -> None:
+    assert judge((0.5, 503), (2.0, 503), (3.0, 200), (3.1, 200))[0] is True
+
+
+def test_a_slow_start_has_its_time_and_then_its_warmup() -> None:
+    assert judge((9.9, None), (9.95, 503), (12.0, 200), (12.1, 200))[0] is True
+
+
+def test_silence_ends_with_the_timeout() -> None:
+    assert judge((9.9, None))[0] is None
+    decided, verdict = judge((10.0, None))
+    assert decided is False
+    assert verdict.last == "no healthy answer from /health/ready within 10 s; at last said"
+
+
+def test_an_empty_answer_is_named_so() -> None:
+    verdict = Verdict(HEALTH, 0.0)
+    verdict.see(0.0, 500, " \n", 0)
+    assert verdict.last.endswith("(empty)")
+
+
+def test_the_health_check_is_the_one_of_the_release() -> None:
+    assert Health.of(manifest_of("1-a"), "x") == Health("/health/ready", 200, 5, 1, "x")
+
+
+@pytest.fixture(autouse=True)
+def no_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's journal is not asked in tests."""
+    monkeypatch.setattr(gates, "last_lines", lambda *_: "the last lines")
+
+
+@pytest.fixture
+def owned(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> AppHost:
+    """Return a host whose sockets belong to the group that runs the tests."""
+    monkeypatch.setattr(gates, "POLL_S", 0.02)
+    return host
+
+
+def through(host: AppHost, release: str = "2-b", clients: str = GROUP, **changes: Any) -> tuple[Slot, dict[str, Any]]:
+    """Take a release through the gate."""
+    with phase(host, a_run(), "gate", begins=True) as journal:
+        manifest = (host.manifest(release) or manifest_of(release)) | changes
+        return gate(host, manifest, "api.example.org", clients, journal), journal
+
+
+@pytest.mark.usefixtures("emperor")
+def test_a_healthy_slot_passes_and_is_not_live(owned: AppHost) -> None:
+    put_release(owned, "2-b")
+    slot, journal = through(owned)
+    assert owned.slots() == [slot]
+    assert owned.live() is None
+    assert journal["candidate"] == slot.name
+    assert owned.vassal(slot).readlink() == owned.release_dir("2-b") / "vassal.ini"
+
+
+def failing(host: AppHost, respond: Any) -> Iterator[str]:
+    """Gate a release that fails, beside one that is live; yields the message."""
+    emperor = FakeEmperor(host.layout, lambda slot: respond if slot.release == "2-b" else 200)
+    put_release(host, "1-a")
+    put_release(host, "2-b")
+    live = put_slot(host, "1-a", 1)
+    host.flip(live)
+    with pytest.raises(ReleaseError) as caught:
+        through(host)
+    assert host.live() == live
+    assert host.slots() == [live]
+    assert not [path for path in host.run_dir.iterdir() if "2-b" in path.name]
+    emperor.close()
+    yield str(caught.value)
+
+
+def test_a_broken_import_fails_and_leaves_nothing(owned: AppHost) -> None:
+    for message in failing(owned, None):
+        assert "2-b is not healthy: uWSGI could not start it. It was removed; 1-a goes on serving" in message
+        assert "the last lines" in message
+
+
+def test_503_on_ready_fails_and_leaves_nothing(owned: AppHost) -> None:
+    for message in failing(owned, lambda _: answer(503, "no database")):
+        assert "/health/ready answered 503 instead of 200: no database" in message
+
+
+def test_an_app_that_hangs_up_fails_and_leaves_nothing(owned: AppHost) -> None:
+    put_release(owned, "2-b")
+    emperor = FakeEmperor(owned.layout, lambda _: lambda _: None)
+    health = manifest_of("2-b")["settings"]["health"] | {"timeout_s": 2}
+    with pytest.raises(ReleaseError, match=r"within 2 s; at last closed the connection without an answer.*nothing was"):
+        through(owned, settings={"health": health})
+    emperor.close()
+    assert owned.slots() == []
+
+
+def test_an_app_that_does_not_answer_fails(owned: AppHost) -> None:
+    put_release(owned, "2-b")
+    emperor = FakeEmperor(owned.layout, lambda _: slow(1))
+    health = manifest_of("2-b")["settings"]["health"] | {"timeout_s": 0.3}
+    with pytest.raises(ReleaseError, match="it took the request and did not answer it"):
+        through(owned, settings={"health": health})
+    emperor.close()
+
+
+@pytest.mark.usefixtures("emperor")
+def test_a_socket_of_the_wrong_group_fails_and_leaves_nothing(owned: AppHost) -> None:
+    put_release(owned, "2-b")
+    with pytest.raises(ReleaseError, match=r"NGINX could not reach it: .*expected group no-such-group with 0050"):
+        through(owned, clients="no-such-group")
+    assert owned.slots() == []
+
+
+@pytest.mark.usefixtures("emperor")
+def test_a_directory_that_anyone_can_enter_fails(owned: AppHost) -> None:
+    owned.run_dir.chmod(0o2755)
+    put_release(owned, "2-b")
+    with pytest.raises(ReleaseError, match="anyone on the host could reach it"):
+        through(owned)
+
+
+def test_a_socket_that_went_away_is_a_problem(owned: AppHost) -> None:
+    found = gates._socket_problem(owned, Slot("api", "2-b", 1), GROUP)
+    assert found
+    assert "went away" in found
+
+
+def test_without_an_emperor_the_gate_says_so_and_leaves_nothing(owned: AppHost) -> None:
+    put_release(owned, "2-b")
+    with pytest.raises(ReleaseError, match=r"the Emperor is not running on this host"):
+        through(owned)
+    assert owned.slots() == []
+
+
+def test_a_release_that_is_not_complete_is_not_started(owned: AppHost) -> None:
+    with pytest.raises(ReleaseError, match="not complete on this host; nothing was started"):
+        through(owned)
+    assert owned.slots() == []
+
+
+def test_a_host_that_was_not_provisioned_is_told_so(place: Path) -> None:
+    bare = AppHost("api", host_in(place, "other").layout)
+    bare.releases_dir.mkdir(parents=True)
+    put_release(bare, "2-b")
+    with pytest.raises(ReleaseError, match="was not provisioned for this app"):
+        through(bare)
+
+
+def test_a_live_and_healthy_slot_of_the_release_is_kept(owned: AppHost, emperor: FakeEmperor) -> None:
+    put_release(owned, "2-b")
+    first, _ = through(owned)
+    owned.flip(first)
+    assert through(owned)[0] == first
+    assert emperor.started == [f"{first.name}.ini"]
+
+
+@pytest.mark.usefixtures("emperor")
+def test_a_live_slot_that_is_ill_is_replaced_under_another_name(owned: AppHost) -> None:
+    put_release(owned, "2-b")
+    ill = Slot("api", "2-b", 1)
+    dead = FakeSlot(owned, ill, 500)
+    owned.flip(ill)
+    slot, _ = through(owned)
+    dead.close()
+    assert slot.number > ill.number
+
+
+def test_a_slot_is_removed_with_its_files(owned: AppHost, emperor: FakeEmperor) -> None:
+    put_release(owned, "2-b")
+    slot, _ = through(owned)
+    gates.remove_slot(owned, slot)
+    assert list(owned.run_dir.iterdir()) == []
+    assert emperor.slots == {}
+
+
+@pytest.mark.parametrize(("loaded", "expected"), [("before", []), ("meanwhile", []), ("never", [signal.SIGQUIT])])
+def test_only_a_slot_that_loads_is_ended_by_a_signal(
+    owned: AppHost, monkeypatch: pytest.MonkeyPatch, loaded: str, expected: list[int]
+) -> None:
+    slot = Slot("api", "2-b", 1)
+    owned.vassal(slot).touch()
+    sent: list[tuple[int, bool]] = []
+    looks: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda _, number: sent.append((number, owned.vassal(slot).exists())))
+    monkeypatch.setattr(gates, "SIGNAL_S", 1)
+    if loaded == "before":
+        owned.stats(slot).touch()
+
+    def known(connection: socket.socket) -> None:
+        looks.append(len(sent))
+        # The Emperor hears of it a little later.
+        heard = looks.count(1) > 2
+        if heard and loaded == "meanwhile":
+            owned.stats(slot).touch()
+        ended = len(sent) > 1 or looks.count(1) > 12
+        entry = {"id": owned.vassal(slot).name, "pid": 4712, "accepting": 1, "cursed": 1_790_000_000 if heard else 0}
+        connection.sendall(json.dumps({"pid": 4711, "vassals": [] if ended else [entry]}).encode())
+
+    emperor = Server(owned.layout.run / "emperor.stats", known)
+    gates.remove_slot(owned, slot, timeout_s=2)
+    emperor.close()
+    # Never before the file is gone: the Emperor would start it again.
+    assert sent == [(number, False) for number in (signal.SIGWINCH, *expected)]
+    assert not expected or looks.count(1) > 2, "before the Emperor lets it end"
+    assert not owned.stats(slot).exists()
+
+
+def test_the_emperor_is_asked_to_look_now(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *args: sent.append(args))
+    gates.rescan(host)  # without an Emperor there is nobody to ask
+    server = Server(host.layout.run / "emperor.stats", lambda connection: connection.sendall(b'{"pid": 4711}'))
+    gates.rescan(host)
+    server.close()
+    assert sent == [(4711, signal.SIGWINCH)]
+
+
+def test_waiting_ends() -> None:
+    assert gates.wait_until(lambda: True, 0) is True
+    assert gates.wait_until(lambda: False, 0.01) is False
+
+
+def test_a_group_without_a_name_is_shown_by_its_number() -> None:
+    assert gates._group_name(4_000_000) == "4000000"

@@ -1,0 +1,586 @@
+"""The check of the inventory's apps: each kind of mistake, and the words that it is answered with."""
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from praetor.inventory.check import check_apps, differences, missing
+
+KEYS = (
+    "name, source, wsgi, server_names, profile, config, secrets, env, health, workers, threads, "
+    "limits, commands, release"
+)
+COMMAND = 'a command, such as "python -m api.migrate" or [python, -m, api.migrate]'
+PROJECT = "the directory of a Python project"
+NAME = "a name of a-z, 0-9 and _ that begins with a letter, at most 31 characters"
+HOST = "a host name in lower case, such as api.example.org"
+GIT = "a git URL (https, ssh, file or user@host:path) without credentials"
+VARIABLE = "a variable name of A-Z, a-z, 0-9 and _"
+VAULTED = "a string that is not empty, encrypted with ansible-vault"
+BATCH = 'a count of hosts, or a share of them from "1%" to "100%"'
+YES = "YAML reads yes, no, on and off as true or false"
+
+SCHEMA = {
+    "$defs": {
+        "Log": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["level"],
+            "properties": {"level": {"enum": ["debug", "info"]}},
+        }
+    },
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["token", "page_size"],
+    "properties": {
+        "token": {"type": "string"},
+        "page_size": {"type": "integer", "minimum": 1, "maximum": 100},
+        "title": {"anyOf": [{"type": "string", "maxLength": 5}, {"type": "null"}]},
+        "ratio": {"type": "number", "exclusiveMinimum": 0},
+        "origins": {"type": "array", "items": {"type": "string"}},
+        "log": {"$ref": "#/$defs/Log"},
+        "either": {"anyOf": [{"type": "integer"}, {"type": "boolean"}]},
+    },
+}
+
+
+def app(**changes: Any) -> dict[str, Any]:
+    """Return a correct app with some keys changed; a key set to ... is left out."""
+    entry = {
+        "name": "api",
+        "source": {"package": "flask==3.1.0"},
+        "wsgi": "api.wsgi:app",
+        "server_names": ["api.example.org"],
+    } | changes
+    return {key: value for key, value in entry.items() if value is not ...}
+
+
+def said(*entries: object, root: Path = Path(), vaulted: frozenset[tuple[str | int, ...]] = frozenset()) -> list[str]:
+    """Return what the check says about these apps."""
+    return [str(problem) for problem in check_apps(list(entries), root, vaulted).problems]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Make a project with a schema and profiles, as a path source finds it; returns the directory around it."""
+    package = tmp_path / "app" / "src" / "api"
+    (package / "profiles").mkdir(parents=True)
+    for profile in ("base", "dev", "prod"):
+        (package / "profiles" / f"{profile}.yml").write_text("{}\n")
+    (package / "config.schema.json").write_text(json.dumps(SCHEMA))
+    (tmp_path / "app" / "pyproject.toml").write_text("[project]\n")
+    return tmp_path
+
+
+def test_a_minimal_app_gets_every_default() -> None:
+    checked = check_apps([app()], Path())
+    assert checked.problems == []
+    assert checked.apps == [
+        {
+            "name": "api",
+            "source": {"package": "flask==3.1.0", "sdists": []},
+            "wsgi": "api.wsgi:app",
+            "server_names": ["api.example.org"],
+            "profile": "prod",
+            "config": {},
+            "env": {},
+            "health": {"path": "/health/ready", "status": 200, "timeout_s": 30, "warmup_s": 5},
+            "workers": "auto",
+            "threads": 2,
+            "limits": {"request_s": 30, "body_mb": 1, "memory_mb": 512},
+            "commands": {"check": [], "migrate": [], "migrate_on": "once"},
+            "release": {
+                "keep": 5,
+                "bake_s": 15,
+                "max_5xx_ratio": 0.01,
+                "max_p95_factor": 3.0,
+                "min_requests": 20,
+                "batches": ["1", "25%"],
+                "drain_s": 60,
+            },
+        }
+    ]
+    assert checked.secrets == {"api": {}}
+
+
+def test_secrets_are_returned_apart_from_the_apps() -> None:
+    checked = check_apps([app(secrets={"API_TOKEN": "s3cret"})], Path())
+    assert checked.secrets == {"api": {"API_TOKEN": "s3cret"}}
+    assert "s3cret" not in str(checked.apps)
+
+
+def test_commands_and_batches_take_the_shorter_forms_too() -> None:
+    commands = {"check": ["python -m api.config check", ["python", "-c", "print('a b')"]]}
+    checked = check_apps([app(commands=commands, release={"batches": [1, "50%"]})], Path())
+    assert checked.problems == []
+    assert checked.apps[0]["commands"]["check"] == [
+        ["python", "-m", "api.config", "check"],
+        ["python", "-c", "print('a b')"],
+    ]
+    assert checked.apps[0]["release"]["batches"] == ["1", "50%"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"source": {"git": "https://git.example.org/team/api.git", "ref": "v1.2.0"}},
+        {"source": {"git": "git@git.example.org:team/api.git", "ref": "main"}},
+        {"source": {"git": "ssh://git@git.example.org/team/api.git", "ref": "0a1b2c3"}},
+        {"source": {"package": "httpbin[mainapp]==0.10.2"}},
+        {"wsgi": "api:create_app()"},
+        {"workers": 4},
+        {"server_names": ["api.example.org", "198.51.100.7", "localhost"]},
+        {"release": {"bake_s": 0, "max_5xx_ratio": 0}},
+        {"limits": {"request_s": 60}},
+        {"config": {"a": {"b": [1, 2.5, None, True, "x"]}}},
+    ],
+)
+def test_what_is_correct_is_accepted(changes: dict[str, Any]) -> None:
+    assert said(app(**changes)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "found", "expected"),
+    [
+        # unknown keys, at every depth
+        ({"heath": {}}, "heath", "an unknown key", f"one of {KEYS}; did you mean health?"),
+        ({"zzz": 1}, "zzz", "an unknown key", f"one of {KEYS}"),
+        (
+            {"limits": {"Request_s": 8}},
+            "limits.Request_s",
+            "an unknown key",
+            "one of request_s, body_mb, memory_mb; did you mean request_s?",
+        ),
+        (
+            {"health": {"timeout": 8}},
+            "health.timeout",
+            "an unknown key",
+            "one of path, status, timeout_s, warmup_s; did you mean timeout_s?",
+        ),
+        (
+            {"commands": {"migrations": []}},
+            "commands.migrations",
+            "an unknown key",
+            "one of check, migrate, migrate_on; did you mean migrate_on?",
+        ),
+        (
+            {"release": {"bake": 5}},
+            "release.bake",
+            "an unknown key",
+            "one of keep, bake_s, max_5xx_ratio, max_p95_factor, min_requests, batches, drain_s; did you mean bake_s?",
+        ),
+        # missing keys
+        ({"wsgi": ...}, "wsgi", "nothing (app api)", "module:callable, such as api.wsgi:app"),
+        ({"name": ...}, "name", "nothing", NAME),
+        ({"source": ...}, "source", "nothing (app api)", "a mapping with the keys path, git, ref, package, sdists"),
+        ({"server_names": ...}, "server_names", "nothing (app api)", "a list of host names"),
+        # names
+        ({"name": "Api"}, "name", '"Api"', NAME),
+        ({"name": "my-api"}, "name", '"my-api"', NAME),
+        ({"name": "a" * 32}, "name", '"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"', NAME),
+        ({"name": "root"}, "name", '"root" (the name of a system user or group)', NAME),
+        ({"name": "nobody"}, "name", '"nobody" (the name of a system user or group)', NAME),
+        ({"name": "www-data"}, "name", '"www-data"', NAME),
+        ({"name": 7}, "name", "7 (YAML reads this as a number or a date: quote it)", NAME),
+        # types are strict
+        ({"threads": "8"}, "threads", '"8" (a string: leave the quotes out)', "a whole number from 1 to 64"),
+        ({"threads": "two"}, "threads", '"two" (a string)', "a whole number from 1 to 64"),
+        ({"threads": True}, "threads", f"true ({YES})", "a whole number from 1 to 64"),
+        ({"threads": 2.5}, "threads", "2.5 (not whole)", "a whole number from 1 to 64"),
+        ({"threads": None}, "threads", "nothing", "a whole number from 1 to 64"),
+        ({"profile": True}, "profile", f"true ({YES}: quote it)", "a name such as prod"),
+        (
+            {"source": {"git": "https://example.org/a.git", "ref": 1.0}},
+            "source.ref",
+            "1.0 (YAML reads this as a number or a date: quote it)",
+            "a tag, branch or commit",
+        ),
+        (
+            {"source": {"git": "https://example.org/a.git", "ref": dt.date(2026, 1, 2)}},
+            "source.ref",
+            "2026-01-02 (YAML reads this as a number or a date: quote it)",
+            "a tag, branch or commit",
+        ),
+        ({"limits": [30]}, "limits", "a list", "a mapping with the keys request_s, body_mb, memory_mb"),
+        ({"config": None}, "config", "nothing", "a mapping"),
+        ({"source": "app"}, "source", '"app"', "a mapping with the keys path, git, ref, package, sdists"),
+        ({"server_names": "api.example.org"}, "server_names", '"api.example.org"', "a list of host names"),
+        # ranges
+        ({"threads": 0}, "threads", "0", "a whole number from 1 to 64"),
+        ({"workers": 65}, "workers", "65", '"auto" or a whole number from 1 to 64'),
+        ({"workers": "4"}, "workers", '"4" (a string: leave the quotes out)', '"auto" or a whole number from 1 to 64'),
+        ({"workers": "all"}, "workers", '"all" (a string)', '"auto" or a whole number from 1 to 64'),
+        ({"workers": True}, "workers", f"true ({YES})", '"auto" or a whole number from 1 to 64'),
+        ({"limits": {"request_s": 0}}, "limits.request_s", "0", "a whole number from 1 to 3600"),
+        ({"limits": {"body_mb": 0}}, "limits.body_mb", "0", "a whole number from 1 to 10240"),
+        ({"limits": {"memory_mb": 8}}, "limits.memory_mb", "8", "a whole number from 32 to 65536"),
+        ({"health": {"status": 600}}, "health.status", "600", "a whole number from 100 to 599"),
+        ({"health": {"timeout_s": 601}}, "health.timeout_s", "601", "a whole number from 1 to 600"),
+        ({"health": {"path": "ready"}}, "health.path", '"ready"', "a path that begins with /"),
+        ({"release": {"keep": 0}}, "release.keep", "0", "a whole number from 1 to 50"),
+        ({"release": {"bake_s": -1}}, "release.bake_s", "-1", "a whole number from 0 to 3600"),
+        ({"release": {"max_5xx_ratio": 5}}, "release.max_5xx_ratio", "5", "a number from 0 to 1"),
+        ({"release": {"max_5xx_ratio": float("nan")}}, "release.max_5xx_ratio", "nan", "a number from 0 to 1"),
+        ({"release": {"max_p95_factor": 0.5}}, "release.max_p95_factor", "0.5", "a number from 1 to 1000"),
+        ({"release": {"batches": []}}, "release.batches", "an empty list", 'a list such as ["1", "25%"]'),
+        ({"release": {"batches": ["0%"]}}, "release.batches[0]", '"0%"', BATCH),
+        ({"release": {"batches": [1, "101%"]}}, "release.batches[1]", '"101%"', BATCH),
+        # where the app comes from
+        ({"source": {}}, "source", "none of them", "exactly one of path, git (with ref) or package"),
+        (
+            {"source": {"git": "https://example.org/a.git", "ref": "v1", "package": "a==1"}},
+            "source",
+            "git and package together",
+            "exactly one of path, git (with ref) or package",
+        ),
+        (
+            {"source": {"git": "https://example.org/a.git"}},
+            "source.ref",
+            "nothing",
+            "the tag, branch or commit of git to release",
+        ),
+        (
+            {"source": {"package": "a==1", "ref": "v1"}},
+            "source.ref",
+            "a ref beside package",
+            "no ref: it belongs to git",
+        ),
+        (
+            {"source": {"git": "https://example.org/a.git", "ref": "--upload-pack=x"}},
+            "source.ref",
+            '"--upload-pack=x"',
+            "a tag, branch or commit",
+        ),
+        ({"source": {"git": "http://example.org/a.git", "ref": "v1"}}, "source.git", '"http://example.org/a.git"', GIT),
+        (
+            {"source": {"git": "https://me:hunter2@example.org/a.git", "ref": "v1"}},
+            "source.git",
+            (
+                '"https://***@example.org/a.git" '
+                "(credentials in a URL end up in logs and manifests; use ssh or a git credential helper)"
+            ),
+            GIT,
+        ),
+        ({"source": {"package": "flask"}}, "source.package", '"flask" (not pinned to one version)', "NAME==VERSION"),
+        (
+            {"source": {"package": "flask>=3"}},
+            "source.package",
+            '"flask>=3" (not pinned to one version)',
+            "NAME==VERSION",
+        ),
+        (
+            {"source": {"package": "flask==3.*"}},
+            "source.package",
+            '"flask==3.*" (not pinned to one version)',
+            "NAME==VERSION",
+        ),
+        ({"source": {"package": "not a name"}}, "source.package", '"not a name"', "NAME==VERSION"),
+        ({"wsgi": "api.wsgi"}, "wsgi", '"api.wsgi"', "module:callable, such as api.wsgi:app"),
+        ({"wsgi": "api/wsgi.py:app"}, "wsgi", '"api/wsgi.py:app"', "module:callable, such as api.wsgi:app"),
+        # host names
+        ({"server_names": []}, "server_names", "an empty list", "a list of host names"),
+        (
+            {"server_names": ["https://api.example.org"]},
+            "server_names[0]",
+            '"https://api.example.org" (a host name has no scheme, port or path)',
+            HOST,
+        ),
+        ({"server_names": ["API.example.org"]}, "server_names[0]", '"API.example.org" (not in lower case)', HOST),
+        ({"server_names": ["api_1.example.org"]}, "server_names[0]", '"api_1.example.org"', HOST),
+        ({"server_names": ["*.example.org"]}, "server_names[0]", '"*.example.org"', HOST),
+        (
+            {"server_names": ["a.example.org", "a.example.org"]},
+            "server_names[1]",
+            '"a.example.org", which is apps[0].server_names[0] too',
+            "each server name once: NGINX picks the app by it",
+        ),
+        # variables
+        (
+            {"env": {"APP_NAME": "x"}},
+            "env.APP_NAME",
+            "the name APP_NAME (every release sets this variable itself)",
+            "another name",
+        ),
+        (
+            {"secrets": {"PROMETHEUS_MULTIPROC_DIR": "x"}},
+            "secrets.PROMETHEUS_MULTIPROC_DIR",
+            "the name PROMETHEUS_MULTIPROC_DIR (every release sets this variable itself)",
+            "another name",
+        ),
+        (
+            {"env": {"UWSGI_FILE": "x"}},
+            "env.UWSGI_FILE",
+            "the name UWSGI_FILE (uWSGI takes variables of this prefix for its own options)",
+            "another name",
+        ),
+        ({"env": {"slot": "x"}}, "env.slot", "the name slot (the start of a slot uses this name)", "another name"),
+        ({"env": {"A-B": "x"}}, "env.A-B", "the name A-B", VARIABLE),
+        ({"secrets": {"../x": "x"}}, "secrets.../x", "the name ../x", VARIABLE),
+        ({"env": {7: "x"}}, "env[7]", "the name 7", VARIABLE),
+        (
+            {"env": {"A": "x"}, "secrets": {"A": "y"}},
+            "env.A",
+            "A in secrets too",
+            "each variable in one of secrets and env",
+        ),
+        ({"env": {"A": 5}}, "env.A", "a number that is not shown", "a string"),
+        # commands
+        ({"commands": {"check": "python -m x"}}, "commands.check", '"python -m x"', f"a list, each item {COMMAND}"),
+        (
+            {"commands": {"check": ["python", "-m", "x"]}},
+            "commands.check[1]",
+            '"-m" (this is an argument, not a command: write a command as one string, or as a list inside the list)',
+            COMMAND,
+        ),
+        (
+            {"commands": {"migrate": ["a && b"]}},
+            "commands.migrate[0]",
+            '"a && b" (no shell runs commands, so && has no meaning)',
+            COMMAND,
+        ),
+        ({"commands": {"migrate": ["a 'b"]}}, "commands.migrate[0]", '"a \'b" (no closing quotation)', COMMAND),
+        ({"commands": {"check": [[]]}}, "commands.check[0]", "an empty list (no program is named)", COMMAND),
+        (
+            {"commands": {"check": [5]}},
+            "commands.check[0]",
+            "5 (YAML reads this as a number or a date: quote it)",
+            COMMAND,
+        ),
+        ({"commands": {"migrate_on": "all"}}, "commands.migrate_on", '"all"', '"once" or "each"'),
+        # across fields
+        (
+            {"limits": {"request_s": 90}},
+            "limits.request_s",
+            "90 with release.drain_s 60 (the default)",
+            "release.drain_s of at least limits.request_s (90), or a release would end running requests",
+        ),
+        (
+            {"limits": {"request_s": 90}, "release": {"drain_s": 80}},
+            "release.drain_s",
+            "80",
+            "release.drain_s of at least limits.request_s (90), or a release would end running requests",
+        ),
+        # what a YAML file cannot carry
+        (
+            {"config": {"since": dt.date(2026, 1, 2)}},
+            "config.since",
+            "2026-01-02 (YAML reads this as a date)",
+            "a string, number, true or false: quote it",
+        ),
+        (
+            {"config": {"ports": {80: "http"}}},
+            "config.ports",
+            "the key 80 (not a string)",
+            "keys that are strings: quote it",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_place_finding_and_expectation(
+    changes: dict[str, Any], place: str, found: str, expected: str
+) -> None:
+    assert said(app(**changes)) == [f"apps[0].{place}: found {found}, expected {expected}"]
+
+
+def test_all_mistakes_of_all_apps_are_listed_at_once() -> None:
+    assert said(app(threads=0, profil="x"), app(name="second", server_names=["b.example.org"], wsgi=1)) == [
+        "apps[0].threads: found 0, expected a whole number from 1 to 64",
+        f"apps[0].profil: found an unknown key, expected one of {KEYS}; did you mean profile?",
+        (
+            "apps[1].wsgi: found 1 (YAML reads this as a number or a date: quote it), "
+            "expected module:callable, such as api.wsgi:app"
+        ),
+    ]
+
+
+def test_two_apps_share_neither_name_nor_server_name() -> None:
+    assert said(app(), app(server_names=["b.example.org", "API.example.org"])) == [
+        f'apps[1].server_names[1]: found "API.example.org" (not in lower case), expected {HOST}',
+        'apps[1].name: found "api", the name of apps[0] too, expected a name of its own for each app',
+        (
+            'apps[1].server_names[1]: found "API.example.org", which is apps[0].server_names[0] too, '
+            "expected each server name once: NGINX picks the app by it"
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, 'apps: found nothing, expected a list of apps, each beginning with "- name:"'),
+        ({"name": "api"}, 'apps: found a mapping, expected a list of apps, each beginning with "- name:"'),
+        ("api", 'apps: found "api", expected a list of apps, each beginning with "- name:"'),
+        ([], "apps: found an empty list, expected at least one app"),
+        (["api"], f'apps[0]: found "api", expected a mapping with the keys {KEYS}'),
+    ],
+)
+def test_apps_must_be_a_list_of_mappings(value: object, message: str) -> None:
+    assert [str(problem) for problem in check_apps(value, Path()).problems] == [message]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (12345, f"apps[0].secrets.S: found a number that is not shown, expected {VAULTED}"),
+        ("", f"apps[0].secrets.S: found a string that is not shown (it is empty), expected {VAULTED}"),
+        (
+            "hunter2\0",
+            f"apps[0].secrets.S: found a string that is not shown (it holds a NUL character), expected {VAULTED}",
+        ),
+        (
+            "x" * 131_000,
+            f"apps[0].secrets.S: found a string that is not shown (it is longer than a variable can be), expected {VAULTED}",
+        ),
+        (["hunter2"], f"apps[0].secrets.S: found a list, expected {VAULTED}"),
+    ],
+)
+def test_the_value_of_a_secret_is_never_shown(value: object, message: str) -> None:
+    assert said(app(secrets={"S": value})) == [message]
+
+
+def test_a_vaulted_value_outside_of_secrets_is_refused_and_not_shown() -> None:
+    vaulted = frozenset({(0, "config", "token"), (0, "threads"), (0, "secrets", "S")})
+    messages = said(app(config={"token": "hunter2"}, threads="hunter2", secrets={"S": "ok"}), vaulted=vaulted)
+    elsewhere = (
+        "found a vaulted value, expected vaulted values under secrets only: this place is shown in plans and logs"
+    )
+    assert messages == [
+        "apps[0].threads: found a string that is not shown, expected a whole number from 1 to 64",
+        f"apps[0].config.token: {elsewhere}",
+        f"apps[0].threads: {elsewhere}",
+    ]
+
+
+def test_a_path_source_must_be_a_python_project(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert said(app(source={"path": "nope"}), root=tmp_path) == [
+        f'apps[0].source.path: found "nope", which is no directory in {tmp_path}, expected {PROJECT}'
+    ]
+    assert said(app(source={"path": "empty"}), root=tmp_path) == [
+        f'apps[0].source.path: found "empty" without pyproject.toml and requirements.txt, expected {PROJECT}'
+    ]
+    (tmp_path / "empty" / "requirements.txt").write_text("flask\n")
+    assert said(app(source={"path": "empty"}), root=tmp_path) == []
+
+
+def test_the_profile_must_be_one_that_the_app_ships(project: Path) -> None:
+    source = {"path": "app"}
+    assert said(app(source=source, profile="dev"), root=project) == []
+    assert said(app(source=source, profile="prd"), root=project) == [
+        (
+            'apps[0].profile: found "prd", which is no file in src/api/profiles, '
+            "expected one of dev, prod; did you mean prod?"
+        )
+    ]
+    (project / "app" / "src" / "api" / "profiles" / "prod.yml").unlink()
+    assert said(app(source=source), root=project) == [
+        'apps[0].profile: found "prod" (the default), which is no file in src/api/profiles, expected one of dev'
+    ]
+
+
+def test_base_is_no_profile_of_its_own(project: Path) -> None:
+    assert said(app(source={"path": "app"}, profile="base"), root=project) == [
+        'apps[0].profile: found "base", which is no file in src/api/profiles, expected one of dev, prod'
+    ]
+
+
+def test_config_may_name_single_settings_of_the_schema(project: Path) -> None:
+    config: dict[str, Any] = {"page_size": 50, "title": None, "log": {}, "origins": ["a"], "either": True}
+    assert said(app(source={"path": "app"}, config=config), root=project) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "place", "found", "expected"),
+    [
+        (
+            {"pagesize": 5},
+            "pagesize",
+            "an unknown key",
+            "one of token, page_size, title, ratio, origins, log, either; did you mean page_size?",
+        ),
+        ({"log": {"levle": "info"}}, "log.levle", "an unknown key", "one of level; did you mean level?"),
+        ({"log": {"level": "loud"}}, "log.level", '"loud"', "one of debug, info"),
+        (
+            {"page_size": "50"},
+            "page_size",
+            '"50" (a string: leave the quotes out)',
+            "a whole number at least 1 and at most 100",
+        ),
+        ({"page_size": 500}, "page_size", "500", "a whole number at least 1 and at most 100"),
+        ({"title": "too long"}, "title", '"too long"', "a string at most 5 long"),
+        ({"title": 5}, "title", "5", "a string at most 5 long or nothing"),
+        ({"ratio": 0}, "ratio", "0", "a number more than 0"),
+        ({"origins": ["a", 1]}, "origins[1]", "1 (YAML reads this as a number or a date: quote it)", "a string"),
+        ({"either": "x"}, "either", '"x"', "a whole number or true or false"),
+    ],
+)
+def test_config_must_fit_the_schema_that_the_app_ships(
+    project: Path, config: dict[str, Any], place: str, found: str, expected: str
+) -> None:
+    messages = said(app(source={"path": "app"}, config=config), root=project)
+    assert messages == [f"apps[0].config.{place}: found {found}, expected {expected}"]
+
+
+@pytest.mark.parametrize("text", ["{", '{"type": 5}', '{"$ref": "https://example.org/other.json"}'])
+def test_a_schema_that_cannot_be_used_is_named(project: Path, text: str) -> None:
+    (project / "app" / "src" / "api" / "config.schema.json").write_text(text)
+    (message,) = said(app(source={"path": "app"}), root=project)
+    assert message.startswith("apps[0].source.path: found config.schema.json that cannot be used (")
+    assert message.endswith("), expected a JSON schema")
+
+
+def test_the_schema_of_the_apps_own_package_counts(project: Path) -> None:
+    other = project / "app" / "src" / "other"
+    other.mkdir()
+    (other / "config.schema.json").write_text('{"additionalProperties": false}')
+    assert said(app(source={"path": "app"}, config={"page_size": 5}), root=project) == []
+
+
+def test_a_vaulted_value_that_does_not_fit_the_schema_is_not_shown(project: Path) -> None:
+    messages = said(
+        app(source={"path": "app"}, config={"page_size": "hunter2"}),
+        root=project,
+        vaulted=frozenset({(0, "config", "page_size")}),
+    )
+    assert messages[-1] == (
+        "apps[0].config.page_size: found a string that is not shown, expected a whole number at least 1 and at most 100"
+    )
+    assert "hunter2" not in "".join(messages)
+
+
+def test_hosts_of_one_play_must_agree_on_an_app() -> None:
+    assert differences({}) == []
+    assert differences({"a": [app()], "b": [app()]}) == []
+    assert differences({"a": [app()], "b": [app(threads=4, profile="dev")], "c": [app(threads=8)]}) == [
+        (
+            "app api: found different definitions on a and b (profile, threads), "
+            "expected the same on all hosts of the play: a release is one for all of them"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("other", "found"), [([app(name="shop")], "shop"), ([app(), app(name="shop")], "api, shop"), (None, "none")]
+)
+def test_hosts_of_one_play_must_have_the_same_apps(other: object, found: str) -> None:
+    assert differences({"a": [app()], "b": other, "c": other}) == [
+        (
+            f"apps: found api on a and {found} on b, expected the same apps on all hosts of the play: "
+            "give groups of hosts with apps of their own to separate runs with --limit"
+        )
+    ]
+
+
+@pytest.mark.parametrize("near", ["app", "aps", "Apps", "applications"])
+def test_a_misspelled_apps_is_recognized(near: str) -> None:
+    message, name = missing(["groups", "ansible_app", "inventory_dir", near])
+    assert message == f"{near}: found an unknown variable, expected the list of apps under the name apps; rename it"
+    assert name == near
+
+
+def test_missing_apps_are_said_to_be_missing() -> None:
+    message, name = missing(["groups", "ansible_apps", "inventory_dir"])
+    assert message == "apps: found nothing, expected a list of apps in group_vars/all/apps.yml of the inventory"
+    assert name is None

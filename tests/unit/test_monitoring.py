@@ -1,0 +1,100 @@
+"""What the monitoring hosts are told to ask for, and how their files are judged before they are replaced."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from project import ROOT, defaults, imported, load, options
+
+HOSTVARS = {"app1": {"ansible_host": "192.0.2.11"}, "app2.example": {}}
+APP: dict[str, Any] = {
+    "name": "api",
+    "server_names": ["a.example", "b.example"],
+    "health": {"path": "/up?x=1", "status": 204},
+}
+
+
+@pytest.fixture(name="wiring")
+def _wiring() -> ModuleType:
+    return imported("plugins/filter/monitoring.py")
+
+
+def test_every_name_is_asked_for_at_every_host(wiring: ModuleType) -> None:
+    groups = wiring.probes(["app1", "app2.example"], HOSTVARS, [APP], "internal")
+    seen = [(group["targets"], group["labels"]["instance"], group["labels"]["__param_hostname"]) for group in groups]
+    assert seen == [
+        (["https://192.0.2.11/up?x=1"], "app1", "a.example"),
+        (["https://192.0.2.11/up?x=1"], "app1", "b.example"),
+        (["https://app2.example/up?x=1"], "app2.example", "a.example"),
+        (["https://app2.example/up?x=1"], "app2.example", "b.example"),
+    ]
+
+
+def test_a_probe_expects_the_status_that_means_healthy(wiring: ModuleType) -> None:
+    modules = wiring.probe_modules([APP, {**APP, "health": {"path": "/", "status": 200}}], "internal")
+    assert {name: module["http"]["valid_status_codes"] for name, module in modules.items()} == {
+        "http_200": [200],
+        "http_204": [204],
+    }
+    (probe, _) = wiring.probes(["app1"], HOSTVARS, [APP], "none")
+    assert probe["labels"]["__param_module"] == "http_204"
+    assert probe["targets"] == ["http://192.0.2.11/up?x=1"]
+    authority = {"ca_file": "/etc/praetor/tls/host/authority.pem"}
+    assert [module["http"].get("tls_config") for module in modules.values()] == [authority, authority]
+    (public,) = wiring.probe_modules([APP], "acme").values()
+    assert "tls_config" not in public["http"], "whom the system trusts"
+
+
+def test_an_inventory_without_monitoring_hosts_is_fine() -> None:
+    plays = {play["name"]: play for play in load(ROOT / "playbooks/provision.yml")}
+    hosts = plays["Provision the monitoring hosts"]["hosts"]
+    assert hosts == "{{ groups['monitoring_hosts'] | default([]) }}", (
+        "a bare group name is a warning where there is none"
+    )
+
+
+def test_only_monitoring_hosts_are_let_in_to_metrics(wiring: ModuleType) -> None:
+    groups = {"app_hosts": ["app1"], "monitoring_hosts": ["mon1", "mon2"]}
+    endpoint = wiring.metrics_endpoint("app1", groups, HOSTVARS)
+    assert (endpoint["listen"], endpoint["clients"]) == ("192.0.2.11:9443", ["mon1", "mon2"])
+    assert endpoint.keys() == options("nginx")["nginx_metrics"]["options"].keys()
+    assert wiring.metrics_endpoint("app1", {"app_hosts": ["app1"]}, HOSTVARS) == {}
+
+
+def test_exporters_are_asked_where_they_listen(wiring: ModuleType) -> None:
+    listen = {name: defaults(f"{name}_exporter")[f"{name}_exporter_listen"] for name in wiring.EXPORTERS}
+    assert wiring.metrics_endpoint("app1", {"monitoring_hosts": ["mon1"]}, HOSTVARS)["sources"] == listen
+
+
+def test_what_is_beside_prometheus_is_asked_over_loopback_in_plain_http(wiring: ModuleType) -> None:
+    (group,) = wiring.own_targets("mon1", 9100)
+    assert group["targets"] == ["127.0.0.1:9100"]
+    assert group["labels"] == {"instance": "mon1", "__scheme__": "http", "__metrics_path__": "/metrics"}
+    (other,) = wiring.endpoints(["app1"], HOSTVARS)
+    assert other == {"targets": ["192.0.2.11:9443"], "labels": {"instance": "app1"}}
+
+
+@pytest.mark.parametrize(
+    ("commands", "against"),
+    [
+        ([], ""),
+        ([["true"]], ""),
+        (
+            [["true"], ["sh", "-c", "echo no >&2; exit 3", "sh"], ["false"]],
+            "sh -c echo no >&2; exit 3 ended with 3:\nno",
+        ),
+    ],
+)
+def test_programs_judge_files_before_they_are_replaced(commands: list[list[str]], against: str) -> None:
+    files = imported("plugins/modules/text_files.py")
+    assert files.judge({"/etc/thing/a": "1\n"}, commands) == against
+
+
+def test_files_are_judged_together_and_at_their_own_paths(tmp_path: Path) -> None:
+    files = imported("plugins/modules/text_files.py")
+    texts = {f"{tmp_path}/main": "part\n", f"{tmp_path}/parts/part": "text\n"}
+    look = ["sh", "-c", 'cat "$(dirname $0)/parts/$(cat $0)"; echo $0; exit 1', f"%s{tmp_path}/main"]
+    said = files.judge(texts, [look])
+    assert said.splitlines()[1:] == ["text", f"{tmp_path}/main"], "the new part, and the file by its own name"
+    assert not (tmp_path / "main").exists()

@@ -1,0 +1,273 @@
+"""Locked requirements and the wheels for them: from an index that is a directory of tiny wheels."""
+
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+from wheel import make_wheel, sha256
+
+from praetor.build import wheels
+from praetor.build.wheels import (
+    Requirement,
+    applies,
+    build_sdist,
+    content_digest,
+    fetch,
+    is_locked,
+    keep,
+    lock,
+    requirements,
+)
+from praetor.host.layout import ReleaseError
+
+
+@pytest.fixture
+def index(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a directory of wheels that is the only index."""
+    found = place / "index"
+    found.mkdir()
+    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
+        monkeypatch.delenv(name)
+    for name, value in {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(found),
+        "UV_NO_CONFIG": "1",
+        "UV_NO_INDEX": "1",
+        "UV_FIND_LINKS": str(found),
+        "UV_CACHE_DIR": str(place / "uv"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    return found
+
+
+def pinned(path: Path, marker: str = "") -> Requirement:
+    """The locked line of a wheel."""
+    name, version = path.name.split("-")[:2]
+    return Requirement(f"{name}=={version}{' ; ' + marker if marker else ''}", (f"sha256:{sha256(path)}",))
+
+
+def test_requirements_are_read_with_their_hashes() -> None:
+    text = """# a comment
+--index-url x
+Flask_Thing[async]==1.0 ; python_version < "3.12" \\
+    --hash=sha256:aa \\
+    --hash=sha256:bb   # why
+    # via something
+other==2.0 --hash=sha256:cc
+"""
+    first, second = requirements(text)
+    assert first == Requirement('Flask_Thing[async]==1.0 ; python_version < "3.12"', ("sha256:aa", "sha256:bb"))
+    assert (first.name, second.name) == ("flask-thing", "other")
+    assert first.locked
+    assert second.locked
+
+
+@pytest.mark.parametrize(
+    "line", ["-r base.txt", "--requirement base.txt", "-c c.txt", "--constraint=c.txt", "-e .", "--editable ."]
+)
+def test_what_cannot_be_locked_is_refused_by_its_line(line: str) -> None:
+    with pytest.raises(ReleaseError, match=f"'{line}': other files and editable installs cannot be locked"):
+        list(requirements(f"flask\n{line}\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("flask==1.0 --hash=sha256:aa", True),
+        ("flask==1.0", False),
+        ("flask>=1.0 --hash=sha256:aa", False),
+        ("flask==1.0 --hash=sha256:aa\nother", False),
+        ('flask>=1.0 ; python_version == "3.11" --hash=sha256:aa', False),
+        ("# nothing\n", False),
+    ],
+)
+def test_locked_is_what_is_pinned_with_hashes(text: str, expected: bool) -> None:  # noqa: FBT001
+    assert is_locked(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("marker", "on_311", "on_313"),
+    [
+        ("", True, True),
+        ('python_version < "3.12"', True, False),
+        ('sys_platform == "win32"', False, False),
+        ('platform_machine == "x86_64" and implementation_name == "cpython"', True, True),
+        # redis asks this; Debian 12 has 3.11.2.
+        ('python_full_version < "3.11.3"', True, False),
+        ('python_full_version >= "3.11.1"', True, True),
+        ('extra == "dev"', False, False),
+    ],
+)
+def test_a_marker_is_judged_for_each_python(marker: str, on_311: bool, on_313: bool) -> None:  # noqa: FBT001
+    requirement = Requirement(f"a==1{' ; ' + marker if marker else ''}", ())
+    assert (applies(requirement, "3.11"), applies(requirement, "3.13")) == (on_311, on_313)
+
+
+def test_wheels_are_fetched_for_their_python_and_kept(index: Path, place: Path) -> None:
+    both = make_wheel(index, "tiny")
+    old = make_wheel(index, "oldie", tag="cp311-cp311-manylinux_2_28_x86_64")
+    late = make_wheel(index, "late", tag="cp38-abi3-manylinux2014_x86_64")
+    locked = [pinned(both), pinned(old, 'python_version < "3.12"'), pinned(late)]
+    found = fetch(locked, "cp311", place / "cache")
+    assert [wheel.name for wheel in found] == ["late", "oldie", "tiny"]
+    assert [wheel.version for wheel in found] == ["1.0"] * 3
+    for wheel in found:
+        assert sha256(Path(wheel.path)) == wheel.sha256
+    # What is gone from the cache comes from the index again, and nothing else does.
+    Path(found[0].path).unlink()
+    assert fetch(locked, "cp311", place / "cache") == found
+    for path in index.iterdir():
+        path.unlink()
+    assert fetch(list(reversed(locked)), "cp311", place / "cache") == found
+
+
+def test_a_requirement_without_a_wheel_is_named(index: Path, place: Path) -> None:
+    path = make_wheel(index, "newer", tag="cp311-cp311-manylinux_2_39_x86_64")
+    with pytest.raises(
+        ReleaseError, match=r"newer==1\.0 has no wheel for Python 3\.11 on x86-64 Linux \(glibc 2\.36\)"
+    ):
+        fetch([pinned(path)], "cp311", place / "cache")
+    assert not (place / "cache" / "sets").exists()
+
+
+def test_a_wheel_with_another_content_is_refused(index: Path, place: Path) -> None:
+    make_wheel(index, "tiny")
+    with pytest.raises(ReleaseError, match=r"(?s)cannot download the wheels for Python 3\.11.*HASH"):
+        fetch([Requirement("tiny==1.0", ("sha256:" + "0" * 64,))], "cp311", place / "cache")
+
+
+@pytest.mark.usefixtures("index")
+def test_an_index_that_does_not_answer_is_not_a_missing_wheel(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "0")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    monkeypatch.setenv("no_proxy", "*")
+    with pytest.raises(ReleaseError, match="cannot download the wheels") as caught:
+        fetch([Requirement("tiny==1.0", ("sha256:" + "0" * 64,))], "cp311", place / "cache")
+    assert "has no wheel" not in str(caught.value)
+
+
+def test_a_lock_holds_what_is_needed_and_is_kept(index: Path, place: Path) -> None:
+    make_wheel(index, "tiny", needs='extra-thing ; python_version < "3.12"')
+    thing = make_wheel(index, "extra_thing")
+    wanted = place / "requirements.txt"
+    wanted.write_text("tiny\n", encoding="utf-8")
+    locked = lock(wanted, place / "cache")
+    assert is_locked(locked)
+    assert {found.name for found in requirements(locked)} == {"tiny", "extra-thing"}
+    assert f"sha256:{sha256(thing)}" in locked
+    assert str(place) not in locked
+    # What is published later changes nothing.
+    make_wheel(index, "tiny", "2.0")
+    assert lock(wanted, place / "cache") == locked
+    assert [path.suffix for path in (place / "cache" / "locks").iterdir()] == [".txt"]
+
+
+@pytest.mark.usefixtures("index")
+def test_what_cannot_be_resolved_is_explained(place: Path) -> None:
+    wanted = place / "requirements.txt"
+    wanted.write_text("no-such-thing\n", encoding="utf-8")
+    with pytest.raises(ReleaseError, match=r"(?s)the requirements cannot be resolved:.*no-such-thing"):
+        lock(wanted, place / "cache")
+    assert not list((place / "cache").rglob("*.txt"))
+
+
+def test_a_wheel_is_kept_whole_or_not_at_all(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_wheel(place / "built", "tiny")
+
+    def killed(_: object, target: Path) -> None:
+        Path(target).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(shutil, "copyfile", killed)
+        with pytest.raises(KeyboardInterrupt):
+            keep(path, place / "cache")
+    assert not list((place / "cache").rglob("*.whl"))
+    assert sha256(Path(keep(path, place / "cache").path)) == sha256(path)
+
+
+def test_two_builds_at_once_write_the_same_file(place: Path) -> None:
+    target = place / "cache" / "x.json"
+    errors: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            for _ in range(50):
+                wheels.write(target, "text")
+        except OSError as error:
+            errors.append(error)
+
+    children = []
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            write()
+            os._exit(1 if errors else 0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert [path.name for path in target.parent.iterdir()] == ["x.json"]
+
+
+def test_the_content_of_a_wheel_is_what_it_installs(place: Path) -> None:
+    one = make_wheel(place / "a", "tiny", files={"a.py": "1", "b.py": "2"})
+    other = make_wheel(place / "b", "tiny", files={"b.py": "2", "a.py": "1"})
+    changed = make_wheel(place / "c", "tiny", files={"a.py": "1", "b.py": "3"})
+    assert sha256(one) != sha256(other)
+    assert content_digest(one) == content_digest(other)
+    assert content_digest(one) != content_digest(changed)
+
+
+# A build backend that needs nothing: it zips two files. The tag of its wheel is in the name of the module.
+BACKEND = """
+import os, zipfile
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    name = "sourced-1.0-{tag}.whl"
+    with zipfile.ZipFile(os.path.join(directory, name), "w") as archive:
+        archive.writestr("sourced.py", "VALUE = 1")
+        archive.writestr("sourced-1.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: sourced\\nVersion: 1.0\\n")
+        archive.writestr("sourced-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nTag: {tag}\\n")
+        archive.writestr("sourced-1.0.dist-info/RECORD", "")
+    return name
+"""
+
+
+def make_sdist(index: Path, tag: str) -> Requirement:
+    """Publish a source distribution that builds a wheel with this tag."""
+    tree = index / "sourced-1.0"
+    tree.mkdir()
+    (tree / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    (tree / "backend.py").write_text(BACKEND.format(tag=tag))
+    (tree / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: sourced\nVersion: 1.0\n")
+    path = index / "sourced-1.0.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(tree, arcname=tree.name)
+    shutil.rmtree(tree)
+    return Requirement("sourced==1.0", (f"sha256:{sha256(path)}",))
+
+
+def test_a_package_without_a_wheel_is_built_where_the_inventory_says_so(index: Path, place: Path) -> None:
+    requirement = make_sdist(index, "py3-none-any")
+    with pytest.raises(ReleaseError, match=r"source\.sdists: \[sourced\]"):
+        fetch([requirement], "cp311", place / "cache")
+    built = build_sdist(requirement, place / "cache")
+    assert (built.file, sha256(Path(built.path))) == ("sourced-1.0-py3-none-any.whl", built.sha256)
+    (index / "sourced-1.0.tar.gz").unlink()
+    assert build_sdist(requirement, place / "cache") == built
+
+
+def test_a_package_that_compiles_something_is_not_built(index: Path, place: Path) -> None:
+    requirement = make_sdist(index, "cp311-cp311-linux_x86_64")
+    with pytest.raises(ReleaseError, match="fits one Python only"):
+        build_sdist(requirement, place / "cache")
+
+
+def test_a_source_with_another_content_is_refused(index: Path, place: Path) -> None:
+    make_sdist(index, "py3-none-any")
+    with pytest.raises(ReleaseError, match=r"(?s)cannot build a wheel of sourced==1.0.*HASH"):
+        build_sdist(Requirement("sourced==1.0", ("sha256:" + "0" * 64,)), place / "cache")

@@ -1,0 +1,169 @@
+"""What the playbooks connect: filters that turn one role's knowledge into another's input, and the module that installs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from project import imported, options
+
+
+def test_every_app_becomes_a_site_with_its_own_limits() -> None:
+    wiring = imported("plugins/filter/wiring.py")
+    app = {
+        "name": "api",
+        "server_names": ["a.example", "b.example"],
+        "limits": {"request_s": 12, "body_mb": 3, "memory_mb": 1},
+    }
+    (site,) = wiring.FilterModule().filters()["nginx_sites"]([app], "internal")
+    plain = {
+        "name": "api",
+        "server_names": ["a.example", "b.example"],
+        "socket": "/srv/apps/api/live.sock",
+        "request_s": 12,
+        "body_mb": 3,
+    }
+    place = "/etc/praetor/tls/sites/api"
+    assert site == {**plain, "certificate": f"{place}/fullchain.pem", "key": f"{place}/key.pem"}
+    assert site.keys() == options("nginx")["nginx_sites"]["options"].keys()
+    assert wiring.FilterModule().filters()["nginx_sites"]([app], "none") == [plain]
+
+
+def test_a_survey_asks_for_all_apps_or_for_one_that_exists() -> None:
+    surveyed = imported("plugins/filter/wiring.py").FilterModule().filters()["surveyed"]
+    apps = [
+        {"name": "api", "server_names": ["a.example", "b.example"]},
+        {"name": "shop", "server_names": ["c.example"]},
+    ]
+    assert surveyed(apps) == {"api": "a.example", "shop": "c.example"}
+    assert surveyed(apps, "shop") == {"shop": "c.example"}
+    with pytest.raises(AnsibleFilterError, match=r"app=shp: .* expected one of: api, shop"):
+        surveyed(apps, "shp")
+
+
+def allowed(host: str, monitoring: list[str]) -> dict[int, Any]:
+    """Return the sources of each port that the playbooks open on a host of two app hosts; none for everyone."""
+    wiring = imported("plugins/filter/wiring.py")
+    variables = {"app1": {"ansible_host": "192.0.2.1"}, "app2": {"ansible_host": "2001:db8::2"}, "mon1": {}}
+    variables["mon1"]["ansible_host"] = "192.0.2.13"
+    groups = {"app_hosts": ["app1", "app2"], **({"monitoring_hosts": monitoring} if monitoring else {})}
+    rules = wiring.FilterModule().filters()["firewall_allow"](host, groups, variables)
+    for rule in rules:
+        assert rule.keys() <= options("firewall")["firewall_allow"]["options"].keys()
+    return {port: rule.get("from") for rule in rules for port in rule["ports"]}
+
+
+def test_an_app_host_takes_sites_from_all_and_metrics_from_monitoring_hosts_only() -> None:
+    assert allowed("app1", []) == {80: None, 443: None}
+    assert allowed("app1", ["mon1"]) == {80: None, 443: None, 9443: ["192.0.2.13"]}
+
+
+def test_a_monitoring_host_takes_logs_from_app_hosts_and_serves_no_sites() -> None:
+    assert allowed("mon1", ["mon1"]) == {9443: ["192.0.2.13"], 19532: ["192.0.2.1", "2001:db8::2"]}
+
+
+def test_a_host_name_without_an_address_is_refused_for_the_firewall() -> None:
+    wiring = imported("plugins/filter/wiring.py")
+    with pytest.raises(
+        AnsibleFilterError, match=r"^mon1: the firewall needs its address, and nowhere\.invalid has none"
+    ):
+        wiring.addresses(["mon1"], {"mon1": {"ansible_host": "nowhere.invalid"}})
+
+
+@pytest.mark.parametrize(
+    ("installed", "expected"),
+    [
+        (set(), ["nginx", "systemd-timesyncd"]),
+        ({"nginx"}, ["systemd-timesyncd"]),
+        ({"nginx", "chrony"}, []),
+        ({"nginx", "systemd-timesyncd"}, []),
+    ],
+)
+def test_either_alternative_is_enough_and_the_first_is_installed(installed: set[str], expected: list[str]) -> None:
+    packages = imported("plugins/modules/debian_packages.py")
+    assert packages.missing(["nginx", "systemd-timesyncd | chrony|ntpsec"], installed) == expected
+
+
+def test_a_package_that_is_half_installed_or_removed_is_missing() -> None:
+    packages = imported("plugins/modules/debian_packages.py")
+    text = "installed nginx\nhalf-configured logrotate\nconfig-files chrony\nunpacked dbus\ninstalled procps\n"
+    assert packages.parse_status(text) == {"nginx", "procps"}
+
+
+def shown(**changes: str) -> dict[str, str]:
+    """Return what systemd says about a unit that was started at 12:00:10.5 and reloaded at 12:00:20.5."""
+    text = (
+        "LoadState=loaded\nUnitFileState=enabled\nActiveState=active\n"
+        "ActiveEnterTimestamp=Sun 2026-11-22 12:00:10.500000 UTC\nStateChangeTimestamp=Sun 2026-11-22 12:00:20.500000 UTC\n"
+    )
+    module = imported("plugins/modules/current_unit.py")
+    return {**module.parse_show(text), **changes}
+
+
+NOON = 1795348800.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "restart_on", "reload_on", "expected"),
+    [
+        ({}, [NOON], [NOON + 20.4], []),
+        ({}, [NOON + 10.4], [], []),
+        ({}, [NOON, NOON + 10.6], [], ["restart"]),
+        ({}, [NOON], [NOON + 20.6], ["reload"]),
+        ({}, [NOON + 30], [NOON + 30], ["restart"]),
+        ({"ActiveState": "failed"}, [NOON + 30], [NOON + 30], ["start"]),
+        ({"ActiveState": "reloading"}, [NOON], [NOON], []),
+        ({"UnitFileState": "disabled"}, [NOON], [], ["enable"]),
+        (
+            {"UnitFileState": "", "ActiveState": "inactive", "ActiveEnterTimestamp": "", "StateChangeTimestamp": "n/a"},
+            [],
+            [],
+            ["enable", "start"],
+        ),
+    ],
+)
+def test_a_unit_is_restarted_or_reloaded_for_files_it_does_not_know_yet(
+    changes: dict[str, str], restart_on: list[float], reload_on: list[float], expected: list[str]
+) -> None:
+    module = imported("plugins/modules/current_unit.py")
+    assert module.decide(shown(**changes), restart_on, reload_on) == expected
+
+
+@pytest.mark.parametrize(("retries", "expected"), [(True, []), (False, ["start"])])
+def test_a_unit_that_waits_for_another_host_is_up_if_it_may(*, retries: bool, expected: list[str]) -> None:
+    module = imported("plugins/modules/current_unit.py")
+    assert module.decide(shown(ActiveState="activating"), [NOON], [], retries=retries) == expected
+    assert module.decide(shown(ActiveState="failed"), [NOON], [], retries=retries) == ["start"]
+
+
+def test_text_files_are_written_only_where_they_differ_and_strays_are_removed(tmp_path: Path) -> None:
+    module = imported("plugins/modules/text_files.py")
+    place = tmp_path / "new" / "package"
+    files = {str(place / "a.py"): "a\n", str(place / "b.py"): "b\n", str(tmp_path / "unit"): "u\n"}
+    planned = module.apply(files, [str(place)], dry=True)
+    assert planned["written"] == sorted(files)
+    assert not place.exists()
+    module.apply(files, [str(place)], dry=False)
+    assert {path: Path(path).read_text() for path in files} == files
+    assert (place / "a.py").stat().st_mode & 0o777 == 0o644
+    assert module.apply(files, [str(place)], dry=False) == {"written": [], "removed": [], "diff": []}
+    (place / "__pycache__").mkdir()
+    (place / "__pycache__" / "old.pyc").write_text("")
+    (place / "old.py").write_text("")
+    (place / "a.py").chmod(0o666)
+    (place / "b.py").write_text("other\n")
+    done = module.apply(files, [str(place)], dry=False)
+    assert done["written"] == [str(place / "a.py"), str(place / "b.py")]
+    assert sorted(path.name for path in place.iterdir()) == ["a.py", "b.py"]
+    assert len(done["removed"]) == 3
+    assert (tmp_path / "unit").exists()
+
+
+def test_a_symlink_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    module = imported("plugins/modules/text_files.py")
+    target = tmp_path / "target"
+    target.write_text("text\n")
+    link = tmp_path / "link"
+    link.symlink_to(target)
+    assert module.apply({str(link): "text\n"}, [], dry=False)["written"] == [str(link)]
+    assert not link.is_symlink()
