@@ -8,7 +8,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from praetor.run.tables import TABLES, notes, render
+from praetor.run.tables import TABLES, text
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
@@ -32,7 +32,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             address = variables["hostvars"][host].get("ansible_host", host)
             surveys[host] = {**seen, "address": str(address), "tls": args.get("certificates") != "none"}
             surveys[host]["authority"] = args["authority"] if args.get("certificates") == "internal" else ""
-        rows = TABLES[args["table"]](surveys)
-        text = json.dumps(rows) if args["format"] == "json" else "\n".join([render(rows), *notes(surveys)])
-        Display().display(f"\n{text}\n" if args["format"] != "json" else text)
+        table = args["table"]
+        Display().display(
+            json.dumps(TABLES[table](surveys)) if args["format"] == "json" else f"\n{text(table, surveys)}\n"
+        )
         return {**result, "changed": False}

@@ -1,6 +1,7 @@
 """What is seen on a host without changing it, and how it is shown."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +196,8 @@ def test_a_table_is_set_in_columns() -> None:
 
 def test_each_table_has_a_name() -> None:
     assert set(tables.TABLES) == {"status", "demo", "history"}
+
+
+def test_status_says_which_version_shows_it_and_other_tables_do_not() -> None:
+    assert re.search(r"\nPraetor \d+\.\d+\.\d+$", tables.text("status", {}))
+    assert tables.text("history", {}) == "(nothing)"

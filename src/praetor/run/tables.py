@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable
 from typing import Any
 
@@ -98,6 +99,12 @@ def notes(surveys: Surveys) -> list[str]:
                     f"{host}: {name} {state['live']} was not settled: its run was interrupted; run release.yml again"
                 )
     return lines
+
+
+def text(table: str, surveys: Surveys) -> str:
+    """One table with its notes, for people; below `status` stands which version of this project shows it."""
+    version = [f"Praetor {importlib.metadata.version('praetor')}"] if table == "status" else []
+    return "\n".join([render(TABLES[table](surveys)), *notes(surveys), *version])
 
 
 def render(rows: list[Row]) -> str:

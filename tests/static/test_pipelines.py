@@ -1,0 +1,109 @@
+"""The pipelines in docs/ci: GitLab and GitHub would take them, and every command in them exists."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from project import ROOT, load
+
+SCHEMAS = {"gitlab-ci.yml": "vendor.gitlab-ci", "github-workflow.yml": "vendor.github-workflows"}
+# A command and what follows it on its line; lines that end with a backslash go on.
+PLAYBOOK = re.compile(r"ansible-playbook (playbooks/\w+\.yml)((?:[^\n|&;\\]|\\\n)*)")
+IMPORTED = re.compile(r"(?m)^ +ansible\.builtin\.(?:import_playbook|include_tasks|import_tasks): (\S+\.yml)")
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Yield every string in a document."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from texts(inner)
+
+
+def commands(pipeline: str) -> str:
+    """Return what a pipeline runs, one command a line, without comments."""
+    lines = "\n".join(texts(load(ROOT / "docs" / "ci" / pipeline)))
+    return re.sub(r"(?m)^\s*#.*$", "", lines)
+
+
+def read_by(playbook: Path) -> str:
+    """Return the text of a playbook with all that it imports."""
+    text = playbook.read_text(encoding="utf-8")
+    return text + "".join(read_by(playbook.parent / name) for name in IMPORTED.findall(text))
+
+
+def test_every_pipeline_is_tested() -> None:
+    assert {path.name for path in (ROOT / "docs" / "ci").glob("*.yml")} == set(SCHEMAS)
+
+
+@pytest.mark.parametrize(("pipeline", "schema"), SCHEMAS.items())
+def test_the_service_would_take_the_pipeline(pipeline: str, schema: str) -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(ROOT / "docs/ci" / pipeline)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("pipeline", SCHEMAS)
+def test_every_make_target_of_a_pipeline_exists(pipeline: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):.*##", makefile, re.MULTILINE))
+    named = re.findall(r"(?m)^make ([a-z -]+?)(?: &&.*)?$", commands(pipeline))
+    assert {target for line in named for target in line.split()} >= {"setup", "lint", "unit", "app-test", "molecule"}
+    assert {target for line in named for target in line.split()} - targets == set()
+
+
+@pytest.mark.parametrize("pipeline", SCHEMAS)
+def test_every_playbook_and_option_of_a_pipeline_exists(pipeline: str) -> None:
+    found = PLAYBOOK.findall(commands(pipeline))
+    assert {name for name, _ in found} >= {"playbooks/check.yml", "playbooks/build.yml", "playbooks/release.yml"}
+    for name, words in found:
+        playbook = ROOT / name
+        assert playbook.is_file(), name
+        for option in re.findall(r"-e (\w+)=", words):
+            assert re.search(rf"\b{option} \| default\(", read_by(playbook)), f"{name} knows no -e {option}="
+        for inventory in re.findall(r"-i \"?inventories/(\w+)", words):
+            assert (ROOT / "inventories" / inventory / "hosts.yml").is_file(), inventory
+
+
+@pytest.mark.parametrize("pipeline", SCHEMAS)
+def test_what_was_built_once_is_what_staging_and_production_release(pipeline: str) -> None:
+    found = PLAYBOOK.findall(commands(pipeline))
+    assert [name for name, _ in found].count("playbooks/build.yml") == 1
+    for name, words in found:
+        if name == "playbooks/release.yml":
+            assert re.search(r' -e app="\$APP" ', words)
+            assert re.search(r'(?i) -e release="\$release"', words)
+    caches = [
+        re.findall(r"-e release_cache=(\S+)", words)
+        for name, words in found
+        if name in {"playbooks/build.yml", "playbooks/release.yml"}
+    ]
+    assert caches == [caches[0]] * 3
+    assert caches[0]
+
+
+@pytest.mark.parametrize("pipeline", SCHEMAS)
+@pytest.mark.parametrize("quote", ["", "'", '"'])
+def test_a_pipeline_finds_the_release_in_what_the_build_says(pipeline: str, quote: str) -> None:
+    said = next(
+        task["ansible.builtin.debug"]["msg"]
+        for play in load(ROOT / "playbooks" / "build.yml")
+        for task in play.get("tasks", [])
+        if "ansible.builtin.debug" in task
+    )
+    line = said.replace("{{ item.app }}", "api").replace("{{ item.id }}", "1.4.0+g1_2-5e0b9c1d")
+    expression = re.search(r"sed -n '([^']+)' ", commands(pipeline))
+    assert expression is not None
+    done = subprocess.run(
+        ["sed", "-n", expression[1]],
+        input=f"ok: [staging1] => (item=api) =>\n    msg: {quote}{line}{quote}\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "release=1.4.0+g1_2-5e0b9c1d\n"
