@@ -7,7 +7,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from praetor.run.plan import describe, lease_s, needed, refusals
+from praetor.run.plan import describe_all, lease_s, needed, refusals
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
@@ -34,7 +34,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         for release in wanted:
             release["migrate_hosts"] = hosts if release["commands"]["migrate_on"] == "each" else hosts[:1]
         if wanted or dry:
-            Display().display("\n".join(describe(release, surveys) for release in args["releases"]))
+            Display().display(describe_all(args["releases"], surveys))
         return {
             **result,
             "changed": bool(wanted and dry),

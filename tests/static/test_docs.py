@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from project import ROOT, files_of
@@ -26,6 +27,21 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
         if not re.match(r"[a-z]+:", target):
             assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what a link to a page can point at: its headings, as Git hosts spell them, and its named places."""
+    text = page.read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    spelled = {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+    return spelled | set(re.findall(r'<a id="([^"]+)"', text))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_to_a_place_in_a_page_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target, place in re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", text):
+        assert place in anchors((ROOT / page).parent / target if target else ROOT / page), f"{target}#{place}"
 
 
 def test_decisions_are_numbered_without_a_gap_and_listed() -> None:

@@ -8,7 +8,7 @@ from fakes import manifest_of
 
 from praetor.host.journal import LEASE_S
 from praetor.host.layout import ReleaseError
-from praetor.run.plan import describe, differences, lease_s, needed, refusals, rollback_target
+from praetor.run.plan import describe, describe_all, differences, lease_s, needed, refusals, rollback_target
 
 
 def state(**changes: Any) -> dict[str, Any]:
@@ -197,3 +197,8 @@ def test_a_plan_says_what_happens_on_each_host() -> None:
 def test_a_plan_names_the_migration(where: str, words: str) -> None:
     new = release(commands={"check": [], "migrate": [["x"]], "migrate_on": where})
     assert words in describe(new, surveys(web1=state()))
+
+
+def test_a_plan_that_uses_the_projects_words_says_where_they_are_explained() -> None:
+    assert "docs/glossary.md" in describe_all([release()], surveys(web1=state(needed=False), web2=state()))
+    assert "docs/glossary.md" not in describe_all([release()], surveys(web1=state(needed=False)))

@@ -97,6 +97,14 @@ def _common(states: dict[str, dict[str, Any]]) -> str:
     return ", ".join(release for release in first if all(release in other for other in rest)) or "none"
 
 
+def describe_all(releases: list[dict[str, Any]], surveys: dict[str, dict[str, Any]]) -> str:
+    """The plan of a run, for people: each app's, and where its words are explained."""
+    lines = [describe(release, surveys) for release in releases]
+    if any(needed(release, surveys) for release in releases):
+        lines.append("Stage, gate, flip, bake, settle: docs/glossary.md says what they mean.")
+    return "\n".join(lines)
+
+
 def describe(release: dict[str, Any], surveys: dict[str, dict[str, Any]]) -> str:
     """The plan for one app, for people: from what to what, packages, settings, and what would happen on each host."""
     new = release["manifest"]
