@@ -46,7 +46,7 @@ Every key of `env` and `secrets`, and the variables that the release sets itself
 ## Rules across keys
 
 - Two apps share neither `name` nor a server name. All hosts of a play have the same apps, each defined the same; groups
-  of hosts with apps of their own are given to separate runs with `--limit`.
+  of hosts that have different apps need a run each, with `--limit`.
 - `source` has exactly one of `path`, `git` and `package`; `ref` goes with `git`.
 - `release.drain_s` is at least `limits.request_s`.
 - Vaulted values stand under `secrets` only, and a variable in one of `secrets` and `env`.
