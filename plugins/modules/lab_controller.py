@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,11 +17,18 @@ options:
   packages: {description: Debian packages that the lab needs, type: list, elements: str, required: true}
   mirror: {description: Debian mirror to use instead of the configured one, type: str, default: ''}
   lab_dir: {description: State directory of the lab, type: path, required: true}
+  hosts: {description: Machines that the lab is to have, type: list, elements: str, default: []}
+  recipe:
+    description: Files and folders that provision the lab's machines; their digest is returned, empty for none.
+    type: list
+    elements: path
+    default: []
 """
 
 # What apt would download, from its sources alone: there may be no indexes yet, and reading them would take a second.
 INDEXES = ("apt-get", "indextargets", "--no-release-info", "-o", "Dir::State::Lists=/nonexistent/")
 ALIASES = {"stable", "oldstable", "testing"}
+INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
 # A delayed or frozen mirror is declared with these; hosts that use the same mirror need the same tolerance.
 TOLERANCES = ("Acquire::Check-Valid-Until", "Acquire::Check-Date")
 
@@ -72,6 +81,32 @@ def source_lines(found: dict[str, str], suite: str) -> list[str]:
     return [f"deb {signed} {found[name]} {release} main" for name, release in pockets.items() if name in found]
 
 
+def recipe_digest(places: list[str]) -> str:
+    """Return a digest of the files in these places, by name and content; empty where there are no places.
+
+    Raises FileNotFoundError where a place does not exist.
+    """
+    if not places:
+        return ""
+    digest = hashlib.sha256()
+    for place in map(Path, places):
+        inside = sorted(path for path in place.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+        for path in [place] if place.is_file() else inside:
+            digest.update(f"{path.relative_to(place.parent)}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+        if not place.exists():
+            raise FileNotFoundError(place)
+    return digest.hexdigest()
+
+
+def inotify_needed(lab: Path, hosts: list[str]) -> int:
+    """Return how many inotify instances root needs for the machines of this lab and of the others that are there.
+
+    A machine's systemd takes seven or eight, and this machine has some of its own. Root is one user for all of them.
+    """
+    others = sum(len(folders(lab.parent / other / "machines")) for other in folders(lab.parent) if other != lab.name)
+    return 20 + 10 * (others + len({*folders(lab / "machines"), *hosts}))
+
+
 def folders(parent: Path) -> list[str]:
     """Return the names of the folders inside, none where there is no such folder."""
     return sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
@@ -85,6 +120,8 @@ def main() -> None:
             "suites": {"type": "list", "elements": "str", "required": True},
             "mirror": {"type": "str", "default": ""},
             "lab_dir": {"type": "path", "required": True},
+            "hosts": {"type": "list", "elements": "str", "default": []},
+            "recipe": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )
@@ -112,6 +149,13 @@ def main() -> None:
         apt_options=[text for text in dump if '"false"' in text],
         machines=folders(lab / "machines"),
         labs=folders(lab.parent),
+        recipe=recipe_digest(module.params["recipe"]),
+        inotify={
+            "limit": int(INOTIFY_LIMIT.read_text()),
+            "needed": inotify_needed(lab, module.params["hosts"]),
+            # Where /proc/sys is mounted read-only, as in a container, root may not write either.
+            "may_raise": os.access(INOTIFY_LIMIT, os.W_OK),
+        },
     )
 
 

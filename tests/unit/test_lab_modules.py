@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from lab_bridge import conflict
-from lab_controller import archives, source_lines
+from lab_controller import archives, inotify_needed, recipe_digest, source_lines
 from lab_machine import Machine
+from project import ROOT
 
 MIRROR = "http://mirror.example/debian"
 
@@ -64,11 +65,68 @@ def machine(tmp_path: Path) -> Machine:
     (tmp_path / "base/home/ops").mkdir(parents=True)
     (tmp_path / "base/home/ops").chmod(0o751)
     (tmp_path / "lab/machines/app1/upper").mkdir(parents=True)
-    return Machine({"name": "app1", "lab": "test", "lab_dir": str(tmp_path / "lab"), "address": "198.18.0.11/24"})
+    (tmp_path / "lab/ssh").mkdir()
+    for name in ("id_ed25519.pub", "app1.host_key", "app1.host_key.pub"):
+        (tmp_path / "lab/ssh" / name).write_text(f"{name}\n")
+    params = {"name": "app1", "lab": "test", "lab_dir": str(tmp_path / "lab"), "address": "198.18.0.11/24"}
+    params |= {"base": str(tmp_path / "base"), "bridge": "br-test", "proxy": "http://198.18.0.1:3128", "user": "ops"}
+    return Machine({**params, "hosts": {"app1": "198.18.0.11"}, "kept_dir": str(tmp_path / "kept"), "recipe": "r1"})
+
+
+def test_a_machine_more_in_the_inventory_is_no_other_machine(machine: Machine) -> None:
+    before = machine.describe()
+    machine.params = {**machine.params, "hosts": {"app1": "198.18.0.11", "app2": "198.18.0.12"}}
+    assert machine.describe() == before, "this machine would be made again, and its disk lost"
+    (machine.dir / "upper/etc").mkdir()
+    assert machine.name_others()
+    assert "198.18.0.12 app2\n" in (machine.dir / "upper/etc/hosts").read_text()
+    assert not machine.name_others()
+
+
+def test_ssh_finds_a_host_key_by_the_address_it_connects_to(machine: Machine, tmp_path: Path) -> None:
+    machine.host_key()
+    (tmp_path / "lab/ssh/app1.host_key.pub").unlink()
+    assert machine.known_hosts() == tmp_path / "lab/ssh/198.18.0.11.known_hosts"
+    text = (ROOT / "inventories/lab/group_vars/all/ansible.yml").read_text()
+    assert "/ssh/%h.known_hosts" in text
+
+
+def test_a_kept_tree_is_found_by_what_made_it_and_lies_between_base_and_disk(machine: Machine, tmp_path: Path) -> None:
+    place = machine.kept()
+    assert place is not None
+    assert place.parent == tmp_path / "kept"
+    (place / "home/ops").mkdir(parents=True)
+    (place / "home/ops").chmod(0o700)
+    machine.prepare(machine.describe())
+    assert machine.layers() == [str(place), str(tmp_path / "base")]
+    assert (machine.dir / "upper/home/ops").stat().st_mode & 0o777 == 0o700, "as in the kept tree, not as below it"
+    for other in ({"recipe": "r2"}, {"base": "/other"}, {"address": "198.18.0.12/24"}):
+        assert Machine({**machine.params, **other}).kept() != place
+    assert Machine({**machine.params, "recipe": ""}).kept() is None
+
+
+def test_a_recipe_is_what_its_files_say_and_where_they_lie(tmp_path: Path) -> None:
+    (tmp_path / "roles/a").mkdir(parents=True)
+    (tmp_path / "roles/a/x.yml").write_text("1")
+    first = recipe_digest([str(tmp_path / "roles")])
+    (tmp_path / "roles/a/__pycache__").mkdir()
+    (tmp_path / "roles/a/__pycache__/x.pyc").write_text("1")
+    assert recipe_digest([str(tmp_path / "roles")]) == first
+    (tmp_path / "roles/a/x.yml").rename(tmp_path / "roles/a/y.yml")
+    assert recipe_digest([str(tmp_path / "roles")]) != first
+    assert recipe_digest([]) == ""
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        recipe_digest([str(tmp_path / "nowhere")])
+
+
+def test_the_machines_of_all_labs_need_room_for_inotify(tmp_path: Path) -> None:
+    for name in ("mine/machines/app1", "mine/machines/gone", "theirs/machines/app1"):
+        (tmp_path / name).mkdir(parents=True)
+    assert inotify_needed(tmp_path / "mine", ["app1", "app2"]) == 20 + 10 * 4
 
 
 def test_a_placed_file_leaves_the_folders_above_it_as_the_base_tree_has_them(machine: Machine, tmp_path: Path) -> None:
-    machine.place(tmp_path / "base", "home/ops/.ssh/authorized_keys", "key\n", 0o600)
+    machine.place([tmp_path / "base"], "home/ops/.ssh/authorized_keys", "key\n", 0o600)
     upper = machine.dir / "upper"
     modes = {path: (upper / path).stat().st_mode & 0o777 for path in ("home/ops", "home/ops/.ssh")}
     assert modes == {"home/ops": 0o751, "home/ops/.ssh": 0o700}
