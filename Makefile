@@ -30,7 +30,7 @@ $(VENV)/dev: requirements/dev.txt $(VENV)/controller
 	@$(BIN)/uv pip install --quiet --require-hashes -r $<
 	@touch $@
 
-# Prometheus' own checker of rules: Debian 13 has a package of its own for it, Debian 12 keeps it in prometheus. Only the program is taken:
+# Prometheus' own checker of rules: Debian 13 has a separate package for it, in Debian 12 it is part of prometheus. Only the program is taken:
 # a machine that runs tests needs no server.
 $(BIN)/promtool: | $(VENV)/controller
 	@echo "==> taking promtool out of Debian's package into $(VENV)"
@@ -82,7 +82,7 @@ app/.venv/ready: app/requirements-dev.txt app/pyproject.toml $(VENV)/controller
 app-setup: app/.venv/ready ## development install of the reference API into app/.venv
 	@cd app && .venv/bin/python -m api.migrate
 
-# initdb and friends; the tests start a server of their own from them.
+# initdb and friends; the tests start their own server with them.
 app-postgresql:
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { echo "==> installing postgresql from Debian"; \
 	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null; }

@@ -1,4 +1,4 @@
-"""What the reference API costs: CPU time per request beside bare Flask, time to the first answer, time of a scrape.
+"""What the reference API costs: CPU time per request compared with bare Flask, time to the first answer, time of a scrape.
 
 Run from the repository's root with the app's Python: `app/.venv/bin/python bench/api_cost.py [ROUNDS]`. Both applications run in one
 uWSGI worker each, are asked over their unix sockets in the uwsgi protocol as NGINX does, in turns within one run, so that a

@@ -1,7 +1,7 @@
 """What NGINX's figures per application cost: counted from the access log, or in NGINX by Lua, each against the log alone.
 
 Run on a Debian host as root, from a copy of the repository: `apt-get install nginx libnginx-mod-http-lua wrk`, then
-`python3 bench/nginx_figures.py [ROUNDS]`. One NGINX of its own on loopback answers `wrk` through a second server on a unix
+`python3 bench/nginx_figures.py [ROUNDS]`. A separate NGINX on loopback answers `wrk` through a second server on a unix
 socket, in turns: with the JSON access log; with the log and a process that counts from it as app_exporter does; with the log and the same
 counters in Lua's shared memory. The figure is CPU time of all processes but wrk per request; what matters are the ratios.
 """

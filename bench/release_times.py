@@ -1,4 +1,4 @@
-"""How long releases take beside their bake: nothing to do, changed code, rollback; in turns, with what Ansible takes to do nothing at all.
+"""How long releases take, bake excluded: nothing to do, changed code, rollback; in turns, with what Ansible takes to do nothing at all.
 
 Run on the controller, when the app is live: `python bench/release_times.py INVENTORY FILE [BAKE_S] [ROUNDS]`. FILE is a Python file of the app;
 each release adds a comment to it, and in the end it is as it was. BAKE_S is the bake of all batches together (the lab: two of 1 s). The last
@@ -55,7 +55,7 @@ def main(inventory: str, file: str, bake_s: str = "2", rounds: str = "5") -> Non
         finally:
             shutil.copy2(kept, file)
     unit = statistics.median(found["Ansible alone"])
-    print(f"{'run':<16}{'best s':>8}{'median s':>10}{'beside bake s':>15}{'Ansible alone = 1':>19}")
+    print(f"{'run':<16}{'best s':>8}{'median s':>10}{'without bake s':>15}{'Ansible alone = 1':>19}")
     for name, taken in found.items():
         bake = float(bake_s) if name in {"changed code", "rollback"} else 0.0
         median = statistics.median(taken)

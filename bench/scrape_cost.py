@@ -1,8 +1,8 @@
 """What a scrape of app_exporter costs: 4 applications with 8 workers each, idle, under load, and with a stats server that hangs.
 
 Run from the repository's root: `.venv/bin/python bench/scrape_cost.py [ROUNDS]`. The applications are files and sockets made here: each
-worker has the metrics of 50 routes as prometheus_client writes them, and an access log. The exporter is the real one, in a process
-of its own on the same Python; time is what Prometheus waits for, CPU is the exporter's, both per scrape.
+worker has the metrics of 50 routes as prometheus_client writes them, and an access log. The exporter is the real one, in a separate
+process on the same Python; time is what Prometheus waits for, CPU is the exporter's, both per scrape.
 """
 
 from __future__ import annotations

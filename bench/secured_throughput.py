@@ -1,7 +1,7 @@
-"""What TLS, limits, firewall and sandbox cost: requests per second of a provisioned site beside a bare NGINX before the same app.
+"""What TLS, limits, firewall and sandbox cost: requests per second of a provisioned site compared with a bare NGINX before the same app.
 
 Run on a host that the playbooks have set up, as root: `apt-get install wrk libnss-wrapper`, then
-`python3 secured_throughput.py APP SERVER_NAME [PATH] [ROUNDS]`. `wrk` keeps 16 connections open to an NGINX of its own on loopback
+`python3 secured_throughput.py APP SERVER_NAME [PATH] [ROUNDS]`. `wrk` keeps 16 connections open to a separate NGINX on loopback
 without TLS, limits and sandbox, which logs into a file; to the same with the host's logs, which go to the journal too where there is a monitoring
 host; and to the site as it is, with HTTPS. All hand on to the app's live slot. In turns and within one run, so that a noisy machine is
 noisy for all. A refused request makes it fail: refusals are quick.
@@ -80,7 +80,7 @@ def main(app: str, name: str, path: str = "/version", rounds: str = "9") -> None
             finally:
                 bare.terminate()
     print(
-        f"| {path}, {CONNECTIONS} connections | requests/s, median of {rounds} x {SECONDS} s | beside the one above | spread | refused |"
+        f"| {path}, {CONNECTIONS} connections | requests/s, median of {rounds} x {SECONDS} s | share of the one above | spread | refused |"
     )
     print("|---|---|---|---|---|")
     above = rates["bare NGINX, HTTP"]

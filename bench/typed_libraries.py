@@ -1,6 +1,6 @@
 r"""Typed routes by library: the same GET and POST, CPU time per request in one uWSGI worker, in turns (see api_cost.py).
 
-Needs an environment of its own, which no lock of the project holds:
+Needs a separate environment, which no lock of the project holds:
 
     uv venv /tmp/libraries && uv pip install --python /tmp/libraries flask-openapi3==4.3.2 apiflask==3.1.2 spectree==3.0.0 \
       pyuwsgi -r app/requirements.txt && uv pip install --python /tmp/libraries --no-deps ./app

@@ -1,4 +1,4 @@
-"""Writes Grafana's dashboards beside this file, with the panels of the consoles that Prometheus serves.
+"""Writes Grafana's dashboards into this directory, with the panels of the consoles that Prometheus serves.
 
 The consoles' graphs are the one place that says what is shown: title, query, legend, unit. `--check` writes nothing and
 says what is not current.

@@ -13,7 +13,7 @@ from watch import ROWS, Lab
 
 @pytest.fixture(scope="session")
 def lab(pytestconfig: pytest.Config) -> Iterator[Lab]:
-    """Return the hosts, with receivers beside them."""
+    """Return the hosts, with receivers on this machine."""
     found = Lab(pytestconfig.getoption("--ansible-inventory") or str(Path(__file__).parent / "inventory"))
     yield found
     found.receivers.stop()

@@ -111,7 +111,7 @@ def serials(sites: dict[str, Site]) -> dict[str, str]:
 
 
 class Load:
-    """Clients that ask all the time, each request on a connection of its own: every handshake counts."""
+    """Clients that ask all the time, each request on a new connection: every handshake counts."""
 
     def __init__(self, sites: dict[str, Site]) -> None:
         """Begin."""

@@ -1,4 +1,4 @@
-"""Gathers what ended a run, from the hosts where it ended; contacts no host."""
+"""Gathers why a run failed, from the hosts where it failed; contacts no host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads what NGINX and an app wrote down about requests on a host."""
+"""Reads the log lines of NGINX and an app about requests on a host."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from praetor.run.owner import until_locked
 SMALL = 2**20  # bytes; held in memory once for each host
 _WAITS = {"lock_wait": {"type": "float", "default": 0}}
 _SENDS = {"files": {"type": "dict", "default": {}}, "missing": {"type": "list", "elements": "str", "default": []}}
-# What the phases that begin a run are told, and the host is not.
+# Options for the controller only; removed before the call to the host.
 BEGINNING: dict[str, dict[str, Any]] = {"lock": _WAITS, "stage": {**_WAITS, **_SENDS}, "gate": _WAITS}
 
 
@@ -43,7 +43,7 @@ class ActionModule(HostAction):
     }
 
     def do(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Run the phase. A problem fails the task, and the story is told by app_report; the undoing of a run reports its problem and goes on."""
+        """Run the phase. A problem fails the task, and app_report tells the operator; undoing a run reports its problem and goes on."""
         [phase] = [name for name in PHASES if args[name] is not None]
         try:
             answer = self._phase(phase, args)
@@ -52,7 +52,7 @@ class ActionModule(HostAction):
             full = f"no room for the upload: {said}; make room and run again. What is live goes on serving."
             answer = {"problem": full if "No space left" in said else f"the host did not answer ({said})"}
         except FileNotFoundError as error:
-            gone = f"{error.filename} is gone from the controller's cache; run again, and it is fetched or built anew"
+            gone = f"{error.filename} is gone from the controller's cache; run again to fetch or build it again"
             answer = {"problem": gone}
         finally:
             with contextlib.suppress(AnsibleConnectionFailure):
@@ -61,7 +61,7 @@ class ActionModule(HostAction):
         undoes = phase == "settle" and args[phase]["failed_because"]
         if not problem or undoes:
             return {**answer, "failed": False, "problem": problem or None}
-        # Ansible shows a message twice and on each host; what belongs to app_report has a key of the prefix that is not shown.
+        # Ansible shows a message twice and on each host; keys with this prefix are not shown, and app_report reads them.
         msg = problem if phase == "settle" else f"{phase} failed"
         story = {"phase": phase, "problem": problem, "bad": bool(answer.get("bad"))}
         return {"changed": answer.get("changed", False), "failed": True, "msg": msg, "_ansible_story": story}
@@ -81,7 +81,7 @@ class ActionModule(HostAction):
         return answer
 
     def _bring(self, files: dict[str, Path]) -> dict[str, str]:
-        """Bring a tar of files to the host: a small one goes along with the phase, which saves three commands over SSH."""
+        """Bring a tar of files to the host: a small one is sent with the phase, which saves three commands over SSH."""
         with tempfile.NamedTemporaryFile(prefix="upload-", suffix=".tar") as local:
             # Wheels are compressed already; the names are what the host checks the contents against.
             with tarfile.open(local.name, "w") as archive:

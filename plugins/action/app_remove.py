@@ -6,7 +6,7 @@ from praetor.run.on_host import HostAction
 
 
 class ActionModule(HostAction):
-    """Lets requests end for `drain_s` seconds at most; done twice it does nothing."""
+    """Waits for requests to end, for at most `drain_s` seconds; a second run does nothing."""
 
     _supports_check_mode = False
     WORK = "removal"

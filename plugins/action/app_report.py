@@ -1,4 +1,4 @@
-"""The last word of a failed run: what happened, what is serving, what to type. Contacts no host."""
+"""The report of a failed run: what happened, what still serves, what to type. Contacts no host."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ansible.utils.display import Display
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
-    """Fails on every host; the whole story is told once, on the first.
+    """Fails on every host; the first one tells the whole story, once.
 
     Arguments: `action`, `app` and `release` of the run; `failure`, see app_failure; `register`, the variable with each host's undoing.
     """
@@ -35,10 +35,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             elif "live" in undone:
                 lines.append(f"{host}: serving {undone['live'] or 'nothing (no release was live before)'}")
             else:
-                lines.append(f"{host}: not known, it does not answer; its own state is repaired by the next run")
+                lines.append(f"{host}: not known, it does not answer; the next run repairs it")
         lines += [
             "",
-            f"See all hosts: ansible-playbook playbooks/status.yml -i {_inventory(variables)}. When the cause is gone, run the same command again.",
+            f"See all hosts: ansible-playbook playbooks/status.yml -i {_inventory(variables)}. Fix the cause and run the same command again.",
         ]
         headline = (
             f"{args['app']} {args['release']}: {failure['what']}; the {args['action']} has ended, and no host serves it"

@@ -155,7 +155,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         return result
 
     def _warnings(self, reader: _Reader, root: Path) -> list[str]:
-        """Return what is allowed, and hardly meant."""
+        """Return what is allowed, but hardly intended."""
         found = [
             _line(reader.origin(where), f"{path_text(where)} is a secret in clear text: encrypt it with ansible-vault")
             for where in reader.bare
@@ -189,7 +189,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     @staticmethod
     def _failed(result: dict[str, Any], lines: list[str]) -> dict[str, Any]:
         count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
-        # Ansible prints `msg` twice, so the mistakes have a key of their own; the last newline keeps their lines whole.
+        # Ansible prints `msg` twice, so the mistakes have a separate key; the last newline keeps their lines whole.
         message = f"{count} in the inventory's apps. No host was contacted."
         result.update(failed=True, msg=message, mistakes="\n".join(lines) + "\n")
         return result

@@ -74,7 +74,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         days, keep = {"days": args["days"], "renew_days": args["renew_days"]}, args["mode"] == "acme"
         plan = plan_issued(seen, issued, authority, **days, keep_foreign=keep, now=now)
         plan.add(plan_provided(seen["places"], provided))
-        plan.why += [f"{place}: its key was not root's alone" for place in seen["mended"]]
+        plan.why += [f"{place}: its key was not root's alone" for place in seen["repaired"]]
         if plan.files and not dry:
             installed = self._module({"files": plan.files}, task_vars)
             if installed.get("failed"):

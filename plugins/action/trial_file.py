@@ -1,4 +1,4 @@
-"""Confirms a change that could cut the connection, by a login that owes nothing to the connection that made it."""
+"""Confirms a change that could cut the connection, by a login that does not use the connection that made it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LOGIN_S = 8
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
-    """Runs the module of the same name, logs in anew, and runs it once more to confirm."""
+    """Runs the module of the same name, logs in over a new connection, and runs it once more to confirm."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Apply, log in, confirm."""
@@ -42,7 +42,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         }
 
     def _login(self, *, until: float) -> str:
-        """Log in by a connection of its own; why it was not possible in time, or nothing."""
+        """Log in over a new connection; returns why that was not possible in time, or nothing."""
         connection = self._connection
         if connection.transport != "ssh":
             return ""

@@ -62,7 +62,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     v2_runner_on_ok = v2_runner_on_failed = v2_runner_on_unreachable = v2_runner_on_skipped = done
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
-        """Stop counting, and let Ansible end at once: else its interpreter looks through all of it for garbage, a tenth of a short run."""
+        """Stop counting, and let Ansible end at once: otherwise its interpreter searches all objects for garbage, a tenth of a short run."""
         del stats
         signal.setitimer(signal.ITIMER_REAL, 0)
         gc.freeze()

@@ -61,7 +61,7 @@ def address(host: str, hostvars: Mapping[str, Any]) -> str:
 
 
 def own_targets(host: str, port: int) -> list[dict[str, Any]]:
-    """Ask what runs beside Prometheus, over loopback, whatever the job does with other hosts."""
+    """Ask what runs next to Prometheus, over loopback, whatever the job does with other hosts."""
     labels = {"instance": host, "__scheme__": "http", "__metrics_path__": "/metrics"}
     return [{"targets": [f"127.0.0.1:{port}"], "labels": labels}]
 

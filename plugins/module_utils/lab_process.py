@@ -1,4 +1,4 @@
-"""Long-lived processes of a lab: in a session and a control group of their own, found again by pid and start time.
+"""Long-lived processes of a lab: each in its own session and control group, found again by pid and start time.
 
 A pid alone may by now belong to somebody else's process; with the start time it names one process of this boot. The
 child writes its own record before it becomes the program, so a caller killed at any instant leaves no unknown process.
@@ -93,7 +93,7 @@ def _become(argv: Sequence[str], record: Path, log: Path, control_group: str, co
     try:
         os.setsid()
         for root in control_group_roots():
-            # Without a group of its own each systemd-nspawn would use the caller's: two machines would share one tree
+            # Without its own group each systemd-nspawn would use the caller's: two machines would share one tree
             # of units, and a `systemctl stop` inside one could end the processes of the other.
             group = root / control_group
             group.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ options:
     elements: path
     default: []
   retries:
-    description: Whether the unit may be between two starts of its own, because it ends while another host is away.
+    description: Whether the unit may be waiting for its next start, because it ends while another host is away.
     type: bool
     default: false
 """

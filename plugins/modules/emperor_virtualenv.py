@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def make(module: Any, place: pathlib.Path, requirements: str, uploads: str) -> None:
-    """Fill a virtualenv, offline and by hash; the file `complete` is written last, and a virtualenv without it is made anew."""
+    """Fill a virtualenv, offline and by hash; the file `complete` is written last, and a virtualenv without it is made again."""
     shutil.rmtree(place, ignore_errors=True)
     module.run_command(["python3", "-m", "venv", str(place)], check_rc=True)
     with tempfile.TemporaryDirectory(prefix="wheels-") as scratch:

@@ -74,7 +74,7 @@ def main() -> None:
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", module.params["lab"], "-f", str(private)]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     if folder.stat().st_uid != pwd.getpwnam(owner).pw_uid:
-        close_connections(folder)  # nobody else could use them, or make others beside them
+        close_connections(folder)  # nobody else could use them, or make more of them
     moved = [owned_by(path, owner, mode) for path, mode in ((folder, 0o755), (private, 0o600), (public, 0o644))]
     module.exit_json(changed=changed or any(moved))
 

@@ -16,7 +16,7 @@ DOCUMENTATION = """
 module: lab_base
 short_description: A cached base tree of one Debian release
 description:
-  - Made by mmdebstrap beside its final place and renamed when it is whole, so an interrupted one is made again.
+  - Made by mmdebstrap next to its final place and renamed when it is whole, so an interrupted one is made again.
   - The folder's name carries a digest of everything that the tree is made from; another recipe is another tree.
 options:
   suite: {description: Code name of the Debian release, type: str, required: true}
@@ -27,7 +27,7 @@ options:
   user: {description: Unprivileged user with sudo to make inside, type: str, required: true}
 """
 
-# Run by mmdebstrap with the tree as $1, the user as $USER_NAME. What every machine needs and no machine has of its own.
+# Run by mmdebstrap with the tree as $1, the user as $USER_NAME. What every machine needs, the same on all.
 CUSTOMISE = """
 set -eu
 chroot "$1" useradd --create-home --shell /bin/bash "$USER_NAME"
@@ -67,7 +67,7 @@ def main() -> None:
             module.exit_json(changed=False, path=str(tree))
         partial = cache / f"{tree.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        # In namespaces of its own: whatever mmdebstrap has mounted or started ends with it, so deleting is always safe.
+        # In separate namespaces: whatever mmdebstrap has mounted or started ends with it, so deleting is always safe.
         # It ends when this module is killed, and holds the lock until it has: the next run does not delete under its feet.
         command = ["setpriv", "--pdeathsig", "KILL"]
         command += ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]

@@ -101,7 +101,7 @@ def recipe_digest(places: list[str]) -> str:
 def inotify_needed(lab: Path, hosts: list[str]) -> int:
     """Return how many inotify instances root needs for the machines of this lab and of the others that are there.
 
-    A machine's systemd takes seven or eight, and this machine has some of its own. Root is one user for all of them.
+    A machine's systemd takes seven or eight, and this machine itself needs some. Root is one user for all of them.
     """
     others = sum(len(folders(lab.parent / other / "machines")) for other in folders(lab.parent) if other != lab.name)
     return 20 + 10 * (others + len({*folders(lab / "machines"), *hosts}))

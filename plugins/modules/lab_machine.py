@@ -125,7 +125,7 @@ class Machine:
         return Path(self.params["kept_dir"]) / f"{self.full_name}-{digest}"
 
     def describe_disk(self) -> list[str]:
-        """Return what of the description is in every file that a recipe writes: no keys, which are written at each start."""
+        """Return the parts of the description that are in every file that a recipe writes: no keys, which are written at each start."""
         return [self.params[name] for name in ("base", "address", "proxy", "user")]
 
     def prepared_as(self) -> dict[str, Any] | None:
@@ -253,7 +253,7 @@ class Machine:
         place.parent.mkdir(parents=True, exist_ok=True)
         partial = place.with_name(f"{place.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        # With the marks by which an overlay says what of the tree below is gone.
+        # With the marks by which an overlay says which files of the tree below are gone.
         subprocess.run(["cp", "--archive", str(self.dir / "upper"), str(partial)], check=True, capture_output=True)
         os.utime(partial)
         partial.rename(place)

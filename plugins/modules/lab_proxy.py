@@ -1,4 +1,4 @@
-"""Ansible module: the caching proxy of a lab, a squid of its own with its own configuration."""
+"""Ansible module: the caching proxy of a lab, a squid with its own configuration."""
 
 from __future__ import annotations
 

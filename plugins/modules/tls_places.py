@@ -95,12 +95,12 @@ def text(path: pathlib.Path) -> str:
 
 
 def look(root: pathlib.Path, places: dict[str, str], make_keys: list[str], *, dry: bool) -> dict[str, Any]:
-    """Return certificate and public key of each place; keys are made and mended on the way."""
-    found, made, mended = {}, [], []
+    """Return certificate and public key of each place; makes missing keys, and lets nobody but root read the others."""
+    found, made, repaired = {}, [], []
     for place, certificate in places.items():
         key = root / place / "key.pem"
         if key.exists() and own(key, dry=dry):
-            mended.append(place)
+            repaired.append(place)
         public = public_key(key)
         if not public and place in make_keys:
             made.append(place)
@@ -108,7 +108,7 @@ def look(root: pathlib.Path, places: dict[str, str], make_keys: list[str], *, dr
                 make_key(key)
                 public = public_key(key)
         found[place] = {"public_key": public, "certificate": text(root / place / certificate)}
-    return {"places": found, "authority": text(root / "host" / "authority.pem"), "made": made, "mended": mended}
+    return {"places": found, "authority": text(root / "host" / "authority.pem"), "made": made, "repaired": repaired}
 
 
 def install(root: pathlib.Path, files: dict[str, str]) -> None:
@@ -152,7 +152,7 @@ def main() -> None:
             shutil.rmtree(stray)
         else:
             stray.unlink()
-    changed = bool(result["made"] or result["mended"] or params["files"] or removed)
+    changed = bool(result["made"] or result["repaired"] or params["files"] or removed)
     module.exit_json(changed=changed, removed=[str(path) for path in removed], **result)
 
 

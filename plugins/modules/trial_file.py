@@ -17,9 +17,9 @@ module: trial_file
 short_description: Put a file into effect so that a mistake which cuts the connection undoes itself
 description:
   - Checks the file, arms a timer of systemd that undoes everything, then puts the file into effect. An action plugin of the same
-    name logs in anew from the controller and confirms; who cannot log in cannot confirm, and the timer brings back what was there.
+    name logs in over a new connection from the controller and confirms. If it cannot log in, it cannot confirm, and the timer brings back the old file.
   - What was confirmed is remembered. A file that differs from it, or an effect that does, is put into effect again.
-  - When C(apply) contains C(%s) the file is tried from a place of its own and installed when it is confirmed; a reboot before that
+  - When C(apply) contains C(%s) the file is tried from a separate place and installed when it is confirmed; a reboot before that
     comes back with the old one.
 options:
   name: {description: What is tried; names the timer and the directory of the trial, type: str, required: true}

@@ -133,7 +133,7 @@ class SlotMetrics:
             # Symlinks are not followed: the directory is the application's, and it could point us at a neighbour's.
             directory = os.open(self.slot.path("metrics"), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
-            return  # an application without metrics of its own
+            return  # an application that has no metrics
         except OSError as error:
             problems.note(self.slot.app, "metrics", f"{self.slot.name}.metrics", error.strerror or str(error))
             return

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # An entry can hold 64 KiB of a command's output.
 HISTORY_TAIL_BYTES = 1 << 20
 CHANGES = ("release", "rollback")
-# So many of them become markers; each is a series with labels of its own.
+# This many of them become markers; each is a separate series.
 MARKERS = 20
 
 

@@ -51,7 +51,7 @@ def live_slot(directory: Path) -> tuple[str, float] | None:
 
 
 def is_app(name: str) -> bool:
-    """Tell an application's directory from what else lies beside it."""
+    """Tell an application's directory from everything else that is there."""
     return _APP_NAME.fullmatch(name) is not None
 
 

@@ -119,7 +119,7 @@ def test_the_exporter_sees_no_file_but_those_it_reads(host: Host, settings: dict
     assert (
         host.check_output("find %s/var %s/root %s/tmp -type f -not -path '*/var/log/nginx/*'", root, root, root) == ""
     )
-    # Certificates are there to be read, and the keys beside them are not.
+    # Certificates are there to be read; the keys next to them are not.
     ids = dict(line.split(":", 1) for line in host.check_output("cat /proc/%s/status", pid).splitlines())
     uid, gid, groups = ids["Uid"].split()[0], ids["Gid"].split()[0], ",".join(ids["Groups"].split())
     for key in host.check_output("find /etc/praetor/tls -name key.pem").split():

@@ -50,7 +50,7 @@ def test_a_request_reaches_the_monitoring_host(monitor: Host, site: Site, settin
             time.sleep(1)
 
 
-@pytest.mark.parametrize("certificate", ["none", "of its own making"])
+@pytest.mark.parametrize("certificate", ["none", "self-signed"])
 def test_nobody_writes_without_a_certificate_of_the_authority(
     host: Host, monitor_settings: dict[str, Any], certificate: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""What a client of the apps sees, and what is written down about it."""
+"""What a client of the apps sees, and what is logged about it."""
 
 from __future__ import annotations
 

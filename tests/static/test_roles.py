@@ -95,7 +95,7 @@ def test_a_role_reads_no_variable_of_another_role(role: str) -> None:
 
 
 def whole_templates() -> list[str]:
-    """Return every template that becomes a file of its own, not a part that another one includes."""
+    """Return every template that becomes a whole file, not a part that another one includes."""
     found = files_of("roles/*/templates/**/*")
     included = {
         name for path in found for name in re.findall(r"include [\"'](\S+?)[\"']", path.read_text(encoding="utf-8"))

@@ -20,7 +20,7 @@ class Answer(NamedTuple):
 
 
 class _AtAddress(http.client.HTTPConnection):
-    """A connection to an address that need not be the name's; a server that closes it after an answer is connected to anew."""
+    """A connection to an address that need not be the name's; if a server closes it after an answer, it is opened again."""
 
     def __init__(self, site: Site, name: str) -> None:
         super().__init__(name)

@@ -99,7 +99,7 @@ class Host:
 
     @contextlib.contextmanager
     def small_disk(self, room: str) -> Iterator[None]:
-        """Move the releases to a file system of their own with little room: `kilobytes` or `inodes`."""
+        """Move the releases to a separate file system with little room: `kilobytes` or `inodes`."""
         place, small = f"/srv/apps/{APP}/releases", "/run/small"
         limit = {
             "kilobytes": "size=$(($(df --output=used -k $small | tail -n 1) + 32))k",
@@ -115,7 +115,7 @@ class Host:
             self.run(f"umount --lazy {place} && umount --lazy {small} && rmdir {small}")
 
     def look(self) -> dict[str, Any]:
-        """What of the app is there."""
+        """Everything that a host has of the app."""
         found: dict[str, Any] = json.loads(
             self.run(f"python3 - {APP}", stdin=(HERE / "look.py").read_text(encoding="utf-8"))
         )
@@ -185,7 +185,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Variant:
-    """A version of the sample in a directory of its own."""
+    """A version of the sample, in a separate directory."""
 
     version: str
     path: Path
@@ -235,7 +235,7 @@ class Step:
 
 
 class Load:
-    """The load generator, a process of its own, and what it has written so far."""
+    """The load generator, a separate process, and what it has written so far."""
 
     def __init__(self, hosts: list[Host]) -> None:
         """Start it."""

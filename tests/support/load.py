@@ -2,7 +2,7 @@
 
     python load.py sample.lab.example authority.pem app1=198.18.0.11 app2=198.18.0.12
 
-Over TLS. Plain threads with the standard library's client: it repeats nothing by itself, so what a client would see is what is written down.
+Over TLS. Plain threads with the standard library's client: it repeats nothing by itself, so what a client would see is what is recorded.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def drive(lane: Lane, host: str, place: Site, site: str, write: Callable[[Record
             connection = None
         ended = time.time()
         write(Record(lane.kind, host, due, ended, status, said, wrong))
-        # Where the host does not answer, time begins anew: what was never sent is no request.
+        # Where the host does not answer, time starts again: what was never sent is no request.
         due = ended + PAUSE_S if wrong else due + lane.every_s if lane.every_s else ended
 
 

@@ -1,4 +1,4 @@
-"""Runs on a host, as root: prints what of an app is there, as JSON. `python3 - APP < look.py`."""
+"""Runs on a host, as root: prints everything that is there of an app, as JSON. `python3 - APP < look.py`."""
 
 from __future__ import annotations
 

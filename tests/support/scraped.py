@@ -74,7 +74,7 @@ class Host:
         threading.Thread(target=answer_all, daemon=True).start()
 
     def metrics(self, program: str, process: str = "w1", slot: str = SLOT) -> Path:
-        """Let prometheus_client write its files, in a process of its own as a worker does."""
+        """Let prometheus_client write its files, in a separate process as a worker does."""
         directory = self.slots / f"{slot}.metrics"
         directory.mkdir(exist_ok=True)
         start = (

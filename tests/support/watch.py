@@ -43,7 +43,7 @@ class Lab:
     """The hosts, and what was heard of them."""
 
     def __init__(self, inventory: str) -> None:
-        """Find out where the hosts are, and listen beside them."""
+        """Find out where the hosts are, and listen on this machine."""
         self.inventory = inventory
         found = {name: each["address"] for name, each in hosts_of(Path(inventory), "all").items()}
         self.addresses: dict[str, str] = found

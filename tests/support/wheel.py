@@ -15,7 +15,7 @@ def make_wheel(
     needs: str = "",
     listed: str = "",
 ) -> Path:
-    """Write a wheel with a module of its own name, or with other files."""
+    """Write a wheel with a module of its name, or with other files."""
     place.mkdir(parents=True, exist_ok=True)
     path = place / f"{name}-{version}-{tag}.whl"
     info = f"{name}-{version}.dist-info"

@@ -379,7 +379,7 @@ def test_the_apps_own_wheel_is_built_from_its_files_and_not_looked_for_at_an_ind
     [own] = [each for each in first["wheels"]["cp311"] if each["name"] == "own"]
     assert first["version"] == "1.5"
     assert first["tree"] is None
-    # Zipped at another time it is the same artifact; a wheel that got lost is built anew.
+    # Zipped at another time it is the same artifact; a wheel that got lost is built again.
     os.utime(shop.project / "own.py", (1_000_000_000, 1_000_000_000))
     Path(own["path"]).unlink()
     again = shop.build()

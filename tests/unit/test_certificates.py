@@ -66,7 +66,7 @@ class World:
     """A root, an intermediate, and a pair for a site; what a test changes of it is what must be noticed."""
 
     def __init__(self, base: Path) -> None:
-        """Issue everything anew."""
+        """Issue everything again."""
         self.base = base
         self.root_key, self.middle_key, self.key = new_key(), new_key(), new_key()
         self.root = issued(("Root", self.root_key), "Root", self.root_key, end=3000)
@@ -401,7 +401,7 @@ def test_a_key_is_made_once_and_never_readable_by_others(tmp_path: Path) -> None
     assert (tmp_path / "host/key.pem").stat().st_mode & 0o777 == 0o600
     (tmp_path / "host/key.pem").chmod(0o644)
     again = tls_places.look(tmp_path, places, ["host"], dry=False)
-    assert (again["made"], again["mended"]) == ([], ["host"])
+    assert (again["made"], again["repaired"]) == ([], ["host"])
     assert (tmp_path / "host/key.pem").stat().st_mode & 0o777 == 0o600
     assert again["places"]["host"]["public_key"] == first["places"]["host"]["public_key"]
     (tmp_path / "host/key.pem").write_text("half of a ke")

@@ -56,7 +56,7 @@ def release(host: AppHost, run: dict[str, Any], target: str, broken: str | None,
 
 
 def in_child(work: Callable[[], None], at_line: Callable[[Line], None]) -> int:
-    """Do something in a process of its own, watched line by line; how it ended."""
+    """Do something in a separate process, watched line by line; how it ended."""
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1]

@@ -122,7 +122,7 @@ def test_a_healthy_slot_passes_and_is_not_live(owned: AppHost) -> None:
 
 
 def failing(host: AppHost, respond: Any) -> Iterator[str]:
-    """Gate a release that fails, beside one that is live; yields the message."""
+    """Gate a release that fails, next to one that is live; yields the message."""
     emperor = FakeEmperor(host.layout, lambda slot: respond if slot.release == "2-b" else 200)
     put_release(host, "1-a")
     put_release(host, "2-b")

@@ -245,7 +245,7 @@ def test_what_is_correct_is_accepted(changes: dict[str, Any]) -> None:
         (
             {"source": {"package": "a==1", "ref": "v1"}},
             "source.ref",
-            "a ref beside package",
+            "a ref next to package",
             "no ref: it belongs to git",
         ),
         (
@@ -398,7 +398,7 @@ def test_all_mistakes_of_all_apps_are_listed_at_once() -> None:
 def test_two_apps_share_neither_name_nor_server_name() -> None:
     assert said(app(), app(server_names=["b.example.org", "API.example.org"])) == [
         f'apps[1].server_names[1]: found "API.example.org" (not in lower case), expected {HOST}',
-        'apps[1].name: found "api", the name of apps[0] too, expected a name of its own for each app',
+        'apps[1].name: found "api", the name of apps[0] too, expected another name for each app',
         (
             'apps[1].server_names[1]: found "API.example.org", which is apps[0].server_names[0] too, '
             "expected each server name once: NGINX picks the app by it"
@@ -568,7 +568,7 @@ def test_hosts_of_one_play_must_have_the_same_apps(other: object, found: str) ->
     assert differences({"a": [app()], "b": other, "c": other}) == [
         (
             f"apps: found api on a and {found} on b, expected the same apps on all hosts of the play: "
-            "give groups of hosts with apps of their own to separate runs with --limit"
+            "give each group of hosts that has different apps a run with --limit"
         )
     ]
 

@@ -110,7 +110,7 @@ def test_a_run_that_was_taken_for_dead_does_not_go_on(host: AppHost) -> None:
     with pytest.raises(LockedError), phase(host, a_run("r1"), "flip"):
         pytest.fail("two runs at once")
     unlock(host, "r2")
-    with pytest.raises(ReleaseError, match="does not hold api on this host any more"), phase(host, a_run("r1"), "flip"):
+    with pytest.raises(ReleaseError, match="has lost its lock on api on this host"), phase(host, a_run("r1"), "flip"):
         pytest.fail("it goes on after another run has ended")
     assert not host.run_file.exists()
 

@@ -52,7 +52,7 @@ def test_a_started_process_has_a_session_of_its_own_and_none_of_our_files(record
         assert os.getsid(pid) == pid
         held = set()
         for path in Path(f"/proc/{pid}/fd").iterdir():
-            # A program that starts opens files of its own, too, for a moment.
+            # A program that starts opens its own files, too, for a moment.
             with contextlib.suppress(FileNotFoundError):
                 held.add(path.readlink())
         assert held

@@ -235,7 +235,7 @@ def test_a_damaged_file_of_the_hosts_cache_is_removed(host: AppHost, place: Path
     kept = host.wheels / sha256(wheel) / wheel.name
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"rotten")
-    with pytest.raises(ReleaseError, match=r"cache is damaged; it was removed, and running again fetches it anew"):
+    with pytest.raises(ReleaseError, match=r"cache is damaged and was removed; run again to send it again"):
         stage(host, release_of(wheel), PARTS, None, [])
     assert not kept.parent.exists()
     with pytest.raises(ReleaseError, match=r"is gone from this host's cache; nothing was changed, run again"):

@@ -29,7 +29,7 @@ from praetor.host.stage import unpack
 from . import wheels
 from .wheels import PYTHONS, Wheel
 
-# Never part of an app, also where no .gitignore says so.
+# Never part of an app, even if no .gitignore says so.
 _NEVER = {
     ".git",
     ".hg",
@@ -46,7 +46,7 @@ _NEVER = {
     "build",
 }
 
-# What of an inventory entry is in a release; the rest says where and how it is released.
+# The keys of an inventory entry that are part of a release; the others say where and how it is released.
 SETTINGS = ("wsgi", "profile", "config", "env", "health", "workers", "threads", "limits")
 
 
@@ -58,7 +58,7 @@ class Source:
     files: tuple[pathlib.Path, ...]  # relative to tree
     commit: str | None
     dirty: bool
-    described: str | None  # `git describe --tags`, for projects that have no version of their own
+    described: str | None  # `git describe --tags`, for projects that state no version
 
 
 def build(app: dict[str, Any], cache: pathlib.Path, project: pathlib.Path, server: pathlib.Path) -> dict[str, Any]:
@@ -348,7 +348,7 @@ def _clone(url: str, ref: str, cache: pathlib.Path, scratch: pathlib.Path) -> So
 
 
 def _git(tree: pathlib.Path, *words: str) -> str | None:
-    # The tree may belong to someone else than the user who deploys; that git refuses is a protection for interactive use.
+    # The tree may belong to another user than the one who deploys; git refuses that, as a protection for interactive use.
     command = ["git", "-c", f"safe.directory={tree.resolve()}", "-c", "safe.directory=*", "-C", str(tree), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip("\n") if done.returncode == 0 else None
@@ -420,7 +420,7 @@ def _export(source: Source, place: pathlib.Path) -> None:
 
 
 def _own_wheel(source: Source, pyproject: dict[str, Any], digest: str, cache: pathlib.Path) -> Wheel:
-    """The project's own wheel, built from a copy of just its files, once per content, and per tag where the version comes from git."""
+    """The project's own wheel, built from a copy of just its files: once for each content, and for each tag if the version comes from git."""
     version = "" if pyproject.get("project", {}).get("version") else f"-{_scm_version(source)}"
     kept = cache / "built" / f"{digest}{version}.json"
     if kept.is_file():

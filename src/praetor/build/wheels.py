@@ -73,7 +73,7 @@ def normalised(name: str) -> str:
 
 
 def requirements(text: str) -> Iterator[Requirement]:
-    """The requirements of a file in pip's format; options and comments are passed over.
+    """The requirements of a file in pip's format; options and comments are skipped.
 
     Raises:
         ReleaseError: the file includes another one, which a lock does not.
@@ -200,7 +200,7 @@ def build_sdist(requirement: Requirement, cache: pathlib.Path) -> Wheel:
         [built] = pathlib.Path(directory).glob("*.whl")
         if not built.name.endswith("-none-any.whl"):
             raise ReleaseError(
-                f"{requirement.text} compiles something ({built.name}), so that its wheel fits one Python only; put wheels of it into an index of your own"
+                f"{requirement.text} compiles something ({built.name}), so that its wheel fits one Python only; put wheels of it into your own index"
             )
         wheel = keep(built, cache)
     write(kept, json.dumps(asdict(wheel)))
@@ -216,7 +216,7 @@ def write(path: pathlib.Path, text: str) -> None:
 
 
 def temporary_for(path: pathlib.Path) -> pathlib.Path:
-    """A name beside a path that no other process uses."""
+    """A name in the same directory that no other process uses."""
     return path.with_name(f".{path.name}.{os.getpid()}")
 
 
@@ -297,7 +297,7 @@ def _download(lines: list[str], tag: str, cache: pathlib.Path) -> list[Wheel]:
                 raise
             raise ReleaseError(
                 f"{missing[1]} has no wheel for Python {PYTHONS[tag]} on x86-64 Linux (glibc {GLIBC[0]}.{GLIBC[1]}). Hosts compile nothing: "
-                "choose a version that publishes one (the list of files at its index shows them), put a wheel that you built into an index of your own, "
+                "choose a version that publishes one (the list of files at its index shows them), put a wheel that you built into your own index, "
                 f"or, if it is pure Python, let the controller build it: source.sdists: [{missing[1].split('==')[0]}]"
             ) from None
         return sorted((keep(path, cache) for path in place.glob("*.whl")), key=lambda wheel: wheel.file)

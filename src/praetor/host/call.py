@@ -1,4 +1,4 @@
-"""Where work on a host begins: what to do is JSON on standard input, what came of it is JSON on standard output, each foreseen error a sentence."""
+"""Entry point on the host. Reads a request (JSON) from standard input, writes the answer (JSON) to standard output; expected errors become one sentence."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def main() -> None:
 
 
 def answer(work: Work, params: dict[str, Any]) -> dict[str, Any]:
-    """What came of some work.
+    """The answer to a request.
 
-    A foreseen failure is reported as `problem` and not as a failed task: whether a run goes on is for the whole fleet to decide, not for one host.
+    An expected failure is reported as `problem` and not as a failed task: the whole fleet decides whether a run goes on, not one host.
     """
     try:
         return {"changed": False, "problem": None, **work(params)}

@@ -1,4 +1,4 @@
-"""Drain: find out that a slot which gets no new requests holds none any more."""
+"""Drain: find out when a slot that gets no new requests holds none any more."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Drain:
         self.state: dict[str, Any] = state if state is not None and begun else {"slot": slot.name, "probed": False}
 
     def look(self, patience_s: float) -> bool:
-        """Whether the slot is known to hold no request; `patience_s` is how long the probe may take.
+        """Whether the slot certainly holds no request; `patience_s` is how long the probe may take.
 
         Raises:
             FileNotFoundError, ConnectionRefusedError: nobody listens.
@@ -51,7 +51,7 @@ class Drain:
         return bool(now - self.state["since"] >= QUIET_S)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until the slot holds no request; whether it came to that in time."""
+        """Wait until the slot holds no request; False when that took too long."""
         deadline = time.monotonic() + timeout_s
         try:
             while (left := deadline - time.monotonic()) > 0:
@@ -71,7 +71,7 @@ class Drain:
         except TimeoutError:
             return False
         except (OSError, ValueError):
-            return True  # it hung up, or answered no HTTP: taken it has
+            return True  # it hung up, or did not answer in HTTP: it has taken the request
         return True
 
 

@@ -57,7 +57,7 @@ class Traffic(NamedTuple):
 def breach(
     limits: Limits, before: Traffic, since: Traffic, start: uwsgi.Counters, now: uwsgi.Counters | None
 ) -> str | None:
-    """Why a slot must not stay live, judged by facts; None when nothing speaks against it. A pure decision.
+    """Why a slot must not stay live; None when nothing speaks against it. A pure decision.
 
     Args:
         limits: what is allowed.
@@ -86,18 +86,18 @@ def breach(
     if served >= limits.min_requests and raised / served > limits.max_5xx_ratio:
         return f"{raised} of {served} requests ended in an exception that the app did not catch"
     comparable = enough and before.requests >= limits.min_requests
-    # Of an app with 3 % slow requests, two among the first twenty are no news: not the sample's p95 counts, but what it proves.
+    # If 3 % of an app's requests are slow, two among the first twenty mean nothing: what counts is not the sample's p95 but what it proves.
     if comparable and since.p95_least_s > max(P95_FLOOR_S, limits.max_p95_factor * before.p95_s):
         return f"p95 rose from {before.p95_s * 1000:.0f} to {since.p95_s * 1000:.0f} ms; a factor of {limits.max_p95_factor:g} is allowed"
     return None
 
 
 def requests(lines: Iterable[bytes]) -> list[Request]:
-    """Read lines of NGINX's JSON access log (`status`, `request_time_s`, `ts`: when it was written); other lines are passed over."""
+    """Read lines of NGINX's JSON access log (`status`, `request_time_s`, `ts`: when it was written); other lines are skipped."""
     found = []
     for line in lines:
         try:
-            # A client may put any bytes into its URI or user agent, and NGINX writes them down as they are.
+            # A client may put any bytes into its URI or user agent, and NGINX logs them as they are.
             entry = json.loads(line.decode(errors="replace"))
             status, seconds, ended = int(entry["status"]), float(entry["request_time_s"]), float(entry["ts"])
         except (ValueError, KeyError, TypeError):
@@ -107,7 +107,7 @@ def requests(lines: Iterable[bytes]) -> list[Request]:
 
 
 def traffic(found: Iterable[Request], began_after: float) -> Traffic:
-    """Summarise the requests that began after a time: one that was under way at the flip is the old slot's."""
+    """Summarise the requests that began after a time: a request that was running at the flip belongs to the old slot."""
     counted = [request for request in found if request.began >= began_after]
     times = sorted(request.seconds for request in counted)
     failed = sum(request.status >= 500 for request in counted)
@@ -120,7 +120,7 @@ def traffic(found: Iterable[Request], began_after: float) -> Traffic:
 
 
 class AccessLog:
-    """An access log that is read on from where it was; survives rotation."""
+    """An access log that is read further from where it was; survives rotation."""
 
     def __init__(self, path: pathlib.Path) -> None:
         """Stand at the log's end; an absent log is an empty one."""
@@ -232,10 +232,10 @@ def undo(host: AppHost, journal: dict[str, Any]) -> str:
 
 
 def _watch_old(drain: Drain | None, journal: dict[str, Any]) -> None:
-    """The old slot is watched from the flip on, so that settle need not wait for it to be quiet."""
+    """The old slot is watched from the flip on, so that settle does not have to wait until it is quiet."""
     if drain is None:
         return
-    # One that ended by itself is no matter of the bake.
+    # If it ended by itself, that does not concern the bake.
     with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
         drain.look(PROBE_S)
     journal["drain"] = drain.state

@@ -43,7 +43,9 @@ def work(params: dict[str, Any]) -> dict[str, Any]:
     if until.timestamp() <= time.time():
         raise ReleaseError(f"until_time={params['until_time']}: that is over already")
     if not params["reason"].strip():
-        raise ReleaseError('reason is missing: say why with -e reason="..."; whoever is refused will read it')
+        raise ReleaseError(
+            'reason is missing: say why with -e reason="..."; everybody whose release is refused will read it'
+        )
     freeze = {"until": until.timestamp(), "reason": params["reason"], "by": params["by"]}
     if not params["check"]:
         write_atomically(path, json.dumps(freeze) + "\n", 0o644)

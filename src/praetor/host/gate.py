@@ -41,7 +41,7 @@ class Verdict:
     """What probing has shown so far. A pure decision: `see` takes what happened and says whether the gate is decided."""
 
     def __init__(self, health: Health, started: float) -> None:
-        """Begin when the slot was started; `started` is on any clock that does not go back."""
+        """Begin when the slot was started; `started` is a time of any clock that never goes back."""
         self.health, self.started = health, started
         self.good = 0
         self.first_answer: float | None = None
@@ -130,15 +130,15 @@ def rescan(host: AppHost) -> None:
 
 
 def remove_slot(host: AppHost, slot: Slot, timeout_s: float = 90.0) -> None:
-    """Take a slot away, see `end_slot` and `await_end`."""
+    """End a slot and remove its files, see `end_slot` and `await_end`."""
     end_slot(host, slot)
     await_end(host, slot, timeout_s)
 
 
 def end_slot(host: AppHost, slot: Slot) -> None:
-    """Let the Emperor end a slot, by removing its vassal file: when it has answered the requests that it holds.
+    """Have the Emperor end a slot, by removing its vassal file: once it has answered the requests that it holds.
 
-    A slot that still loads its app holds none, and reads nothing of the Emperor before it has loaded it: a signal ends it.
+    A slot that still loads its app holds none, and does not listen to the Emperor before it has loaded it: a signal ends it.
     """
     pid = None if _loaded(host, slot) else _vassal(host, slot).get("pid")
     host.vassal(slot).unlink(missing_ok=True)
@@ -153,7 +153,7 @@ def _loaded(host: AppHost, slot: Slot) -> bool:
 
 
 def _signalled(host: AppHost, slot: Slot, pid: int) -> bool:
-    """Whether a slot that loads was told to end, or needs not to be: because it has ended, or has loaded. To a loaded one SIGQUIT would mean to load anew, with die-on-term."""
+    """True once a loading slot was signalled, or no longer needs it (it ended or finished loading: with die-on-term, SIGQUIT would make a loaded slot reload)."""
     found = _vassal(host, slot)
     if found and not _loaded(host, slot):
         # Not before the Emperor lets it end, or it would start it again.
@@ -172,14 +172,14 @@ def await_end(host: AppHost, slot: Slot, timeout_s: float) -> None:
 
 
 def _ended(host: AppHost, slot: Slot) -> bool:
-    """Whether the Emperor knows of a slot no more. To be asked for its stats wakes a slot's master, which else looks after its workers once a second."""
+    """Whether the Emperor has forgotten the slot. Asking for stats wakes its master, which otherwise looks only once a second."""
     with contextlib.suppress(OSError, ValueError):
         uwsgi.stats(host.stats(slot))
     return not _vassal(host, slot)
 
 
 def wait_until(done: Callable[[], bool], timeout_s: float) -> bool:
-    """Poll until something is so; whether it became so in time."""
+    """Poll until a condition holds; False when it did not in time."""
     deadline = time.monotonic() + timeout_s
     while not done():
         if time.monotonic() >= deadline:
@@ -220,7 +220,7 @@ def _attempts(host: AppHost, slot: Slot) -> int:
 
 
 def _vassal(host: AppHost, slot: Slot) -> dict[str, Any]:
-    """What the Emperor says of a slot; empty when it knows none of that name."""
+    """What the Emperor says about a slot; empty when it knows none of that name."""
     try:
         found: list[dict[str, Any]] = uwsgi.stats(host.layout.run / "emperor.stats").get("vassals", [])
     except (OSError, ValueError):

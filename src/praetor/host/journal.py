@@ -68,7 +68,7 @@ def phase(
             save(host, journal)
         else:
             raise ReleaseError(
-                f"this run does not hold {host.app} on this host any more: it was taken for dead, and its work was put back. Nothing was changed; run again."
+                f"this run has lost its lock on {host.app} on this host: another run took it for dead and undid its work. Nothing was changed; run again."
             )
         try:
             yield journal
@@ -80,7 +80,7 @@ def phase(
 
 
 def save(host: AppHost, journal: dict[str, Any]) -> None:
-    """Write the journal now: what is about to be done must be known to whoever finds this run dead."""
+    """Write the journal now: whoever finds this run dead must know what it was about to do."""
     write_atomically(host.run_file, json.dumps(journal, indent=1) + "\n", 0o644)
 
 
@@ -172,7 +172,7 @@ def before(host: AppHost, live: str | None) -> str | None:
 
 
 def last_settled(host: AppHost) -> str | None:
-    """The release that the last run that ended well made live."""
+    """The release that the last successful run made live."""
     ended = [
         str(entry["to"])
         for entry in history(host)
@@ -182,7 +182,7 @@ def last_settled(host: AppHost) -> str | None:
 
 
 def settled(host: AppHost, release: str) -> bool:
-    """Whether the last run that ended well made this release live: a flip that nobody settled is not to be trusted."""
+    """Whether the last successful run made this release live: a flip that was never settled cannot be trusted."""
     return last_settled(host) == release
 
 
@@ -193,7 +193,7 @@ def frozen(host: AppHost) -> dict[str, Any] | None:
 
 
 def refuse_when_locked(host: AppHost) -> None:
-    """For what is no run: go on only while no run has the app.
+    """For work outside of a run: continue only if no run has the app.
 
     Raises:
         LockedError: a run has it.
@@ -207,7 +207,7 @@ def _refuse(host: AppHost, journal: dict[str, Any], run: dict[str, Any], break_r
 
 
 def _renew(host: AppHost, journal: dict[str, Any]) -> None:
-    """Save what is only a later lease of the same run: a full disk must not keep it from putting back what was."""
+    """Renew the lease of the same run: a full disk must not keep it from going back to what was live."""
     try:
         save(host, journal)
     except OSError as error:

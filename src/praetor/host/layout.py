@@ -1,4 +1,4 @@
-"""What of an app lies where on a host, and the few ways in which it is changed.
+"""Where an app's files are on a host, and the few operations that change them.
 
 Every change that matters is one rename(2): a reader sees the old or the new, a crash leaves one of the two.
 """
@@ -22,7 +22,7 @@ _SLOT = re.compile(r"^(?P<app>[a-z][a-z0-9_]*)\.(?P<release>.+)\.(?P<number>\d+)
 
 
 class ReleaseError(Exception):
-    """Something that an operator must read: what happened, what is still serving, what to do."""
+    """A message for the operator: what happened, what still serves, what to do."""
 
 
 class BakeError(ReleaseError):
@@ -30,7 +30,7 @@ class BakeError(ReleaseError):
 
 
 class Slot(NamedTuple):
-    """A running uWSGI vassal: which release it serves, and the how many-th start of that release it is."""
+    """A running uWSGI vassal: the release it serves, and the number of the app's start on this host, never reused."""
 
     app: str
     release: str
@@ -132,7 +132,7 @@ class AppHost:
             return None
 
     def next_slot(self, release: str) -> Slot:
-        """A slot for the release with a name that was never used: counters only grow."""
+        """A slot for the release, under a name that was never used before: the counter only grows."""
         counts = [slot.number for slot in self.slots()]
         counts += [slot.number for slot in self._named_in_run_dir()]
         counts.append(int((read_json(self.root / "slots.json") or {}).get("last", 0)))
@@ -141,7 +141,7 @@ class AppHost:
         return slot
 
     def flip(self, slot: Slot) -> None:
-        """From this rename on every new request goes to the slot. NGINX resolves the link at each connect(2).
+        """From this rename on, every new request goes to the slot: NGINX resolves the link at each connect(2).
 
         The link to what was live is made first: going back is then a rename too, which a disk that is full by then cannot refuse.
         """
@@ -221,7 +221,7 @@ def write_atomically(path: pathlib.Path, content: str | bytes, mode: int, uid: i
             os.fsync(file.fileno())
         temporary.rename(path)
     except OSError:
-        # On a full disk the half of a file that fitted is what keeps others from fitting.
+        # On a full disk, the half of a file that fitted takes the room that others need.
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)

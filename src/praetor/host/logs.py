@@ -1,4 +1,4 @@
-"""What an app itself said: the lines of its user in the host's journal."""
+"""An app's own log lines: those of its user in the host's journal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def last_lines(host: AppHost, since: float, count: int = 40) -> str:
     subprocess.run(["journalctl", "--sync"], capture_output=True, check=False)
     printed = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout.splitlines()
     kept = [line for line in printed if not _CHATTER.match(line)]
-    # The Emperor tries a broken slot again: the first try has told it all.
+    # The Emperor starts a broken slot again and again: the lines of the first start are enough.
     ends = [number for number, line in enumerate(kept) if "GAME OVER" in line]
     kept = kept[: ends[0]] if ends else kept
     return "\n".join(kept[-count:]) or f"(nothing; look with: journalctl _UID={uid} --since=@{since:.0f})"

@@ -84,10 +84,10 @@ def flip(host: AppHost, run: dict[str, Any], wanted: dict[str, Any]) -> dict[str
 
 
 def settle(host: AppHost, run: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
-    """End the run here: retire what is not live, prune, record; or, when the run failed, put back what was."""
+    """End the run on this host: retire what is not live, prune, record; or, when the run failed, go back to what was live."""
     failed_because = wanted["failed_because"]
     if failed_because and not journals.holds(host, run["id"]):
-        # This run never had the app here: there is nothing of it to undo, and another run may be at work.
+        # This run never had the app on this host: it has nothing to undo here, and another run may be at work.
         live = host.live()
         return {"done": [], "live": live.release if live else None}
     with journals.phase(host, run, "settle") as journal:

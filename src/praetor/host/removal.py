@@ -10,7 +10,7 @@ from .settle import retire_others
 
 
 def work(params: dict[str, Any]) -> dict[str, Any]:
-    """Let requests end, then remove everything; done twice it does nothing.
+    """Wait for the requests to end, then remove everything; a second call does nothing.
 
     Raises:
         LockedError: a run has the app.

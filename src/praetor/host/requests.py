@@ -1,4 +1,4 @@
-"""What NGINX and an app wrote down about requests: the access log and the app's lines in the journal, as one list in time order."""
+"""The log lines of NGINX and an app about requests: access log and journal, as one list in time order."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def parse_since(text: str, now: float) -> float:
 
 
 def access_entries(paths: Iterable[pathlib.Path], since: float, request_id: str) -> Iterator[Entry]:
-    """Lines of NGINX's access logs, rotated and compressed ones too; a line that is no JSON is left out."""
+    """Lines of NGINX's access logs, rotated and compressed ones too; a line that is not JSON is left out."""
     for path in paths:
         # Nothing is written to a file after its last change.
         with contextlib.suppress(FileNotFoundError):

@@ -46,9 +46,9 @@ def retire_others(host: AppHost, drain_s: float, but: Slot | None) -> list[str]:
 
 
 def repair(host: AppHost, journal: dict[str, Any], drain_s: float) -> list[str]:
-    """Bring back order after an interrupted run: one slot stays, and nothing half-made; sentences on what was done.
+    """Clean up after an interrupted run: one slot stays, and nothing half-made; returns sentences on what was done.
 
-    A flip that was not settled is taken back while the slot before it is still warm: that one is known to be good, the other was still on trial.
+    A flip that was not settled is undone while the slot before it is still warm: that slot is known to be good, the other was still being watched.
     """
     done = []
     interrupted = journal.get("interrupted")
@@ -80,7 +80,7 @@ def settle(
     drain_s: float,
     facts: dict[str, Any],
 ) -> list[str]:
-    """Retire what is no longer live, prune old releases, record success and end the run on this host; sentences on what was done.
+    """Retire what is no longer live, prune old releases, record success and end the run on this host; returns sentences on what was done.
 
     Raises:
         ReleaseError: the release is not live here, so there is nothing to settle.
@@ -132,7 +132,7 @@ def abandon(
 
 
 def _record(host: AppHost, run: dict[str, Any], journal: dict[str, Any], ended: dict[str, Any]) -> None:
-    """Add to the app's history how a run ended here, with who made it and how long it took."""
+    """Add to the app's history how a run ended on this host, who ran it and how long it took."""
     who = {"by": f"{run['owner']['user']}@{run['owner']['host']}", "run": run["id"], "why": run.get("why", "")}
     took = {"duration_s": round(time.time() - journal["since"], 1)}
     journals.append(host, {"action": run["action"], **ended, **who, **took})
@@ -157,7 +157,7 @@ def prune(host: AppHost, keep: int) -> list[str]:
             (host.release_dir(release) / "release.json").unlink()
             remove(host.release_dir(release))
             done.append(f"pruned {release}")
-    # A mark outlives the files: the same source would be the same release again.
+    # The mark outlives the files, because the same source makes the same release again.
     journals.unmark_bad(host, {*kept, *list(journals.bad(host))[-BAD_KEPT:]})
     _prune_wheels(host)
     return done

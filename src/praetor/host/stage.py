@@ -89,7 +89,7 @@ def stage(
         _settings(place, parts, user)
         for command in checks:
             run_command(host, release, command, timeout_s=120)
-        # The manifest says that the release is complete, so what it speaks of must outlive a power cut first.
+        # The manifest says that the release is complete, so everything it names must first be safe from a power cut.
         subprocess.run(["sync", "--file-system", str(place)], check=True)
         write_atomically(
             place / "release.json", json.dumps(manifest, indent=1, sort_keys=True) + "\n", 0o640, 0, user.pw_gid
@@ -142,7 +142,7 @@ def run_command(host: AppHost, release: str, command: list[str], timeout_s: floa
         try:
             printed, _ = running.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            # With all that it started: a child that lives on would hold the output open, and this run with it.
+            # Kill its children too: one that lives on would hold the output open, and this run would wait for it.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(running.pid, signal.SIGKILL)
             printed, _ = running.communicate()
@@ -171,7 +171,7 @@ def environment(place: pathlib.Path, user: pwd.struct_passwd) -> dict[str, str]:
 
 
 def _store(host: AppHost, manifest: dict[str, Any], uploads: IO[bytes]) -> None:
-    """Move uploaded files below their hashes; a file whose content is not what the manifest says is refused."""
+    """Store uploaded files under their hashes; a file whose content is not what the manifest says is refused."""
     wanted = {entry["sha256"]: entry["file"] for entry in files_of(manifest, python_tag())}
     host.wheels.mkdir(mode=0o700, exist_ok=True)
     try:
@@ -210,12 +210,12 @@ def _virtualenv(host: AppHost, manifest: dict[str, Any], place: pathlib.Path) ->
     for path in found:
         if not path.is_file():
             raise ReleaseError(f"{path.name} is gone from this host's cache; nothing was changed, run again")
-        # Used now: another app's run that prunes meanwhile leaves it.
+        # Marked as used now, so that another app's run that prunes meanwhile keeps it.
         os.utime(path.parent)
         if hashlib.sha256(path.read_bytes()).hexdigest() != path.parent.name:
             remove(path.parent)
             raise ReleaseError(
-                f"{path.name} in this host's cache is damaged; it was removed, and running again fetches it anew. Nothing else was changed."
+                f"{path.name} in this host's cache is damaged and was removed; run again to send it again. Nothing else was changed."
             )
     base = [str(uv), "--quiet", "--no-config", "--offline", "--no-cache"]
     _uv([*base, "venv", "--python", "/usr/bin/python3", "--no-python-downloads", str(place / "venv")], host)
@@ -225,7 +225,7 @@ def _virtualenv(host: AppHost, manifest: dict[str, Any], place: pathlib.Path) ->
         install = ["pip", "install", "--no-deps", "--no-index", "--python", str(place / "venv/bin/python")]
         _uv([*base, *install, *new], host)
         _compile(place / "venv/lib")
-    # After uv, which starts the virtualenv's Python: it must find no .pth file of another package there, for this is root.
+    # After uv, which starts the virtualenv's Python as root: there must be no .pth file of another package yet.
     for record in shared.values():
         _link_package(record, place / "venv")
     # uv leaves it writable by everybody, in a release that nobody may change.
@@ -259,7 +259,7 @@ def _link_package(record: pathlib.Path, venv: pathlib.Path) -> None:
 
 
 def _link(source: str, target: str, venv: pathlib.Path) -> None:
-    """One file of a package. A script names its virtualenv in its first line, so that it is written anew."""
+    """One file of a package. A script names its virtualenv in its first line, so it is written and not linked."""
     if not target.startswith(f"{venv}/") or os.path.exists(target) or not os.path.isfile(source):  # noqa: PTH110, PTH113  thousands of files
         return  # the wheel's author wrote the list
     os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)  # noqa: PTH103, PTH120
@@ -274,8 +274,8 @@ def _link(source: str, target: str, venv: pathlib.Path) -> None:
 
 
 def _compile(place: pathlib.Path) -> None:
-    """Write bytecode. By the host's own Python: the virtualenv's would run its .pth files, and this is root. A file that does not compile is no harm."""
-    # To start helpers takes longer than to compile an app without its packages.
+    """Write bytecode, with the host's own Python: the virtualenv's would run its .pth files, as root. A file that does not compile does no harm."""
+    # Starting helpers takes longer than compiling an app without its packages.
     workers = "0" if len(list(place.rglob("*.py"))) > 200 else "1"
     command = ["/usr/bin/python3", "-I", "-S", "-m", "compileall", "-q", "-j", workers, str(place)]
     subprocess.run(command, capture_output=True, check=False, umask=0o022)

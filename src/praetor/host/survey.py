@@ -1,4 +1,4 @@
-"""Survey: what is on a host, without changing it. The base of plans, of status, and of the decision that nothing is to be done."""
+"""Survey: what is on a host, without changing it. Plans, `status` and the decision that there is nothing to do are made from it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .stage import missing, python_tag
 
 
 def work(params: dict[str, Any]) -> dict[str, Any]:
-    """Survey all `apps`, names with their first server name, and name the apps beside them.
+    """Survey all `apps` (names with their first server name), and name the other apps on the host.
 
-    `wanted` maps names to the manifests of releases that are about to be made live; `probe` asks the live slots how they are;
+    `wanted` maps names to the manifests of releases that are about to be made live; `probe` asks the live slots for their health;
     `history` is how many of the last lines of each history to return.
     """
     found: dict[str, Any] = {}

@@ -113,7 +113,7 @@ def differences(definitions: Mapping[str, object]) -> list[str]:
             lines.setdefault(
                 "",
                 f"apps: found {_listed(known)} on {first} and {_listed(apps)} on {host}, expected the same apps on all "
-                "hosts of the play: give groups of hosts with apps of their own to separate runs with --limit",
+                "hosts of the play: give each group of hosts that has different apps a run with --limit",
             )
         for name in apps.keys() & known.keys():
             keys = sorted(
@@ -309,7 +309,7 @@ def _rules_of_one(entry: dict[str, Any], here: Where, vaulted: frozenset[Where])
     if "git" in given and source.get("ref") is None:
         yield Problem((*here, "source", "ref"), "nothing", "the tag, branch or commit of git to release")
     if source.get("ref") is not None and "git" not in given and given:
-        yield Problem((*here, "source", "ref"), f"a ref beside {given[0]}", "no ref: it belongs to git")
+        yield Problem((*here, "source", "ref"), f"a ref next to {given[0]}", "no ref: it belongs to git")
     yield from _rules_of_variables(entry, here)
     limit = _mapping(entry.get("limits")).get("request_s", 30)
     drain = _mapping(entry.get("release")).get("drain_s", 60)
@@ -364,7 +364,7 @@ def _rules_of_all(apps: list[Any]) -> Iterator[Problem]:
         name = _mapping(entry).get("name")
         if isinstance(name, str) and names.setdefault(name, index) != index:
             found = f"{describe(name)}, the name of apps[{names[name]}] too"
-            yield Problem((index, "name"), found, "a name of its own for each app")
+            yield Problem((index, "name"), found, "another name for each app")
         listed = _mapping(entry).get("server_names")
         for position, host in enumerate(listed if isinstance(listed, list) else []):
             place: Where = (index, "server_names", position)

@@ -1,1 +1,1 @@
-"""Certificates as the controller sees them: an authority of its own, and checks of what others have issued."""
+"""Certificates as the controller sees them: the project's own authority, and checks of certificates that others have issued."""

@@ -1,4 +1,4 @@
-"""An authority of the project's own: made once on the controller, kept there, known to nobody but its hosts.
+"""The project's own authority: made once on the controller, kept there, known only to its hosts.
 
 Where: a directory with `authority.pem`, which everyone may have, and `key.pem`, which nobody may.
 """
@@ -21,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from .pem import PemError, Source, general_names, names_of, public_pem, read_chain, read_key, remaining
 
 DAYS = 3650
-# A host whose clock is a little behind accepts a new certificate all the same.
+# So that a host whose clock is a little behind accepts a new certificate.
 CLOCKS_DIFFER = timedelta(hours=1)
 _COMMON_NAME_MAX = 64
 
@@ -102,7 +102,7 @@ def load(directory: Path) -> Authority | None:
     if not file.exists():
         return None
     if not key_file.exists():
-        raise PemError(f"{key_file}: found nothing, expected the key of {file.name} beside it")
+        raise PemError(f"{key_file}: found nothing, expected the key of {file.name} next to it")
     mode = key_file.stat().st_mode & 0o777
     if mode & 0o077:
         raise PemError(f"{key_file}: found mode {mode:04o}, expected 0600: others could have read the authority's key")
@@ -135,7 +135,7 @@ def make(directory: Path, name: str, now: datetime) -> Authority:
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        # The certificate last: without it there is no authority, and a key that is left alone is made anew.
+        # The certificate last: without it there is no authority, and a key without one is replaced.
         _write(directory / "key.pem", private, 0o600)
         _write(directory / "authority.pem", authority.pem.encode(), 0o644)
         return authority
@@ -144,7 +144,7 @@ def make(directory: Path, name: str, now: datetime) -> Authority:
 def why_anew(
     certificate: str, public_key: str, wanted: Wanted, authority: Authority | None, renew_days: int, now: datetime
 ) -> str:
-    """Say why a host's certificate must be issued anew; empty while it is good."""
+    """Say why a host needs a new certificate; empty while it is good."""
     try:
         found = read_chain(Source("", certificate))[0]
     except PemError:

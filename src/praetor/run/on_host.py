@@ -24,7 +24,7 @@ _PACKAGE = pathlib.Path(call.__file__).parent
 # The last line: or the interpreter looks for garbage before it ends.
 _START = "import gc\n\nfrom praetor.host import call\n\ncall.main()\ngc.freeze()\n"
 _ABSENT = 90  # exit status of a host that has no copy of this version; no shell and no Python uses it
-# Another version's copy goes when it is an hour old; by then nobody starts from it any more.
+# Another version's copy is removed when it is an hour old; by then nobody uses it any more.
 _KEEP = """set -e; umask 077; mkdir -p {kept}; new=$(mktemp -d {kept}/.new.XXXXXX)
 tar -x -C "$new" || {{ rm -rf "$new"; exit 1; }}
 find {kept} -mindepth 1 -maxdepth 1 -mmin +60 -exec rm -rf {{}} +

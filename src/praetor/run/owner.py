@@ -1,4 +1,4 @@
-"""Who makes a run, and whether that process still lives. Runs on the controller."""
+"""Who started a run, and whether that process is still alive. Runs on the controller."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def start(action: str, why: str) -> dict[str, Any]:
 
 
 def is_dead(owner: dict[str, Any]) -> bool:
-    """Whether the owner was a process of this controller and is gone; of another controller's nothing is known."""
+    """Whether the owner was a process of this controller and is gone; about processes of other controllers nothing is known."""
     if owner["machine"] != _machine():
         return False
     if owner["boot"] != _BOOT.read_text(encoding="ascii").strip():
@@ -54,7 +54,7 @@ def process_start(pid: int) -> str | None:
 def until_locked(
     call: Callable[[dict[str, Any]], dict[str, Any]], args: dict[str, Any], lock_wait: float
 ) -> dict[str, Any]:
-    """Call a module that takes a lock until it has it: a dead owner's is taken over at once, a living one's is waited for.
+    """Call a module that takes a lock until it has it: a dead owner's lock is taken over at once, for a living one's it waits.
 
     Args:
         call: runs the module with arguments and returns its result; `holder` in it is the journal of another run.

@@ -35,7 +35,7 @@ def refusals(
             )
         if marked and not force:
             found.append(
-                f"{host}: {release['id']} is marked bad since {marked['ts']}: {marked['reason']}. Release it all the same with -e force=true"
+                f"{host}: {release['id']} is marked bad since {marked['ts']}: {marked['reason']}. -e force=true releases it all the same"
             )
         if freeze and not force:
             until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(freeze["until"]))

@@ -1,4 +1,4 @@
-"""What the hosts have found about requests, as one list in time order for a reader."""
+"""The lines about requests that the hosts found, as one list in time order."""
 
 from __future__ import annotations
 
