@@ -132,11 +132,15 @@ def test_concurrent_first_uses_share_one_engine(loaded: Loaded, make_app: Make) 
     assert len({id(engine) for engine in found}) == 1
 
 
-def test_probe_that_breaks_names_what_broke(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probe_that_breaks_is_not_ready_and_logs_what_broke(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     database = database_of(app)
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)
     monkeypatch.setattr(database, "look", lambda: 1 / 0)
-    assert database.unready() == "ZeroDivisionError"
+    assert database.unready() == "cannot be looked at"
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert database.unready() is None
 
 
 def test_unusable_file_is_named_as_unavailable(base: dict[str, str], tmp_path: Path) -> None:

@@ -108,7 +108,8 @@ def register(app: Flask) -> None:
 
     @app.errorhandler(UnavailableError)
     def unavailable(error: UnavailableError) -> Response:
-        app.logger.error("database unavailable", exc_info=error)
+        # One that was refused without asking the database has nothing to tell that the log does not hold already.
+        app.logger.error("database unavailable", exc_info=error if error.__cause__ else None)
         return respond(ApiError(503, "The database does not answer.", headers={"Retry-After": "5"}))
 
     @app.errorhandler(Exception)
