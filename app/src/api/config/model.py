@@ -54,10 +54,16 @@ class Database(Section):
     """Connections that one worker keeps open to PostgreSQL. At least the threads of a worker."""
 
     connect_timeout_s: int = Field(default=3, ge=2, le=30)
-    """How long to wait for a connection. PostgreSQL's client library knows nothing shorter than 2."""
+    """How long to wait for a connection, or a sign of life on one. PostgreSQL's client library takes no less than 2."""
 
     ready_timeout_s: float = Field(default=2.0, gt=0, le=30)
     """How long `/health/ready` waits for the database before it answers 503."""
+
+    migration_s: float = Field(default=480.0, gt=0, le=86_400)
+    """How long `python -m api.migrate` may take. Keep it below the limit of whoever runs it, so that it says why."""
+
+    migration_lock_s: float = Field(default=0.5, ge=0.01, le=10)
+    """How long a migration waits for a lock at a time. On PostgreSQL the app's requests wait behind it for as long."""
 
     @model_validator(mode="after")
     def _url_is_usable(self) -> Self:
