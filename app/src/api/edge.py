@@ -1,6 +1,6 @@
 """The outermost layer, plain WSGI: request id, deadline, security headers and metrics of every request.
 
-In Flask's hooks the metrics alone cost a fifth of a small request (docs/decisions/0019-edge-middleware.md).
+In Flask's hooks the metrics alone cost a fifth of a small request.
 """
 
 from __future__ import annotations  # else those of the function in a request's way would be evaluated for each request
