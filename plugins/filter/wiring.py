@@ -46,7 +46,7 @@ def access_logs(apps: list[dict[str, Any]]) -> list[str]:
     return [f"/var/log/nginx/{app['name']}.access.log" for app in apps]
 
 
-def surveyed(apps: list[dict[str, Any]], only: str = "") -> dict[str, str]:
+def survey_targets(apps: list[dict[str, Any]], only: str = "") -> dict[str, str]:
     """Turn checked apps into what a survey asks for: the names, each with the server name that its health check uses.
 
     Args:
@@ -111,5 +111,5 @@ class FilterModule:
             "certificate_sites": certificate_sites,
             "firewall_allow": firewall_allow,
             "nginx_sites": nginx_sites,
-            "surveyed": surveyed,
+            "survey_targets": survey_targets,
         }

@@ -30,15 +30,15 @@ def test_every_app_becomes_a_site_with_its_own_limits() -> None:
 
 
 def test_a_survey_asks_for_all_apps_or_for_one_that_exists() -> None:
-    surveyed = imported("plugins/filter/wiring.py").FilterModule().filters()["surveyed"]
+    survey_targets = imported("plugins/filter/wiring.py").FilterModule().filters()["survey_targets"]
     apps = [
         {"name": "api", "server_names": ["a.example", "b.example"]},
         {"name": "shop", "server_names": ["c.example"]},
     ]
-    assert surveyed(apps) == {"api": "a.example", "shop": "c.example"}
-    assert surveyed(apps, "shop") == {"shop": "c.example"}
+    assert survey_targets(apps) == {"api": "a.example", "shop": "c.example"}
+    assert survey_targets(apps, "shop") == {"shop": "c.example"}
     with pytest.raises(AnsibleFilterError, match=r"app=shp: .* expected one of: api, shop"):
-        surveyed(apps, "shp")
+        survey_targets(apps, "shp")
 
 
 def allowed(host: str, monitoring: list[str]) -> dict[int, Any]:

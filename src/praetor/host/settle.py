@@ -9,6 +9,7 @@ from typing import Any
 
 from . import journal as journals
 from .drain import Drain, probe
+from .flip import undo
 from .gate import await_end, end_slot
 from .layout import AppHost, ReleaseError, Slot, remove
 
@@ -115,8 +116,6 @@ def abandon(
 
     A release that failed under traffic is marked bad: where it did (the journal has the reason), and with `bad` on the other hosts of the run.
     """
-    from .flip import undo  # noqa: PLC0415  flip and settle are two sides of one thing
-
     live = host.live()
     done = []
     if "previous" in journal and live and live.name != journal["previous"]:
