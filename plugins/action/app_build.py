@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 from ansible.plugins.action import ActionBase
 
-from praetor.build.artifacts import SETTINGS, build, fingerprint, identify, recorded, vassal
+from praetor.build.artifacts import SETTINGS, build, fingerprint, identify, recorded
+from praetor.build.parts import site, vassal
 from praetor.host.layout import ReleaseError
 from praetor.run.batches import batches
 from praetor.run.owner import start
@@ -18,8 +19,8 @@ from praetor.run.owner import start
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
     """Returns `releases`: for each app its id, manifest, rendered parts and the places of its files on the controller; and `run`: who runs this.
 
-    Arguments: `apps`, `secrets` and `root` as check_apps returned them; `vassal`, the template of vassal files; `server`, locked requirements with
-    pyuwsgi; `cache`, a directory; `hosts` of the run; `action` and `why`; `only`, the one app to release; `release`, the id of one built before.
+    Arguments: `apps`, `secrets` and `root` as check_apps returned them; `vassal`, the template of vassal files; `site`, that of sites, and whether
+    these speak `tls` and log to the `journal` too; `server`, locked requirements with pyuwsgi; `cache`, a directory; `hosts` of the run; `action` and `why`; `only`, the one app to release; `release`, the id of one built before.
     """
 
     TRANSFERS_FILES = False
@@ -51,7 +52,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             artifact = recorded(cache, app["name"], args["release"])
         else:
             artifact = build(app, cache, Path(args["root"]), Path(args["server"]))
-        release = identify(app, artifact, vassal_text, secrets, cache)
+        site_text = site(app, Path(args["site"]), tls=args["tls"], journal=args["journal"])
+        release = identify(app, artifact, [vassal_text, site_text], secrets, cache)
         files = {entry["sha256"]: entry["path"] for entries in artifact["wheels"].values() for entry in entries}
         files |= {artifact["tree"]["sha256"]: artifact["tree"]["path"]} if artifact["tree"] else {}
         manifest = {key: value for key, value in artifact.items() if key != "sbom"} | {
@@ -76,6 +78,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             "manifest": manifest,
             "parts": {
                 "vassal": vassal_text,
+                "site": site_text,
                 "config": yaml.safe_dump(app["config"], sort_keys=True, allow_unicode=True),
                 "env": env,
                 "sbom": Path(artifact["sbom"]).read_text(encoding="utf-8"),

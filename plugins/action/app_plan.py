@@ -11,7 +11,7 @@ from praetor.run.plan import describe_all, lease_s, needed, refusals
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
-    """Returns `releases`: those that have to travel, with the hosts that migrate.
+    """Returns `releases`: those that have to travel, with the hosts that migrate; and `uncertified`: whether a name lacks a certificate somewhere.
 
     Arguments: `releases` and `run` as app_build returned them; `register`, the variable with each host's survey; `force`.
     """
@@ -39,5 +39,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             **result,
             "changed": bool(wanted and dry),
             "releases": wanted,
+            "uncertified": any(
+                survey["apps"][each["app"]]["uncertified"] for each in wanted for survey in surveys.values()
+            ),
             "run": {**args["run"], "lease_s": lease_s(wanted)},
         }

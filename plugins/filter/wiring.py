@@ -4,36 +4,32 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleFilterError
+
+from praetor.build.parts import site
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def nginx_sites(apps: list[dict[str, Any]], certificates: str) -> list[dict[str, Any]]:
-    """Turn checked apps into the sites of role nginx: each at its live socket, within its own limits.
+def first_sites(apps: list[dict[str, Any]], template: str, *, tls: bool, journal: bool) -> dict[str, str]:
+    """Return the configuration of each app's site as its release will bring it, by its file.
 
     Args:
-        apps: as the inventory's check returns them
-        certificates: the mode of role certificates, which says whether a site has one
-
+        apps: as the inventory's check returns them.
+        template: path of the role's template of a site.
+        tls: whether sites speak TLS.
+        journal: whether the journal gets the access log too.
     """
-    sites = []
-    for app in apps:
-        site = {
-            "name": app["name"],
-            "server_names": app["server_names"],
-            "socket": f"/srv/apps/{app['name']}/live.sock",
-            "request_s": app["limits"]["request_s"],
-            "body_mb": app["limits"]["body_mb"],
-        }
-        if certificates != "none":
-            place = f"/etc/praetor/tls/sites/{app['name']}"
-            site |= {"certificate": f"{place}/fullchain.pem", "key": f"{place}/key.pem"}
-        sites.append(site)
-    return sites
+    return {f"/etc/nginx/sites/{app['name']}.conf": site(app, Path(template), tls=tls, journal=journal) for app in apps}
+
+
+def longest_request_s(apps: list[dict[str, Any]]) -> int:
+    """Return the longest time in seconds that any app may take for a request."""
+    return max((int(app["limits"]["request_s"]) for app in apps), default=30)
 
 
 def certificate_sites(apps: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -110,6 +106,7 @@ class FilterModule:
             "addresses": addresses,
             "certificate_sites": certificate_sites,
             "firewall_allow": firewall_allow,
-            "nginx_sites": nginx_sites,
+            "first_sites": first_sites,
+            "longest_request_s": longest_request_s,
             "survey_targets": survey_targets,
         }

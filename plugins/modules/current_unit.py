@@ -29,7 +29,7 @@ options:
     elements: path
     default: []
   reload_on:
-    description: Files that the unit reads when it is reloaded.
+    description: Files and directories that the unit reads when it is reloaded; C(*) stands for any name.
     type: list
     elements: path
     default: []
@@ -95,7 +95,7 @@ def _show(unit: str) -> dict[str, str]:
 
 def _changed_at(files: list[str]) -> list[float]:
     """Return when files were changed; one that is dated ahead, by a clock that was wrong, would be younger than every start."""
-    times = [path.stat().st_mtime for path in map(Path, files) if path.exists()]
+    times = [path.stat().st_mtime for pattern in files for path in Path("/").glob(pattern.lstrip("/"))]
     return [0.0 if changed > time.time() else changed for changed in times]
 
 

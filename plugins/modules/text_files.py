@@ -23,6 +23,10 @@ options:
     description: Text of each file, by its path.
     type: dict
     required: true
+  initial:
+    description: Text of files that are written where there is none, and else left as they are.
+    type: dict
+    default: {}
   alone_in:
     description: Directories that hold nothing but files of this call; whatever else lies in them is removed.
     type: list
@@ -61,6 +65,14 @@ def current(path: Path) -> str | None:
         return None
 
 
+def kept(initial: dict[str, str]) -> dict[str, str]:
+    """Return files with the text that they have, those that are missing with their initial one."""
+    return {
+        path: Path(path).read_text(encoding="utf-8", errors="surrogateescape") if Path(path).is_file() else text
+        for path, text in initial.items()
+    }
+
+
 def strays(directory: Path, files: dict[str, str]) -> list[Path]:
     """Name what lies in a directory and is none of the files, directories after what is in them."""
     found = sorted(directory.rglob("*"), reverse=True)
@@ -72,7 +84,7 @@ def write(path: Path, text: str) -> None:
     """Put a file in its place at once; a run that dies leaves the old one."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
+    with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
         file.flush()
         os.fchmod(handle, 0o644)
@@ -129,6 +141,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "files": {"type": "dict", "required": True},
+            "initial": {"type": "dict", "default": {}},
             "alone_in": {"type": "list", "elements": "path", "default": []},
             "validate": {"type": "list", "elements": "list", "default": []},
         },
@@ -136,6 +149,7 @@ def main() -> None:
     )
     os.umask(0o022)
     files, alone_in, commands = (module.params[key] for key in ("files", "alone_in", "validate"))
+    files = {**files, **kept(module.params["initial"])}
     nowhere = [path for path in files if not Path(path).is_absolute()]
     if nowhere:
         # A key of a mapping in YAML is no template: such a name is taken as it is written.

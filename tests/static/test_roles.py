@@ -100,7 +100,10 @@ def whole_templates() -> list[str]:
     included = {
         name for path in found for name in re.findall(r"include [\"'](\S+?)[\"']", path.read_text(encoding="utf-8"))
     }
-    return [path.relative_to(ROOT).as_posix() for path in found if path.name not in included]
+    whole = [path.relative_to(ROOT).as_posix() for path in found if path.name not in included]
+    # It is rendered by a release, which puts it on the host.
+    whole.remove("roles/nginx/templates/site.conf.j2")
+    return whole
 
 
 @pytest.mark.parametrize("path", whole_templates())

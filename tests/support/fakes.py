@@ -177,8 +177,8 @@ class FakeEmperor:
 
 def layout_in(place: Path) -> Layout:
     """The four places of a host, below a directory."""
-    layout = Layout(place / "apps", place / "vassals", place / "run", place / "emperor")
-    for directory in (layout.apps, layout.vassals, layout.run, layout.emperor):
+    layout = Layout(place / "apps", place / "vassals", place / "run", place / "emperor", place / "nginx", place / "tls")
+    for directory in (layout.apps, layout.vassals, layout.run, layout.emperor, layout.nginx / "sites"):
         directory.mkdir(parents=True)
     return layout
 
@@ -201,6 +201,7 @@ def manifest_of(release: str, **changes: Any) -> dict[str, Any]:
     """The manifest of a release."""
     health = {"path": "/health/ready", "status": 200, "timeout_s": 5, "warmup_s": 1}
     settings = {"wsgi": "api:app", "profile": "prod", "config": {}, "env": {}, "health": health}
+    settings |= {"server_names": ["api.example"], "limits": {"request_s": 30, "body_mb": 1, "memory_mb": 512}}
     return {
         "id": release,
         "app": "api",

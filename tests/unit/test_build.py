@@ -14,7 +14,8 @@ from wheel import make_wheel, sha256
 
 from praetor.build import artifacts as builds
 from praetor.build import wheels
-from praetor.build.artifacts import build, fingerprint, identify, recorded, sbom, vassal
+from praetor.build.artifacts import build, fingerprint, identify, recorded, sbom
+from praetor.build.parts import vassal
 from praetor.build.wheels import Requirement, Wheel
 from praetor.host.layout import ReleaseError
 
@@ -56,6 +57,7 @@ class Workshop:
             "name": "api",
             "source": {"path": "project"},
             "wsgi": "main:app",
+            "server_names": ["api.example"],
             "profile": "prod",
             "config": {"a": 1, "b": 2},
             "env": {},
@@ -106,7 +108,7 @@ class Workshop:
 
     def release(self) -> str:
         """Build and identify."""
-        return identify(self.app, self.build(), vassal(self.app, TEMPLATE), self.secrets, self.cache)
+        return identify(self.app, self.build(), [vassal(self.app, TEMPLATE)], self.secrets, self.cache)
 
 
 @pytest.fixture
@@ -212,7 +214,7 @@ def test_anything_else_is_another_release(shop: Workshop, change: Callable[[Work
 
 def test_where_and_how_a_release_travels_is_not_in_it(shop: Workshop) -> None:
     first = shop.release()
-    shop.app |= {"server_names": ["other"], "release": {"keep": 9}, "commands": {"check": ["x"]}}
+    shop.app |= {"release": {"keep": 9}, "commands": {"check": ["x"]}}
     assert shop.release() == first
 
 

@@ -184,7 +184,7 @@ def test_an_app_without_a_user_is_not_provisioned() -> None:
 def test_the_longest_socket_path_fits_into_its_structure(name: str, place: Path) -> None:
     app = dict.fromkeys(SETTINGS, "") | {"name": name}
     artifact = {"artifact": "0" * 64, "commit": None, "version": "1.2.3.post4.dev5+" + "long" * 30}
-    release = identify(app, artifact, "", {}, place)
+    release = identify(app, artifact, [], {}, place)
     slot = AppHost(name).stats(Slot(name, release, 99999))
     assert len(os.fsencode(slot)) <= SUN_PATH_MAX
     assert release.startswith("1.2.3")

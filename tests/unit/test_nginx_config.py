@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,27 +12,25 @@ from typing import Any
 import pytest
 from project import ROOT, ansible
 
-SITE = {
+from praetor.build.parts import site
+
+APP = {
     "name": "api",
     "server_names": ["api.example.org", "www.example.org"],
-    "socket": "/srv/apps/api/live.sock",
-    "request_s": 30,
-    "body_mb": 1,
+    "limits": {"request_s": 30, "body_mb": 1},
 }
-PAIR = {"certificate": "/etc/praetor/tls/sites/api/fullchain.pem", "key": "/etc/praetor/tls/sites/api/key.pem"}
 RELEASES = ("12", "13")
 CASES: dict[str, dict[str, Any]] = {
-    "TLS": {"nginx_sites": [SITE | PAIR]},
+    "TLS": {},
     "ACME, behind a proxy": {
-        "nginx_sites": [SITE | PAIR],
         "nginx_acme_root": "/var/lib/praetor/acme",
         "nginx_acme_peers": ["192.0.2.12", "192.0.2.13"],
         "nginx_trusted_proxies": ["192.0.2.0/24"],
     },
-    "plain HTTP": {"nginx_sites": [SITE]},
+    "plain HTTP": {"nginx_tls": False},
     # As in the image: everything that is known only at its start comes from files of that time.
     "started by whoever": {
-        "nginx_sites": [SITE],
+        "nginx_tls": False,
         "nginx_listen": [],
         "nginx_start_dir": "/run/nginx",
         "nginx_user": "",
@@ -40,36 +39,64 @@ CASES: dict[str, dict[str, Any]] = {
         "nginx_status_port": 0,
         "nginx_pid_file": "/run/nginx/nginx.pid",
         "nginx_error_log": "stderr",
-        "nginx_logs_dir": "/run/nginx",
-        "nginx_log_buffer": "4k",
     },
+}
+FILES = {
+    "nginx.conf.j2": "nginx.conf",
+    "acme.conf.j2": "praetor/acme.conf",
+    "answers.conf.j2": "praetor/answers.conf",
+    "listen_plain.conf.j2": "praetor/listen_plain.conf",
+    "listen_tls.conf.j2": "praetor/listen_tls.conf",
 }
 
 
 @pytest.fixture(scope="module")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], str]:
-    """Return the file of each case on a host of each Debian release."""
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+    """Return the directory with all files of each case on a host of each Debian release."""
     role, place = ROOT / "roles/nginx", tmp_path_factory.mktemp("nginx")
     # Each case is a host; the role's defaults are weaker than what it sets.
     cases = {f"case{number}": case for number, case in enumerate(CASES.values())}
     (place / "hosts.json").write_text(json.dumps({"all": {"hosts": cases}}))
     (place / "group_vars").mkdir()
     (place / "group_vars/all.yml").write_text((role / "defaults/main.yml").read_text())
-    found: dict[tuple[str, str], str] = {}
+    tasks = [
+        {
+            "ansible.builtin.template": {
+                "src": str(role / "templates" / source),
+                "dest": f"{place}/{{{{ place }}}}/{target}",
+                "mode": "0644",
+            }
+        }
+        for source, target in FILES.items()
+    ]
+    play = {
+        "hosts": "all",
+        "gather_facts": False,
+        "connection": "local",
+        "tasks": tasks,
+        "vars_files": [str(role / "vars/main.yml")],
+    }
+    (place / "play.json").write_text(json.dumps([play]))
+    found: dict[tuple[str, str], Path] = {}
     for release in RELEASES:
+        for number, (case, variables) in enumerate(CASES.items()):
+            folder = place / f"case{number}-{release}"
+            (folder / "praetor").mkdir(parents=True)
+            (folder / "sites").mkdir()
+            text = site(APP, role / "templates/site.conf.j2", tls=variables.get("nginx_tls", True), journal=True)
+            (folder / "sites/api.conf").write_text(text)
+            found[case, release] = folder
         facts = {"ansible_facts": {"distribution_major_version": release}, "ansible_python_interpreter": sys.executable}
-        arguments = f"src={role}/templates/nginx.conf.j2 dest={place}/{{{{ inventory_hostname }}}}.conf mode=0644"
-        hosts = ["all", "-i", str(place / "hosts.json"), "-c", "local", f"-e@{role}/vars/main.yml"]
-        done = ansible("ansible", *hosts, "-e", json.dumps(facts), "-m", "ansible.builtin.template", "-a", arguments)
+        facts["place"] = f"{{{{ inventory_hostname }}}}-{release}"
+        done = ansible(
+            "ansible-playbook", str(place / "play.json"), "-i", str(place / "hosts.json"), "-e", json.dumps(facts)
+        )
         assert done.returncode == 0, done.stdout + done.stderr
-        found |= {(case, release): (place / f"case{number}.conf").read_text() for number, case in enumerate(CASES)}
     return found
 
 
-def mistakes(place: Path, text: str, *known: str) -> list[str]:
+def mistakes(folder: Path, *known: str) -> list[str]:
     """Return what the linter has against a configuration, but for what is known."""
-    file = place / "nginx.conf"
-    file.write_text(text)
     # It cannot know that Debian 13 has OpenSSL 3.5; on the host, nginx -t does.
     command = [
         str(Path(sys.executable).with_name("gixy")),
@@ -77,51 +104,51 @@ def mistakes(place: Path, text: str, *known: str) -> list[str]:
         "json",
         "--skips",
         ",".join(["ssl_ecdh_curve", *known]),
-        str(file),
+        "nginx.conf",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     return [f"{found['plugin']}: {found['reason'] or found['summary']}" for found in json.loads(done.stdout)]
 
 
 @pytest.mark.parametrize("release", RELEASES)
 @pytest.mark.parametrize("case", CASES)
-def test_the_linter_finds_no_mistake(
-    tmp_path: Path, rendered: dict[tuple[str, str], str], case: str, release: str
-) -> None:
+def test_the_linter_finds_no_mistake(rendered: dict[tuple[str, str], Path], case: str, release: str) -> None:
     # Who starts it raises the limit to what the container was given.
     known = ["worker_rlimit_nofile_vs_connections"] if case == "started by whoever" else []
-    assert mistakes(tmp_path, rendered[case, release], *known) == []
+    assert mistakes(rendered[case, release], *known) == []
 
 
-def test_the_linter_would_find_one(tmp_path: Path, rendered: dict[tuple[str, str], str]) -> None:
-    broken = rendered["TLS", "13"].replace("https://$host$request_uri", "https://$host$uri")
-    assert any(found.startswith("http_splitting") for found in mistakes(tmp_path, broken))
+def test_the_linter_would_find_one(tmp_path: Path, rendered: dict[tuple[str, str], Path]) -> None:
+    broken = shutil.copytree(rendered["TLS", "13"], tmp_path / "broken")
+    text = (broken / "sites/api.conf").read_text()
+    (broken / "sites/api.conf").write_text(text.replace("https://$host$request_uri", "https://$host$uri"))
+    assert any(found.startswith("http_splitting") for found in mistakes(broken))
 
 
-def test_each_release_gets_what_it_can_do(rendered: dict[tuple[str, str], str]) -> None:
+def test_each_release_gets_what_it_can_do(rendered: dict[tuple[str, str], Path]) -> None:
     old, new = (rendered["TLS", release] for release in RELEASES)
-    assert "ssl http2;" in old
-    assert "http2 on;" in new
-    assert "http2 on;" not in old
-    assert ("X25519MLKEM768" in new, "X25519MLKEM768" in old) == (True, False)
+    listens = [(folder / "praetor/listen_tls.conf").read_text() for folder in (old, new)]
+    assert "ssl http2;" in listens[0]
+    assert "http2 on;" in listens[1]
+    assert "http2 on;" not in listens[0]
+    curves = ["X25519MLKEM768" in (folder / "nginx.conf").read_text() for folder in (old, new)]
+    assert curves == [False, True]
 
 
 def test_what_is_known_only_at_the_start_comes_from_files_of_that_time(
-    rendered: dict[tuple[str, str], str],
+    rendered: dict[tuple[str, str], Path],
 ) -> None:
-    late, plain = rendered["started by whoever", "13"], rendered["plain HTTP", "13"]
-    assert late.count("include /run/nginx/listen.conf;") == plain.count("listen [::]:80") == 2
-    assert not any(
-        word in late
-        for word in ("listen 80", "user ", "worker_processes", "worker_rlimit_nofile", "/var/log", "stub_status")
-    )
+    def lines(case: str) -> list[str]:
+        return [line for path in sorted(rendered[case, "13"].rglob("*.conf")) for line in path.read_text().splitlines()]
+
+    late, plain = lines("started by whoever"), lines("plain HTTP")
+    assert sum("include /run/nginx/listen.conf;" in line for line in late) == 2
+    assert not any(word in line for line in late for word in ("listen 80", "user ", "worker_processes", "stub_status"))
     for name in ("real_ip", "proxies"):
-        assert f"include /run/nginx/{name}.conf;" in late
-    assert "include /run" not in plain
-    # Line by line the rest is the hosts'.
-    known = {line for line in plain.splitlines() if "listen " not in line}
-    assert {line for line in late.splitlines() if line not in known and "include" not in line and line.strip()} == {
+        assert any(f"include /run/nginx/{name}.conf;" in line for line in late)
+    assert not any("include /run" in line for line in plain)
+    # Line by line the rest is the hosts', and so is the site.
+    assert {line for line in late if line not in plain and "include" not in line and line.strip()} == {
         "pid /run/nginx/nginx.pid;",
         "error_log stderr warn;",
-        "        access_log /run/nginx/api.access.log site_json buffer=4k flush=1s;",
     }

@@ -25,6 +25,7 @@ def state(**changes: Any) -> dict[str, Any]:
         "leftovers": [],
         "journal": None,
         "settled": True,
+        "nginx_waits_s": 50,
         "manifest": manifest_of("1-a"),
         "staged": False,
         "missing": ["aa", "bb"],
@@ -202,3 +203,11 @@ def test_a_plan_names_the_migration(where: str, words: str) -> None:
 def test_a_plan_that_uses_the_projects_words_says_where_they_are_explained() -> None:
     assert "docs/glossary.md" in describe_all([release()], surveys(web1=state(needed=False), web2=state()))
     assert "docs/glossary.md" not in describe_all([release()], surveys(web1=state(needed=False)))
+
+
+def test_a_plan_says_where_a_stop_would_not_wait_for_the_longest_request() -> None:
+    manifest = manifest_of("2-b")
+    manifest["settings"]["limits"]["request_s"] = 300
+    said = describe(release(manifest=manifest), surveys(web1=state(nginx_waits_s=50), web2=state(nginx_waits_s=320)))
+    assert "web1: when NGINX is stopped it waits 50 s for requests" in said
+    assert "web2: when NGINX" not in said

@@ -27,6 +27,7 @@ TAG = stages.python_tag()
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="a host's files belong to root and to the app's user")
 PARTS: dict[str, Any] = {
     "vassal": "[uwsgi]\n",
+    "site": "server {}\n",
     "config": "{}\n",
     "sbom": "{}\n",
     "env": {"APP_NAME": "api", "GREETING": "a 'b' \"c\" $HOME\nd\n"},

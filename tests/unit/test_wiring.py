@@ -5,28 +5,30 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from project import imported, options
+from project import ROOT, imported, options
+
+APP = {"name": "api", "server_names": ["a.example", "b.example"], "limits": {"request_s": 12, "body_mb": 3}}
+TEMPLATE = str(ROOT / "roles/nginx/templates/site.conf.j2")
 
 
 def test_every_app_becomes_a_site_with_its_own_limits() -> None:
-    wiring = imported("plugins/filter/wiring.py")
-    app = {
-        "name": "api",
-        "server_names": ["a.example", "b.example"],
-        "limits": {"request_s": 12, "body_mb": 3, "memory_mb": 1},
-    }
-    (site,) = wiring.FilterModule().filters()["nginx_sites"]([app], "internal")
-    plain = {
-        "name": "api",
-        "server_names": ["a.example", "b.example"],
-        "socket": "/srv/apps/api/live.sock",
-        "request_s": 12,
-        "body_mb": 3,
-    }
-    place = "/etc/praetor/tls/sites/api"
-    assert site == {**plain, "certificate": f"{place}/fullchain.pem", "key": f"{place}/key.pem"}
-    assert site.keys() == options("nginx")["nginx_sites"]["options"].keys()
-    assert wiring.FilterModule().filters()["nginx_sites"]([app], "none") == [plain]
+    filters = imported("plugins/filter/wiring.py").FilterModule().filters()
+    sites = filters["first_sites"]([APP], TEMPLATE, tls=True, journal=False)
+    [text] = sites.values()
+    assert list(sites) == ["/etc/nginx/sites/api.conf"]
+    assert text.count("server_name a.example b.example;") == 2
+    assert "client_max_body_size 3m;" in text
+    assert "uwsgi_read_timeout 17s;" in text
+    assert "ssl_certificate /etc/praetor/tls/sites/api/fullchain.pem;" in text
+    assert "syslog" not in text
+    assert filters["longest_request_s"]([APP, {"limits": {"request_s": 300}}]) == 300
+
+
+def test_a_site_without_tls_is_one_server() -> None:
+    [text] = imported("plugins/filter/wiring.py").first_sites([APP], TEMPLATE, tls=False, journal=True).values()
+    assert text.count("server {") == 1
+    assert "ssl" not in text
+    assert "tag=api site_json;" in text
 
 
 def test_a_survey_asks_for_all_apps_or_for_one_that_exists() -> None:
@@ -157,6 +159,18 @@ def test_text_files_are_written_only_where_they_differ_and_strays_are_removed(tm
     assert sorted(path.name for path in place.iterdir()) == ["a.py", "b.py"]
     assert len(done["removed"]) == 3
     assert (tmp_path / "unit").exists()
+
+
+def test_an_initial_file_is_written_once_and_then_belongs_to_somebody_else(tmp_path: Path) -> None:
+    module = imported("plugins/modules/text_files.py")
+    ours, theirs = str(tmp_path / "sites" / "new.conf"), tmp_path / "sites" / "old.conf"
+    theirs.parent.mkdir()
+    theirs.write_text("of a release\n")
+    (theirs.parent / "gone.conf").write_text("")
+    files = module.kept({ours: "first\n", str(theirs): "first\n"})
+    done = module.apply(files, [str(theirs.parent)], dry=False)
+    assert (done["written"], done["removed"]) == ([ours], [str(theirs.parent / "gone.conf")])
+    assert theirs.read_text() == "of a release\n"
 
 
 def test_a_symlink_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ import tomllib
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import jinja2
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from praetor.host.layout import SUN_PATH_MAX, ReleaseError
@@ -47,7 +46,7 @@ _NEVER = {
 }
 
 # The keys of an inventory entry that are part of a release; the others say where and how it is released.
-SETTINGS = ("wsgi", "profile", "config", "env", "health", "workers", "threads", "limits")
+SETTINGS = ("wsgi", "server_names", "profile", "config", "env", "health", "workers", "threads", "limits")
 
 
 @dataclass(frozen=True)
@@ -85,26 +84,20 @@ def build(app: dict[str, Any], cache: pathlib.Path, project: pathlib.Path, serve
 
 
 def identify(
-    app: dict[str, Any], artifact: dict[str, Any], vassal: str, secrets: dict[str, str], cache: pathlib.Path
+    app: dict[str, Any], artifact: dict[str, Any], rendered: list[str], secrets: dict[str, str], cache: pathlib.Path
 ) -> str:
-    """The release's id, `<version>-<8 hex>`: equal for equal artifact, settings, vassal file and secrets, whenever and wherever it is computed.
+    """The release's id, `<version>-<8 hex>`: equal for equal artifact, settings, rendered files and secrets, whenever and wherever it is computed.
 
     It is noted in the cache, so that another inventory can release the same artifact without building it again.
     """
     settings = {name: app[name] for name in SETTINGS}
-    everything = [artifact["artifact"], artifact["commit"], settings, vassal, fingerprint(app["name"], secrets)]
+    everything = [artifact["artifact"], artifact["commit"], settings, rendered, fingerprint(app["name"], secrets)]
     digest = hashlib.sha256(_canonical(everything).encode()).hexdigest()
     longest = SUN_PATH_MAX - len(f"/run/uwsgi/{app['name']}/{app['name']}.-{digest[:8]}.99999.stats")
     version = re.sub(r"[^A-Za-z0-9.+_]", "_", artifact["version"])[: min(longest, 32)].rstrip("._+")
     release = f"{version}-{digest[:8]}"
     wheels.write(cache / "releases" / app["name"] / f"{release}.json", json.dumps(artifact))
     return release
-
-
-def vassal(app: dict[str, Any], template: pathlib.Path) -> str:
-    """The vassal file of an app's release; the same on all hosts."""
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701  an ini file
-    return environment.from_string(template.read_text(encoding="utf-8")).render(app=app)
 
 
 def recorded(cache: pathlib.Path, app: str, release: str) -> dict[str, Any]:

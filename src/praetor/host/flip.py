@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from . import journal as journals
+from . import site as sites
 from . import uwsgi
 from .drain import Drain
 from .layout import AppHost, BakeError, Slot
@@ -178,6 +179,7 @@ def flip_and_bake(
     live = host.live()
     flipped = live != slot
     if not flipped and "previous" not in journal and journals.settled(host, slot.release):
+        sites.switch(host, slot.release, journal)
         return {"flipped": False}
     if flipped:
         journal["previous"] = live.name if live else None
@@ -187,6 +189,8 @@ def flip_and_bake(
     log = AccessLog(access_log)
     before = traffic(requests(log.before()), time.time() - BEFORE_S)
     start = uwsgi.counters(host.stats(slot))
+    # First NGINX, whose reload takes a moment; then the one rename.
+    sites.switch(host, slot.release, journal)
     began, flipped_at = time.monotonic(), time.time()
     if flipped:
         host.flip(slot)
@@ -228,6 +232,7 @@ def undo(host: AppHost, journal: dict[str, Any]) -> str:
         return "Nothing was live before it, so nothing serves now."
     if host.live() != previous:
         host.flip_back(previous)
+    sites.switch(host, previous.release, journal)
     return f"{previous.release} serves again."
 
 

@@ -49,12 +49,14 @@ class Slot(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The four places of the host where apps live; equal for all apps."""
+    """The places of the host where apps live; equal for all apps."""
 
     apps: pathlib.Path = pathlib.Path("/srv/apps")
     vassals: pathlib.Path = pathlib.Path("/etc/uwsgi/vassals")
     run: pathlib.Path = pathlib.Path("/run/uwsgi")
     emperor: pathlib.Path = pathlib.Path("/opt/uwsgi")
+    nginx: pathlib.Path = pathlib.Path("/etc/nginx")
+    tls: pathlib.Path = pathlib.Path("/etc/praetor/tls/sites")
 
 
 class AppHost:
@@ -204,6 +206,14 @@ def read_json(path: pathlib.Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
+def read_text(path: pathlib.Path) -> str | None:
+    """The content of a file; None when it is absent."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

@@ -11,6 +11,7 @@ from typing import IO, Any
 from . import gate as gates
 from . import journal as journals
 from . import settle as settles
+from . import site as sites
 from . import stage as stages
 from .flip import Limits, flip_and_bake
 from .layout import AppHost, ReleaseError, Slot
@@ -66,6 +67,7 @@ def gate(host: AppHost, run: dict[str, Any], wanted: dict[str, Any]) -> dict[str
             raise ReleaseError(
                 f"release {wanted['release']} is not on this host; it has: {', '.join(host.releases()) or 'none'}"
             )
+        sites.check(host, wanted["release"])
         live = host.live()
         slot = gates.gate(host, manifest, wanted["server_name"], wanted["clients"], journal)
     return {"changed": slot != live or bool(repaired), "slot": slot.name, "repaired": repaired}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import site as sites
 from .journal import refuse_when_locked
 from .layout import AppHost, remove
 from .settle import retire_others
@@ -18,6 +19,7 @@ def work(params: dict[str, Any]) -> dict[str, Any]:
     host = AppHost(params["app"])
     refuse_when_locked(host)
     existed = host.root.exists() or host.run_dir.exists() or bool(host.slots())
+    sites.take_away(host)
     host.live_link.unlink(missing_ok=True)
     retired = retire_others(host, params["drain_s"], None)
     for path in (host.run_dir, host.root):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from . import journal as journals
+from . import site as sites
 from .drain import Drain, probe
 from .flip import undo
 from .gate import await_end, end_slot
@@ -64,7 +65,12 @@ def repair(host: AppHost, journal: dict[str, Any], drain_s: float) -> list[str]:
         if live and previous and unsettled and previous in host.slots() and _warm(host, previous):
             host.flip_back(previous)
             done.append(f"flipped back to {previous.release}: the bake of {live.release} was not finished")
-    done += [f"retired slot {name}" for name in retire_others(host, drain_s, host.live())]
+    serving = host.live()
+    if serving and interrupted and interrupted.get("site"):
+        journal["site"] = interrupted["site"]
+    if serving and sites.switch(host, serving.release, journal):
+        done.append(f"gave NGINX the site of {serving.release} again")
+    done += [f"retired slot {name}" for name in retire_others(host, drain_s, serving)]
     for path in host.leftovers():
         remove(path)
         done.append(f"removed {path}")

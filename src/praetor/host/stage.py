@@ -63,7 +63,7 @@ def stage(
     Args:
         host: the app.
         manifest: what becomes `release.json`; it is written last and makes the release complete.
-        parts: `vassal` (text of the vassal file), `config` (text of config.yml), `env` and `secrets` (names and values), `sbom` (text).
+        parts: `vassal` and `site` (texts of the vassal file and of NGINX's site), `config` (text of config.yml), `env` and `secrets` (names and values), `sbom` (text).
         uploads: a tar with the files that `missing` named; its files are checked against the manifest's hashes.
         checks: commands that must succeed, run from the release as the app's user.
 
@@ -329,6 +329,7 @@ def _settings(place: pathlib.Path, parts: dict[str, Any], user: pwd.struct_passw
             write_atomically(place / name / key, value, 0o440, 0, user.pw_gid)
     write_atomically(place / "config.yml", parts["config"], 0o640, 0, user.pw_gid)
     write_atomically(place / "sbom.json", parts["sbom"], 0o640, 0, user.pw_gid)
+    write_atomically(place / "site.conf", parts["site"], 0o640, 0, user.pw_gid)
     write_atomically(place / "vassal.ini", parts["vassal"], 0o640, 0, user.pw_gid)
     # The Emperor compares whole seconds; a vassal file that is older than its link never looks changed.
     os.utime(place / "vassal.ini", (time.time() - 10, time.time() - 10))

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from . import journal as journals
+from . import site as sites
 from . import uwsgi
 from .gate import Health
 from .layout import AppHost, Layout, read_json
@@ -56,14 +57,22 @@ def survey(host: AppHost, wanted: dict[str, Any] | None = None) -> dict[str, Any
         "leftovers": [str(path) for path in host.leftovers()] + [slot.name for slot in host.slots() if slot != live],
         "journal": read_json(host.run_file),
         "settled": name is not None and journals.settled(host, name),
+        "site": name is None or sites.is_current(host, name),
+        "nginx_waits_s": sites.longest_s(host),
         "manifest": host.manifest(name) if name else None,
     }
     if wanted is not None:
+        state["uncertified"] = sites.uncertified(host, wanted["settings"]["server_names"])
         state["staged"] = host.manifest(wanted["id"]) is not None
         # An artifact that was not built for this host's Python is refused by the plan, in words.
         state["missing"] = [] if state["staged"] or python_tag() not in wanted["wheels"] else missing(host, wanted)
         state["needed"] = not (
-            name == wanted["id"] and running and state["settled"] and not state["leftovers"] and not state["journal"]
+            name == wanted["id"]
+            and running
+            and state["settled"]
+            and state["site"]
+            and not state["leftovers"]
+            and not state["journal"]
         )
     return state
 

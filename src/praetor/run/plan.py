@@ -117,6 +117,11 @@ def describe(release: dict[str, Any], surveys: dict[str, dict[str, Any]]) -> str
             continue
         old = state["manifest"]
         lines.append(f"  {host}: {state['live'] or 'nothing live'} -> {release['id']}; {_work(release, state)}")
+        asked = new["settings"]["limits"]["request_s"]
+        if (state["nginx_waits_s"] or asked) < asked:
+            lines.append(
+                f"  {host}: when NGINX is stopped it waits {state['nginx_waits_s']} s for requests; playbooks/provision.yml makes that more than limits.request_s"
+            )
         for line in differences(old, new, state["python"]) if old else []:
             if line not in shown:
                 shown.append(line)

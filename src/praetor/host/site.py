@@ -1,0 +1,148 @@
+"""NGINX's half of a release: the site of an app, checked before the flip, in effect from the flip on, taken back with it."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from typing import Any
+
+from . import journal as journals
+from .layout import AppHost, ReleaseError, read_text, write_atomically
+
+RELOAD_S = 15.0
+UNIT = "nginx.service"
+
+
+def check(host: AppHost, release: str) -> None:
+    """Let NGINX judge the site of a release together with all that it has.
+
+    Raises:
+        ReleaseError: what NGINX has against it.
+    """
+    text = _of(host, release)
+    if text is None or text == read_text(_place(host)):
+        return
+    manifest = host.manifest(release) or {}
+    bare = uncertified(host, manifest.get("settings", {}).get("server_names", [])) if "ssl_certificate " in text else []
+    if bare:
+        raise ReleaseError(
+            f"this host has no certificate for {', '.join(bare)}; nothing was started. "
+            f"The inventory's entry of {host.app} must name them in server_names: then release.yml gets one."
+        )
+    nginx = host.layout.nginx
+    with tempfile.TemporaryDirectory(prefix="praetor-site-") as scratch:
+        trial = pathlib.Path(scratch, "nginx")
+        trial.mkdir()
+        # Includes are relative to the file that is checked.
+        shutil.copy(nginx / "nginx.conf", trial)
+        for folder in ("praetor", "sites"):
+            shutil.copytree(nginx / folder, trial / folder)
+        (trial / "sites" / f"{host.app}.conf").write_text(text, encoding="utf-8")
+        said = _judge(trial / "nginx.conf").replace(f"{trial}/", "")
+    if said:
+        raise ReleaseError(f"NGINX refuses the site of {release}; nothing was started. It says:\n{said}")
+
+
+def uncertified(host: AppHost, names: list[str]) -> list[str]:
+    """Names that the site's certificate on this host does not cover; all where there is none. RFC 6125: a `*` stands for one label."""
+    covered = _certified(host.layout.tls / host.app / "fullchain.pem")
+    return [name for name in names if not {name, f"*.{name.partition('.')[2]}"} & covered]
+
+
+def switch(host: AppHost, release: str, journal: dict[str, Any]) -> bool:
+    """Make the site of a release the one that NGINX serves; whether anything had to be done.
+
+    What was there is noted in the journal before, so that whoever finds this run dead knows that NGINX may not have read what the file says.
+
+    Raises:
+        ReleaseError: NGINX did not take it; what it served before it still serves.
+    """
+    text, place = _of(host, release), _place(host)
+    if text is None or (text == read_text(place) and not journal.get("site")):
+        return False
+    journal["site"] = release
+    journals.save(host, journal)
+    before = read_text(place)
+    write_atomically(place, text, 0o644)
+    problem = _reload()
+    if problem:
+        if before is not None:
+            write_atomically(place, before, 0o644)
+        raise ReleaseError(f"NGINX did not take the site of {release} and goes on with the one before:\n{problem}")
+    del journal["site"]
+    return True
+
+
+def is_current(host: AppHost, release: str) -> bool:
+    """Whether the site on this host is the one of a release; a release from before sites were part of releases has none."""
+    text = _of(host, release)
+    return text is None or text == read_text(_place(host))
+
+
+def longest_s(host: AppHost) -> int | None:
+    """Seconds that NGINX waits for requests when it is stopped or reloaded, as it was provisioned; None where it was not."""
+    found = re.search(
+        r"^worker_shutdown_timeout (\d+)s;", read_text(host.layout.nginx / "nginx.conf") or "", re.MULTILINE
+    )
+    return int(found[1]) if found else None
+
+
+def take_away(host: AppHost) -> None:
+    """Serve the app's names no more."""
+    if _place(host).exists():
+        _place(host).unlink()
+        _reload()
+
+
+def _place(host: AppHost) -> pathlib.Path:
+    return host.layout.nginx / "sites" / f"{host.app}.conf"
+
+
+def _of(host: AppHost, release: str) -> str | None:
+    return read_text(host.release_dir(release) / "site.conf")
+
+
+def _certified(certificate: pathlib.Path) -> set[str]:
+    command = ["openssl", "x509", "-noout", "-ext", "subjectAltName", "-in", str(certificate)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return set(re.findall(r"DNS:([^,\s]+)", done.stdout))
+
+
+def _judge(configuration: pathlib.Path) -> str:
+    """What NGINX has against a configuration; empty when it takes it."""
+    # It opens the log files that it finds, and one that it makes is nobody else's to read.
+    command = ["/usr/sbin/nginx", "-t", "-q", "-c", str(configuration)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, umask=0o027)
+    return (done.stderr.strip() or f"exit status {done.returncode}") if done.returncode else ""
+
+
+def _reload() -> str:
+    """Let NGINX read its configuration again; empty, or why it did not. One that does not run reads it when it starts.
+
+    NGINX's word for it is its workers: those of the new configuration are other processes.
+    """
+    master = _systemctl("show", "--property=MainPID", "--value", UNIT).stdout.strip()
+    if master in ("", "0"):
+        return ""
+    before = _workers(master)
+    done = _systemctl("reload", UNIT)
+    if done.returncode:
+        return done.stderr.strip()
+    deadline = time.monotonic() + RELOAD_S
+    while not _workers(master) - before:
+        if time.monotonic() > deadline:
+            return f"no new worker within {RELOAD_S:.0f} s; journalctl -u nginx and /var/log/nginx/error.log say why"
+        time.sleep(0.02)
+    return ""
+
+
+def _workers(master: str) -> set[str]:
+    return set((read_text(pathlib.Path(f"/proc/{master}/task/{master}/children")) or "").split())
+
+
+def _systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)

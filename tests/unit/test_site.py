@@ -1,0 +1,158 @@
+"""NGINX's half of a release: in effect from the flip on, taken back with it, and never half."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import a_run, put_release, put_slot
+
+from praetor.host import settle as settles
+from praetor.host import site as sites
+from praetor.host.flip import Limits, flip_and_bake
+from praetor.host.gate import wait_until
+from praetor.host.journal import append, phase, save, unlock
+from praetor.host.layout import AppHost, BakeError, ReleaseError
+from praetor.host.removal import work as removal
+from praetor.host.survey import survey
+
+CALM = Limits(bake_s=0, max_5xx_ratio=1.0, max_p95_factor=1000, min_requests=1)
+
+
+class Nginx:
+    """Counts reloads and says what it reads at each; refuses what it is told to refuse."""
+
+    def __init__(self, host: AppHost) -> None:
+        self.file = host.layout.nginx / "sites" / f"{host.app}.conf"
+        self.read: list[str | None] = []
+        self.problem = ""
+
+    def reload(self) -> str:
+        """Read the configuration again."""
+        self.read.append(self.file.read_text() if self.file.exists() else None)
+        return self.problem
+
+    @staticmethod
+    def judge(configuration: Path) -> str:
+        """Take everything but nonsense; its includes lie where the file is."""
+        assert (configuration.parent / "praetor").is_dir()
+        return "nonsense" if "nonsense" in (configuration.parent / "sites/api.conf").read_text() else ""
+
+
+@pytest.fixture
+def nginx(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> Nginx:
+    """Return the NGINX of the host."""
+    found = Nginx(host)
+    (host.layout.nginx / "praetor").mkdir()
+    (host.layout.nginx / "nginx.conf").write_text("worker_shutdown_timeout 50s;\n")
+    monkeypatch.setattr(sites, "_reload", found.reload)
+    monkeypatch.setattr(sites, "_judge", found.judge)
+    return found
+
+
+def release_with(host: AppHost, release: str, text: str, **changes: Any) -> None:
+    """Put a complete release with a site on the host."""
+    put_release(host, release, **changes)
+    (host.release_dir(release) / "site.conf").write_text(text)
+
+
+def flipped(host: AppHost, release: str, number: int, limits: Limits = CALM) -> None:
+    """Flip to a release in a run that is not settled."""
+    slot = put_slot(host, release, number)
+    assert wait_until(lambda: host.socket(slot).exists(), 5)
+    with phase(host, a_run(), "flip", begins=True) as journal:
+        flip_and_bake(host, slot, limits, Path("/nonexistent"), journal)
+
+
+@pytest.mark.usefixtures("emperor")
+def test_a_site_comes_with_the_flip_and_an_equal_one_costs_no_reload(host: AppHost, nginx: Nginx) -> None:
+    release_with(host, "1-a", "one\n")
+    release_with(host, "2-b", "one\n")
+    flipped(host, "1-a", 1)
+    assert nginx.read == ["one\n"]
+    flipped(host, "2-b", 2)
+    assert nginx.read == ["one\n"]
+
+
+@pytest.mark.usefixtures("emperor")
+def test_what_nginx_does_not_take_is_not_flipped_to(host: AppHost, nginx: Nginx) -> None:
+    release_with(host, "1-a", "one\n")
+    release_with(host, "2-b", "two\n")
+    flipped(host, "1-a", 1)
+    nginx.problem = "no new worker"
+    with pytest.raises(ReleaseError, match=r"did not take the site of 2-b and goes on with the one before:\nno new"):
+        flipped(host, "2-b", 2)
+    assert nginx.file.read_text() == "one\n"
+    live = host.live()
+    assert live is not None
+    assert live.release == "1-a"
+
+
+@pytest.mark.usefixtures("emperor")
+def test_a_failed_bake_takes_the_site_back(host: AppHost, nginx: Nginx, monkeypatch: pytest.MonkeyPatch) -> None:
+    release_with(host, "1-a", "one\n")
+    release_with(host, "2-b", "two\n")
+    flipped(host, "1-a", 1)
+    monkeypatch.setattr("praetor.host.flip.last_lines", lambda *_: "")
+    monkeypatch.setattr("praetor.host.flip.breach", lambda *_: "too many errors")
+    with pytest.raises(BakeError, match="1-a serves again"):
+        flipped(host, "2-b", 2)
+    assert nginx.read == ["one\n", "two\n", "one\n"]
+
+
+@pytest.mark.usefixtures("emperor")
+def test_a_run_that_died_at_the_reload_is_repaired_with_a_reload(host: AppHost, nginx: Nginx) -> None:
+    release_with(host, "1-a", "one\n")
+    flipped(host, "1-a", 1)
+    unlock(host, "r1")
+    append(host, {"action": "release", "from": None, "to": "1-a", "result": "ok"})
+    # The file is right, and whether NGINX has read it nobody knows.
+    with phase(host, a_run("r2"), "flip", begins=True) as journal:
+        journal["site"] = "1-a"
+        save(host, journal)
+    with phase(host, a_run("r3"), "lock", break_run="r2", begins=True) as journal:
+        assert "gave NGINX the site of 1-a again" in settles.repair(host, journal, 1)
+    assert nginx.read == ["one\n", "one\n"]
+
+
+@pytest.mark.usefixtures("emperor")
+def test_a_site_that_was_changed_by_hand_is_work_for_the_next_run(host: AppHost, nginx: Nginx) -> None:
+    release_with(host, "1-a", "one\n")
+    flipped(host, "1-a", 1)
+    assert survey(host)["site"] is True
+    nginx.file.write_text("by hand\n")
+    assert survey(host)["site"] is False
+    assert survey(host)["nginx_waits_s"] == 50
+
+
+@pytest.mark.usefixtures("emperor")
+def test_a_release_without_a_site_leaves_the_one_that_is_there(host: AppHost, nginx: Nginx) -> None:
+    release_with(host, "2-b", "two\n")
+    put_release(host, "1-a")
+    flipped(host, "2-b", 1)
+    flipped(host, "1-a", 2)
+    assert (nginx.file.read_text(), nginx.read) == ("two\n", ["two\n"])
+
+
+@pytest.mark.usefixtures("nginx")
+def test_what_nginx_refuses_is_told_before_a_slot_starts(host: AppHost) -> None:
+    release_with(host, "1-a", "nonsense\n")
+    with pytest.raises(ReleaseError, match=r"NGINX refuses the site of 1-a; nothing was started. It says:\nnonsense"):
+        sites.check(host, "1-a")
+
+
+@pytest.mark.usefixtures("nginx")
+def test_a_name_without_a_certificate_is_told_before_a_slot_starts(
+    host: AppHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"server_names": ["a.example", "b.example", "c.wild.example"]}
+    release_with(host, "1-a", "ssl_certificate x;\n", settings=settings)
+    monkeypatch.setattr(sites, "_certified", lambda _: {"a.example", "*.wild.example"})
+    with pytest.raises(ReleaseError, match=r"no certificate for b\.example; nothing was started"):
+        sites.check(host, "1-a")
+
+
+def test_a_removed_app_is_served_no_more(host: AppHost, nginx: Nginx, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("praetor.host.removal.AppHost", lambda _: host)
+    nginx.file.write_text("one\n")
+    removal({"app": "api", "drain_s": 1})
+    assert nginx.read == [None]
