@@ -115,7 +115,7 @@ def gate(host: AppHost, manifest: dict[str, Any], server_name: str, clients: str
         return slot
     lines = last_lines(host, began)
     remove_slot(host, slot)
-    serving = f"{live.release} goes on serving" if live else "nothing was serving before, and nothing is"
+    serving = f"{live.release} goes on serving" if live else "nothing was live before, so nothing serves now"
     raise ReleaseError(
         f"{slot.release} is not healthy: {failure}. It was removed; {serving}. The last lines of its log:\n{lines}"
     )
