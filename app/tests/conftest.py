@@ -52,7 +52,7 @@ class Postgres:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """PostgreSQL from Debian's packages, on a socket of its own; as `postgres` if we are root, whom it refuses."""
+    """PostgreSQL from Debian's packages, on a separate socket; as `postgres` if we are root, whom it refuses."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     assert found, "PostgreSQL is missing: `make app-postgresql` installs it, `pytest -m 'not postgresql'` does without"
     owner: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}

@@ -17,7 +17,7 @@ def main(port: int) -> None:
         server.daemon_threads = False  # so that closing the server waits for them
 
     def stop(_: int, __: FrameType | None) -> None:
-        # shutdown() waits for the loop that this handler interrupts, so it needs a thread of its own.
+        # shutdown() waits for the loop that this handler interrupts, so it needs a separate thread.
         threading.Thread(target=server.shutdown).start()
 
     signal.signal(signal.SIGTERM, stop)

@@ -54,7 +54,7 @@ class _Own:
 
 
 class Database:
-    """One database. Made before uWSGI forks; each process opens connections of its own at its first use.
+    """One database. Made before uWSGI forks; each process opens its own connections at its first use.
 
     When the server gives no answer to an attempt to connect, one thread goes on looking at it and everybody else is
     refused at once, until it answers again: else every thread of every worker would wait for it in turn.
@@ -217,7 +217,7 @@ class Database:
 
 
 class _Probe:
-    """Looks at the database in a thread of its own, again and again as long as the database is silent."""
+    """Looks at the database in a separate thread, again and again as long as the database is silent."""
 
     def __init__(self, database: Database, own: _Own) -> None:
         self.own = own

@@ -1,6 +1,6 @@
 """Metrics of this service, kept in files by uWSGI worker if `PROMETHEUS_MULTIPROC_DIR` is set, else in memory.
 
-With files, an exporter of its own reads them; nothing here is on a public route. A file belongs to a worker id and not
+With files, a separate exporter reads them; nothing here is on a public route. A file belongs to a worker id and not
 to a process: the successor of a recycled worker goes on counting in it, so files do not pile up and no counter falls.
 """
 

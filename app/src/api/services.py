@@ -1,4 +1,4 @@
-"""What views need beside the request."""
+"""What views need besides the request."""
 
 from dataclasses import dataclass
 

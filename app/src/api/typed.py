@@ -220,7 +220,7 @@ def _readers(operation: Operation) -> Iterator[tuple[str, Where, Reader]]:
 
 
 def _path_reader(name: str, kind: Any) -> Reader:
-    # In a model of its own, so that a mistake names the parameter.
+    # In a separate model, so that a mistake names the parameter.
     model = create_model("Path", **{name: kind})
     validate = model.__pydantic_validator__.validate_python
 

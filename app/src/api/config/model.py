@@ -26,7 +26,7 @@ class Log(Section):
 
 
 class Http(Section):
-    """Limits of a request, and what is served beside the API."""
+    """Limits of a request, and what is served besides the API."""
 
     max_body_bytes: int = Field(default=65_536, ge=1, le=16_777_216)
     """A longer request body is answered with 413. Keep it at or below the app's `limits.body_mb`."""

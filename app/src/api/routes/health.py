@@ -38,7 +38,7 @@ class Version(Model):
 def live() -> Health:
     """Say that the process answers.
 
-    Looks at nothing else: a restart, which is what follows a failure here, would mend nothing else.
+    Looks at nothing else: a restart, which is what follows a failure here, would fix nothing else.
     """
     return Health()
 
