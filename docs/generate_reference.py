@@ -1,6 +1,6 @@
 """Writes docs/reference/ from the places where the facts live.
 
-apps.md comes from the model that checks the inventory, roles.md from each role's argument_specs and defaults.
+apps.md comes from the model that checks the inventory, playbooks.md from their declared options, roles.md from each role's argument_specs and defaults.
 `--check` writes nothing and fails if a page is not current.
 """
 
@@ -17,9 +17,17 @@ from pydantic.fields import FieldInfo
 
 from praetor.inventory.check import expectation
 from praetor.inventory.model import RESERVED_VARIABLES, App
+from praetor.run.options import PLAYBOOKS
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
+PLAYBOOKS_INTRO = """\
+# Options of the playbooks
+
+Given with `-e name=value` after `ansible-playbook playbooks/<name>.yml -i inventories/<environment>`. `-e help=true` prints them. An option that the
+playbook does not have is refused, and so is a value of another kind. Any [input of a role](roles.md) can be given for one run in the same way.
+
+"""
 NOTE = "<!-- Written by docs/generate_reference.py (`make docs`). Changes here are overwritten. -->\n\n"
 
 APPS_INTRO = """\
@@ -134,10 +142,24 @@ def roles_page() -> str:
     return text.rstrip("\n") + "\n"
 
 
+def playbooks_page() -> str:
+    """Return the page about the options of all playbooks."""
+    text = PLAYBOOKS_INTRO
+    for playbook, options in PLAYBOOKS.items():
+        lines = (ROOT / "playbooks" / f"{playbook}.yml").read_text(encoding="utf-8").splitlines()
+        first = next(line for line in lines if line.startswith("# "))
+        rows = [
+            (f"`{name}`", ", ".join(option.choices) or option.kind, option.says) for name, option in options.items()
+        ]
+        text += f"## {playbook}.yml\n\n{first.removeprefix('# ')}\n\n"
+        text += (table(("option", "value", "meaning"), rows) if rows else "No options.\n") + "\n"
+    return text.rstrip("\n") + "\n"
+
+
 def main(arguments: list[str]) -> int:
     """Write the pages, or with --check say which are not current; returns the exit code."""
     stale = []
-    for name, text in (("apps.md", apps_page()), ("roles.md", roles_page())):
+    for name, text in (("apps.md", apps_page()), ("playbooks.md", playbooks_page()), ("roles.md", roles_page())):
         path = REFERENCE / name
         if path.exists() and path.read_text(encoding="utf-8") == NOTE + text:
             continue

@@ -13,7 +13,7 @@ from ansible.errors import AnsibleError
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible.plugins.action import ActionBase
 
-from praetor.inventory.check import Problem, Where, check_apps, differences, missing, path_text
+from praetor.inventory.check import Checked, Problem, Where, check_apps, differences, missing, path_text
 
 try:
     from ansible._internal._datatag._tags import Origin, VaultedValue
@@ -111,7 +111,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     _VALID_ARGS: frozenset[str] = frozenset()
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Check this host's `apps`; on the first host of the play also that all hosts agree."""
+        """Check the `apps` of the first host of the play, and that all hosts agree."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
         host: str = variables["inventory_hostname"]
@@ -122,7 +122,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             return {**result, "failed": True, "msg": f"groups.app_hosts: found no host in {sources}, {expected}"}
         hosts = [found for found in variables["ansible_play_hosts_all"] if found in app_hosts]
         if host not in hosts:
-            return {**result, "skipped": True, "skip_reason": "no app host"}
+            return {**result, "skipped": True, "skip_reason": "this run leaves all app hosts out"}
         # A path source is relative to the project, which is where ansible.cfg is.
         root = Path(constants.CONFIG_FILE).parent if constants.CONFIG_FILE else Path(variables["playbook_dir"]).parent
         reader = _Reader(self._templar)
@@ -132,20 +132,26 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             return self._failed(result, [_line(reader.origin(()), message)])
         data = reader.read(variables["apps"])
         checked = check_apps(data, root, frozenset(reader.vaulted))
-        unresolved = {problem.where for problem in reader.problems}
-        problems = [*reader.problems, *(problem for problem in checked.problems if problem.where not in unresolved)]
-        problems.sort(key=lambda problem: reader.origin(problem.where))
-        lines = [_line(reader.origin(problem.where), str(problem)) for problem in problems]
-        if host == hosts[0]:
-            lines += differences({host: data, **self._resolved(variables, hosts[1:])})
-        elif lines and self._resolved(variables, hosts[:1]) == {hosts[0]: data}:
-            # The first host of the play says it, and its failure ends the play for all.
-            result.update(skipped=True, skip_reason=f"the same mistakes as on {hosts[0]}")
-            return result
+        lines = _mistakes(reader, checked)
+        everyone = {host: data}
+        for other in hosts:
+            if other == host:
+                continue
+            read = _Reader(self._templar)
+            try:
+                everyone[other] = read.read(variables["hostvars"][other].get("apps"))
+            except AnsibleError as error:
+                if not reader.problems:  # else it has the same cause
+                    found = f"found what cannot be resolved ({error.message}), expected a list of apps"
+                    lines.append(f"apps of {other}: {found}")
+                continue
+            if everyone[other] != data:
+                more = _mistakes(read, check_apps(everyone[other], root, frozenset(read.vaulted)))
+                lines += [line for line in more if line not in lines]
+        lines += differences(everyone)
         if lines:
             return self._failed(result, lines)
-        if host == hosts[0]:
-            result["warnings"] = self._warnings(reader, root)
+        result["warnings"] = self._warnings(reader, root)
         result.update(
             apps=checked.apps,
             secrets=checked.secrets,
@@ -176,16 +182,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             return False
         return True
 
-    def _resolved(self, variables: dict[str, Any], hosts: list[str]) -> dict[str, Any]:
-        """Return the plain `apps` of other hosts; one that cannot be resolved is left out, and reported by its own host."""
-        found = {}
-        for host in hosts:
-            try:
-                found[host] = _Reader(self._templar).read(variables["hostvars"][host].get("apps"))
-            except AnsibleError:
-                continue
-        return found
-
     @staticmethod
     def _failed(result: dict[str, Any], lines: list[str]) -> dict[str, Any]:
         count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
@@ -193,6 +189,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         message = f"{count} in the inventory's apps. No host was contacted."
         result.update(failed=True, msg=message, mistakes="\n".join(lines) + "\n")
         return result
+
+
+def _mistakes(reader: _Reader, checked: Checked) -> list[str]:
+    """Every mistake in what was read, with its place; what could not be resolved is one, and nothing else is said of it."""
+    unresolved = {problem.where for problem in reader.problems}
+    problems = [*reader.problems, *(problem for problem in checked.problems if problem.where not in unresolved)]
+    problems.sort(key=lambda problem: reader.origin(problem.where))
+    return [_line(reader.origin(problem.where), str(problem)) for problem in problems]
 
 
 def _line(origin: tuple[str, int], text: str) -> str:

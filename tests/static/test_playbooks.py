@@ -1,7 +1,12 @@
 """The playbooks, as far as Ansible can judge them without a host."""
 
+import re
+from pathlib import Path
+
 import pytest
-from project import PLAYBOOKS, ROOT, ansible, load
+from project import PLAYBOOKS, ROLES, ROOT, ansible, load, options
+
+from praetor.run.options import PLAYBOOKS as OPTIONS
 
 
 def test_every_playbook_is_understood_by_ansible() -> None:
@@ -15,3 +20,27 @@ def test_facts_are_gathered_only_where_a_play_says_so(playbook: str) -> None:
     for play in load(ROOT / playbook):
         if "ansible.builtin.import_playbook" not in play:
             assert "gather_facts" in play, play.get("name")
+
+
+def whole(playbook: str) -> str:
+    """Return the text of a playbook with those that it imports and the tasks that it includes."""
+    text = (ROOT / "playbooks" / playbook).read_text(encoding="utf-8")
+    for imported in set(re.findall(r"import_playbook: ([\w/.]+)$", text, re.MULTILINE)):
+        text += whole(imported)
+    for included in set(re.findall(r"(?:import|include)_tasks: ([\w/.]+)$", text, re.MULTILINE)):
+        path = ROOT / "playbooks" / ("" if included.startswith("tasks/") else "tasks") / included
+        text += whole(str(path.relative_to(ROOT / "playbooks")))
+    return text
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_a_playbook_reads_the_options_that_are_declared_and_no_others(playbook: str) -> None:
+    name, text = Path(playbook).stem, whole(Path(playbook).name)
+    declared = OPTIONS[name]
+    unused = [option for option in declared if not re.search(rf"\b{option}\b", text)]
+    assert unused == []
+    inputs = {option for role in ROLES for option in options(role)}
+    read = set(re.findall(r"\b([a-z][a-z0-9_]*) \| (?:default|mandatory)\b", text))
+    # What Ansible, the check and the inventory know.
+    others = {variable for variable in read if variable.startswith("ansible_")} | inputs
+    assert read - others - set(declared) == set()

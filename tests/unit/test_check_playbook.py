@@ -84,7 +84,7 @@ def test_a_correct_inventory_passes_without_contact_and_shows_no_secret(inventor
     inventory.write(APPS_FILE, APP + "    secrets:\n      API_TOKEN: " + secret)
     done = inventory.check("-vvv", "--vault-password-file", str(inventory.password_file))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^one +: ok=1 +changed=0 +unreachable=0 +failed=0", done.stdout, re.MULTILINE)
+    assert re.search(r"^one +: ok=2 +changed=0 +unreachable=0 +failed=0", done.stdout, re.MULTILINE)
     assert "ESTABLISH" not in done.stdout
     assert VALUE not in done.stdout + done.stderr
 
@@ -165,6 +165,14 @@ def test_a_mistake_of_one_host_only_is_said_by_that_host(inventory: Inventory) -
     done = inventory.check()
     assert done.returncode == 2
     assert "apps[0].threads: found 100, expected a whole number from 1 to 64" in done.stdout
+
+
+def test_what_cannot_be_resolved_on_another_host_is_a_mistake(inventory: Inventory) -> None:
+    inventory.write(APPS_FILE, APP + '    threads: "{{ cores }}"\n')
+    inventory.write("host_vars/one.yml", "cores: 4\n")
+    done = inventory.check()
+    assert done.returncode == 2
+    assert "cores" in done.stdout
 
 
 def test_hosts_with_apps_of_their_own_need_runs_of_their_own(inventory: Inventory) -> None:

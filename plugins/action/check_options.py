@@ -1,0 +1,59 @@
+"""Refuses values of `-e` that nothing reads; contacts no host. The options stand in `praetor.run.options`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible import context
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible.utils.vars import load_extra_vars
+
+from praetor.run.options import mistakes, usage
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
+    """Takes no arguments. Fails for an option that the playbook does not have; with `-e help=true` prints those that it has, and ends."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+    _VALID_ARGS: frozenset[str] = frozenset()
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Check."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        given = load_extra_vars(self._loader)
+        playbooks = [Path(path).stem for path in context.CLIARGS.get("args", ())]
+        if str(given.get("help", "")).lower() in {"true", "yes", "1"}:
+            Display().display(usage(playbooks))
+            return {**result, "failed": True, "msg": "This was the help; nothing was done."}
+        found = mistakes(given, playbooks, _inputs(), _inventories(task_vars or {})) if given else []
+        if found:
+            return {**result, "failed": True, "msg": "\n".join([*found, "Nothing was done. Options: -e help=true"])}
+        return {**result, "changed": False}
+
+
+def _inputs() -> set[str]:
+    """The inputs of all roles."""
+    found: set[str] = set()
+    for path in _ROOT.glob("roles/*/meta/argument_specs.yml"):
+        for spec in yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"].values():
+            found |= set(spec.get("options") or {})
+    return found
+
+
+def _inventories(variables: dict[str, Any]) -> str:
+    """The text of all files of the inventories."""
+    found = []
+    for source in map(Path, variables.get("ansible_inventory_sources") or []):
+        place = source if source.is_dir() else source.parent
+        found += [
+            path.read_text(encoding="utf-8", errors="replace") for path in place.rglob("*.y*ml") if path.is_file()
+        ]
+        found += [source.read_text(encoding="utf-8", errors="replace")] if source.is_file() else []
+    return "\n".join(found)

@@ -1,0 +1,146 @@
+"""What `-e` may say to each playbook. Help, its page in docs/reference and the refusal of anything else are made from here."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+Kind = Literal["text", "true or false", "a whole number"]
+
+
+class Option(NamedTuple):
+    """One option: what it does, what its value is, and which values there are if these are few."""
+
+    says: str
+    kind: Kind = "text"
+    choices: tuple[str, ...] = ()
+
+
+_APP = Option("This app only; without it all of the inventory.")
+_ONE_APP = Option("The app; not needed where the inventory has one.")
+_WHY = Option("A reason, for the history.")
+_LOCK_WAIT = Option("Seconds to wait for another run on the same app.", "a whole number")
+_CACHE = Option("Directory of the controller with what was built before; ~/.cache/praetor.")
+_FORMAT = Option("How the table is printed.", choices=("table", "json"))
+_PROVISION = {"release_cache": _CACHE}
+_RELEASE = {
+    "app": _APP,
+    "release": Option("An artifact that was built before, by the id of a release of it. Needs `app`."),
+    "why": _WHY,
+    "lock_wait": _LOCK_WAIT,
+    "force": Option("Also release what is marked bad, or while releases are frozen.", "true or false"),
+    "release_cache": _CACHE,
+}
+HELP = Option("Print these options and end.", "true or false")
+PLAYBOOKS: dict[str, dict[str, Option]] = {
+    "build": {"app": _APP, "release_cache": _CACHE},
+    "check": {},
+    "deploy": {**_PROVISION, **_RELEASE},
+    "freeze": {
+        "app": _APP,
+        "until_time": Option("When it ends: a time in UTC, or one from now such as +12h."),
+        "reason": Option("Why; whoever is refused reads it."),
+        "thaw": Option("End it now.", "true or false"),
+    },
+    "history": {"app": _APP, "last": Option("Lines for each host and app; 20.", "a whole number"), "format": _FORMAT},
+    "lab_down": {"state": Option("`purged` also removes cached base trees and packages.", choices=("down", "purged"))},
+    "lab_up": {},
+    "logs": {
+        "app": Option("The app. Needed."),
+        "request_id": Option("One request's way, by the id that the client got in X-Request-ID."),
+        "since": Option("From when on: 15m, 2h, 3d, or a time in UTC; 15m, with `request_id` a day."),
+        "format": Option("How lines are printed.", choices=("text", "json")),
+    },
+    "provision": _PROVISION,
+    "release": _RELEASE,
+    "remove": {
+        "app": Option("The app, which the inventory names no more. Needed."),
+        "confirm": Option("Its name again."),
+    },
+    "rollback": {
+        "app": _ONE_APP,
+        "release": Option("This release; without it the one before."),
+        "why": _WHY,
+        "lock_wait": _LOCK_WAIT,
+        "force": Option("Also one that is marked bad.", "true or false"),
+    },
+    "status": {
+        "app": _APP,
+        "format": _FORMAT,
+        "table": Option("Which table; `demo` has a command to try for each host.", choices=("status", "demo")),
+    },
+    "verify": {"tests": Option("Options of pytest, such as '-k isolation'.")},
+}
+
+
+def options_of(playbooks: Iterable[str]) -> dict[str, Option]:
+    """The options of playbooks by their names; those of all for one that is none of ours and imports some."""
+    found: dict[str, Option] = {"help": HELP}
+    for name in playbooks:
+        for known in [name] if name in PLAYBOOKS else PLAYBOOKS:
+            found |= PLAYBOOKS[known]
+    return found
+
+
+def mistakes(given: Mapping[str, object], playbooks: Iterable[str], others: Iterable[str], mentioned: str) -> list[str]:
+    """What is wrong with the values of `-e`, a sentence each.
+
+    Args:
+        given: the variables of `-e`.
+        playbooks: names of the playbooks that were started.
+        others: other names that may be given: the inputs of roles.
+        mentioned: text of the inventory's files; a variable that is in it is the inventory's business.
+    """
+    options, inputs = options_of(playbooks), set(others)
+    found = []
+    for name, value in given.items():
+        if name in options:
+            found += _problem(name, value, options[name])
+        elif (
+            name not in inputs
+            and not name.startswith("ansible_")
+            and not re.search(rf"\b{re.escape(name)}\b", mentioned)
+        ):
+            near = difflib.get_close_matches(name, [*options, *sorted(inputs)], n=1)
+            elsewhere = [f"{playbook}.yml" for playbook, declared in PLAYBOOKS.items() if name in declared]
+            if elsewhere:
+                meant = f"it is an option of {', '.join(elsewhere)}"
+            else:
+                meant = f"did you mean {near[0]}?" if near else f"expected one of: {', '.join(sorted(options))}"
+            here = " and ".join(f"{playbook}.yml" for playbook in playbooks)
+            found.append(f"-e {name}={_short(value)}: {here} has no such option and no role has such an input; {meant}")
+    return found
+
+
+def _problem(name: str, value: object, option: Option) -> list[str]:
+    text = str(value)
+    right = {
+        "text": True,
+        "true or false": text.lower() in {"true", "false", "yes", "no", "1", "0"},
+        "a whole number": text.isdecimal(),
+    }[option.kind]
+    if right and (not option.choices or text in option.choices):
+        return []
+    expected = " or ".join(option.choices) or option.kind
+    return [f"-e {name}={_short(value)}: expected {expected}"]
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def usage(playbooks: Iterable[str]) -> str:
+    """The options of playbooks as text."""
+    options = options_of(playbooks)
+    wide = max(map(len, options))
+    lines = [f"  -e {name + '=...':<{wide + 4}}  {option.says}{_values(option)}" for name, option in options.items()]
+    return "\n".join(["Options:", *lines, "Any input of a role can be given with -e too: docs/reference/roles.md"])
+
+
+def _values(option: Option) -> str:
+    if option.choices:
+        return f" ({', '.join(option.choices)})"
+    return "" if option.kind == "text" else f" ({option.kind})"

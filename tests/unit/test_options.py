@@ -1,0 +1,73 @@
+"""What `-e` says is an option of the playbook, an input of a role or the inventory's own; anything else is refused before a host is contacted."""
+
+from typing import Any
+
+import pytest
+from project import ansible
+
+from praetor.run.options import PLAYBOOKS, mistakes, options_of, usage
+
+INPUTS = ["nginx_client_rate", "certificates_mode"]
+
+
+def said(playbook: str, mentioned: str = "", **given: Any) -> str:
+    """Return what is wrong with options."""
+    return "\n".join(mistakes(given, [playbook], INPUTS, mentioned))
+
+
+def test_what_a_playbook_has_and_what_roles_have_is_taken() -> None:
+    assert said("release", app="api", lock_wait="600", force=True, nginx_client_rate=5, ansible_user="ops") == ""
+
+
+@pytest.mark.parametrize(
+    ("playbook", "given", "meant"),
+    [
+        ("build", {"ap": "shop"}, "did you mean app?"),
+        ("rollback", {"relese": "1.0-ab"}, "did you mean release?"),
+        ("release", {"nginx_client_rat": 1}, "did you mean nginx_client_rate?"),
+        ("status", {"lock_wait": 1}, "it is an option of deploy.yml, release.yml, rollback.yml"),
+        ("check", {"zzzzz": 1}, "expected one of: help"),
+    ],
+)
+def test_what_nothing_reads_is_refused_with_what_is_meant(playbook: str, given: dict[str, Any], meant: str) -> None:
+    [(name, value)] = given.items()
+    words = said(playbook, **given)
+    assert words.startswith(f"-e {name}={value}: {playbook}.yml has no such option and no role has such an input; ")
+    assert words.endswith(meant)
+
+
+def test_what_the_inventory_speaks_of_is_its_own_business() -> None:
+    assert said("release", "source: {path: '{{ sample_source }}'}", sample_source="x") == ""
+    assert "did you mean" not in said("release", "sample_source_2: 1", sample="x")
+    assert said("release", "sample_source_2: 1", sample="x") != ""
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"lock_wait": "soon"}, "-e lock_wait=soon: expected a whole number"),
+        ({"force": "maybe"}, "-e force=maybe: expected true or false"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(given: dict[str, Any], expected: str) -> None:
+    assert said("release", **given) == expected
+
+
+def test_a_value_that_is_none_of_the_few_is_refused() -> None:
+    assert said("status", format="xml") == "-e format=xml: expected table or json"
+
+
+def test_a_playbook_that_imports_ours_takes_all_their_options() -> None:
+    assert options_of(["converge"]).keys() == {"help"} | {name for each in PLAYBOOKS.values() for name in each}
+
+
+def test_help_names_every_option_of_a_playbook() -> None:
+    for playbook, options in PLAYBOOKS.items():
+        assert all(f"-e {name}=..." in usage([playbook]) for name in options)
+
+
+def test_an_unknown_option_ends_a_run_before_anything_is_built() -> None:
+    done = ansible("ansible-playbook", "playbooks/build.yml", "-i", "inventories/prod", "-e", "ap=shop")
+    assert done.returncode != 0
+    assert "-e ap=shop: build.yml has no such option and no role has such an input; did you mean app?" in done.stdout
+    assert "Build on the controller" not in done.stdout
