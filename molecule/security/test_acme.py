@@ -186,7 +186,7 @@ def test_a_refused_challenge_leaves_what_is_served(authority: Authority, sites: 
     said = load.stop()
     assert done.returncode != 0
     told = " ".join(done.stdout.split())
-    assert f"/dir for {NAME}, refused.lab.example. What was served before goes on being served." in told
+    assert f"/dir for {NAME}, refused.lab.example. The certificate that was in use before stays in use." in told
     assert "Domain: refused.lab.example Type:" in told
     row("a refused challenge", "0 lost", said)
     row("a refused challenge, the certificate", "the old one", "the old one" if serials(sites) == before else "another")

@@ -20,7 +20,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         result: dict[str, Any] = super().run(tmp, task_vars)
         args = {**self._task.args, "step": "apply"}
         began = time.monotonic()
-        # When even the connection that exists is cut, the answer never comes: whether a login works decides all the same.
+        # If even the existing connection is cut, the answer never comes: then too, a new login decides.
         try:
             answer = self._execute_module(module_args=args, task_vars=task_vars)
         except AnsibleConnectionFailure:

@@ -20,7 +20,7 @@ module: acme_certificates
 short_description: Have certbot obtain the certificates that are missing
 description:
   - Asks the authority only for sites that have no certificate of this directory, or one for other names. Renewal is certbot's own.
-  - What is served goes on being served when the authority refuses.
+  - When the authority refuses, the certificates that are in use stay in use.
 options:
   sites:
     description: Host names, by site.
@@ -153,7 +153,7 @@ def main() -> None:
     if wrong:
         names = ", ".join(name for site in wrong for name in params["sites"][site])
         module.fail_json(
-            msg=f"no certificate of {params['directory_url']} for {names}. What was served before goes on being served.",
+            msg=f"no certificate of {params['directory_url']} for {names}. The certificate that was in use before stays in use.",
             mistakes="".join(f"{site}: {error}\n" for site, error in wrong.items()),
             **result,
         )

@@ -66,7 +66,7 @@ def _run(*argv: str) -> subprocess.CompletedProcess[str]:
 
 def _installed(specs: list[str]) -> set[str]:
     names = [name for spec in specs for name in alternatives(spec)]
-    # dpkg-query exits with 1 for a name that it has never seen; its other lines are right all the same.
+    # dpkg-query exits with 1 for a name that it has never seen; its other lines are still right.
     return parse_status(_run("dpkg-query", "-W", "-f", "${db:Status-Status} ${Package}\\n", *names).stdout)
 
 

@@ -298,7 +298,7 @@ class Release(Part):
     )
     drain_s: Annotated[int, whole(1, 3600)] = Field(
         default=60,
-        description="Seconds that the old slot has to finish its requests before it is retired all the same.",
+        description="Seconds that the old slot has to finish its requests before it is ended anyway.",
     )
 
 

@@ -51,7 +51,7 @@ def read_chain(source: Source) -> list[x509.Certificate]:
 
 
 def read_key(source: Source) -> PrivateKeyTypes:
-    """Return the private key of a text; what is wrong with one is said without a byte of it.
+    """Return the private key of a text; messages about a broken key contain no byte of it.
 
     Raises:
         PemError: there is none, or it is encrypted, or it cannot be read.

@@ -35,7 +35,7 @@ def refusals(
             )
         if marked and not force:
             found.append(
-                f"{host}: {release['id']} is marked bad since {marked['ts']}: {marked['reason']}. -e force=true releases it all the same"
+                f"{host}: {release['id']} is marked bad since {marked['ts']}: {marked['reason']}. -e force=true releases it anyway"
             )
         if freeze and not force:
             until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(freeze["until"]))
@@ -87,7 +87,7 @@ def rollback_target(app: str, surveys: dict[str, dict[str, Any]], wanted: str, *
     if marked and not force:
         host, entry = next(iter(marked.items()))
         raise ReleaseError(
-            f"{app}: {wanted} is marked bad on {host} since {entry['ts']}: {entry['reason']}. Take it all the same with -e force=true"
+            f"{app}: {wanted} is marked bad on {host} since {entry['ts']}: {entry['reason']}. -e force=true takes it anyway"
         )
     return wanted
 
