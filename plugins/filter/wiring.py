@@ -96,6 +96,11 @@ def firewall_allow(
     return allowed
 
 
+def open_ports(host: str, groups: dict[str, list[str]], variables: dict[str, dict[str, Any]], ssh: int) -> list[int]:
+    """Return the TCP ports that the firewall leaves open on a host, SSH's first."""
+    return [ssh, *(port for allowed in firewall_allow(host, groups, variables) for port in allowed["ports"])]
+
+
 class FilterModule:
     """What Ansible looks for."""
 
@@ -108,5 +113,6 @@ class FilterModule:
             "firewall_allow": firewall_allow,
             "first_sites": first_sites,
             "longest_request_s": longest_request_s,
+            "open_ports": open_ports,
             "survey_targets": survey_targets,
         }

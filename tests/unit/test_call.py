@@ -3,7 +3,9 @@
 import errno
 import io
 import json
+import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -21,6 +23,21 @@ def answer_to(error: Exception) -> dict[str, Any]:
         raise error
 
     return call.answer(work, {})
+
+
+def test_the_umask_of_a_host_is_no_matter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def work(_: dict[str, Any]) -> dict[str, Any]:
+        (tmp_path / "directory").mkdir()
+        return {}
+
+    monkeypatch.setitem(sys.modules, "praetor.host.sample", SimpleNamespace(work=work))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b'{"work": "sample", "params": {}}')))
+    before = os.umask(0o077)
+    try:
+        call.main()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "directory").stat().st_mode & 0o777 == 0o755
 
 
 def test_work_is_named_and_gets_its_parameters(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,8 @@ Work = Callable[[dict[str, Any]], dict[str, Any]]
 
 def main() -> None:
     """Do `{"work": a module of this package, "params": {...}}`: call the module's `work` with the parameters."""
+    # sudo or PAM may have another one; slots and NGINX must be able to read what is written here.
+    os.umask(0o022)
     asked = json.load(sys.stdin.buffer)
     work: Work = importlib.import_module(f"{__package__}.{asked['work']}").work
     print(json.dumps(answer(work, asked["params"])))  # noqa: T201  this is how it answers

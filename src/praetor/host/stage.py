@@ -133,6 +133,7 @@ def run_command(host: AppHost, release: str, command: list[str], timeout_s: floa
             text=True,
             errors="replace",
             start_new_session=True,
+            umask=0o027,  # as in a slot
         )
     except (FileNotFoundError, PermissionError):
         raise ReleaseError(
