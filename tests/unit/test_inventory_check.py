@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 
 from praetor.inventory.check import check_apps, differences, missing
+from praetor.inventory.model import App
 
-KEYS = (
-    "name, source, wsgi, server_names, profile, config, secrets, env, health, workers, threads, "
-    "limits, commands, release"
-)
+KEYS = ", ".join(App.model_fields)
 COMMAND = 'a command, such as "python -m api.migrate" or [python, -m, api.migrate]'
 PROJECT = "the directory of a Python project"
 NAME = "a name of a-z, 0-9 and _ that begins with a letter, at most 31 characters"
