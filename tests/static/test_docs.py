@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from project import ROOT, files_of
+from project import ROLES, ROOT, files_of, options
+
+from praetor.run.options import PLAYBOOKS
 
 PAGES = [
     path.relative_to(ROOT).as_posix()
@@ -66,3 +68,16 @@ def test_commands_in_the_documentation_name_playbooks_that_exist(page: str) -> N
     text = (ROOT / page).read_text(encoding="utf-8")
     for playbook in re.findall(r"\bplaybooks/[a-z_]+\.yml", text):
         assert (ROOT / playbook).exists(), playbook
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_options_in_the_documentation_are_options_of_their_playbook(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    inputs = {name for role in ROLES for name in options(role)}
+    # A command is a code span, or a line that is set in as code.
+    commands = re.findall(r"`([^`\n]+)`", text) + re.findall(r"^(?: {4,}|\$ )(.*)$", text, re.MULTILINE)
+    for command in commands:
+        playbook = re.search(r"\b(\w+)\.yml\b", command)
+        if playbook and playbook[1] in PLAYBOOKS:
+            given = set(re.findall(r"-e (\w+)=", command[playbook.end() :]))
+            assert given - {"help"} - PLAYBOOKS[playbook[1]].keys() - inputs == set(), command

@@ -18,11 +18,11 @@ class Option(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
-_APP = Option("This app only; without it all of the inventory.")
+_APP = Option("This app only; without it all apps of the inventory.")
 _ONE_APP = Option("The app; not needed where the inventory has one.")
 _WHY = Option("A reason, for the history.")
 _LOCK_WAIT = Option("Seconds to wait for another run on the same app.", "a whole number")
-_CACHE = Option("Directory of the controller with what was built before; ~/.cache/praetor.")
+_CACHE = Option("Directory on the controller that keeps what was built; ~/.cache/praetor unless given.")
 _FORMAT = Option("How the table is printed.", choices=("table", "json"))
 _PROVISION = {"release_cache": _CACHE}
 _RELEASE = {
@@ -44,19 +44,23 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         "reason": Option("Why; whoever is refused reads it."),
         "thaw": Option("End it now.", "true or false"),
     },
-    "history": {"app": _APP, "last": Option("Lines for each host and app; 20.", "a whole number"), "format": _FORMAT},
+    "history": {
+        "app": _APP,
+        "last": Option("Lines for each host and app; 20 unless given.", "a whole number"),
+        "format": _FORMAT,
+    },
     "lab_down": {"state": Option("`purged` also removes cached base trees and packages.", choices=("down", "purged"))},
     "lab_up": {},
     "logs": {
         "app": Option("The app. Needed."),
-        "request_id": Option("One request's way, by the id that the client got in X-Request-ID."),
+        "request_id": Option("Trace one request, by the id that the client got in X-Request-ID."),
         "since": Option("From when on: 15m, 2h, 3d, or a time in UTC; 15m, with `request_id` a day."),
         "format": Option("How lines are printed.", choices=("text", "json")),
     },
     "provision": _PROVISION,
     "release": _RELEASE,
     "remove": {
-        "app": Option("The app, which the inventory names no more. Needed."),
+        "app": Option("The app, which is no longer in the inventory. Needed."),
         "confirm": Option("Its name again."),
     },
     "rollback": {
