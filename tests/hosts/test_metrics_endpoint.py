@@ -55,7 +55,7 @@ def test_the_monitoring_host_gets_metrics(monitor: Host, settings: dict[str, Any
 
 
 def test_our_own_metrics_are_as_prometheus_wants_them(host: Host, monitor: Host) -> None:
-    text = host.check_output("cd /usr/local/lib/app_exporter && python3 -m app_exporter --once")
+    text = host.check_output("cd /usr/local/lib/app_exporter && python3 -B -m app_exporter --once")
     checked = monitor.run("printf %%s %s | promtool check metrics", text + "\n")
     assert (checked.rc, checked.stdout, checked.stderr) == (0, "", "")
 
