@@ -1,4 +1,4 @@
-"""Remove an app from a host: slots, releases, data, history."""
+"""Remove an app from a host: NGINX's site, slots, releases, data, history."""
 
 from __future__ import annotations
 
