@@ -3,6 +3,8 @@
 Run from the repository's root with the app's Python: `app/.venv/bin/python bench/api_cost.py [ROUNDS]`. Both applications run in one
 uWSGI worker each, are asked over their unix sockets in the uwsgi protocol as NGINX does, in turns within one run, so that a
 noisy machine is noisy for both. CPU time is that of the worker, from /proc; waiting does not count.
+
+`bench/api_cost.py ROUNDS CHECKOUT` compares this API with that of another checkout instead: `git worktree add ../before COMMIT`.
 """
 
 import json
@@ -172,17 +174,56 @@ def compare(bare: Worker, typed: Worker, rounds: int) -> None:
     ):
         if bare.ask(method, path, body)[:12] != typed.ask(method, path, body)[:12]:
             raise SystemExit("the two do not answer alike")
-        pairs = []
-        for turn in range(rounds + 1):
-            order = (bare, typed) if turn % 2 else (typed, bare)
-            found = {id(app): app.cost(method, path, body) for app in order}
-            if turn:  # the first round warms up
-                pairs.append((found[id(bare)], found[id(typed)]))
+        pairs = in_turns(bare, typed, rounds, method, path, body)
         ratios = sorted(b / a for a, b in pairs)
         print(
             f"| typed {name} | {statistics.median(a for a, _ in pairs):.0f} | {statistics.median(b for _, b in pairs):.0f} "
             f"| **{statistics.median(ratios):.2f}** | {ratios[0]:.2f}-{ratios[-1]:.2f} | {limit} |"
         )
+
+
+def against(checkout: Path, rounds: int) -> None:
+    """The API's own routes on SQLite with ten items, next to those of another checkout."""
+    source = "from api.wsgi import app\n"
+    with tempfile.TemporaryDirectory() as name:
+        workers = []
+        for side, tree in (("theirs", checkout), ("ours", ROOT)):
+            directory = Path(name, side)
+            (directory / "metrics").mkdir(parents=True)
+            environ = {"APP_PROFILE": "prod", "APP_DATA_DIR": str(directory / "data"), "PYTHONPATH": f"{tree}/app/src"}
+            subprocess.run([sys.executable, "-m", "api.migrate"], env=environ, check=True, stderr=subprocess.DEVNULL)
+            counted = environ | {"PROMETHEUS_MULTIPROC_DIR": str(directory / "metrics")}
+            workers.append(Worker(directory, "typed", source, counted))
+        try:
+            for worker in workers:
+                worker.wait()
+                for number in range(10):
+                    worker.ask("POST", "/items", json.dumps({"name": f"n{number}", "kind": "tool"}).encode())
+            print(f"| CPU µs per request, median of {rounds} x {BATCH} | theirs | ours | ratio | spread |")
+            print("|---|---|---|---|---|")
+            for path in ("/version", "/health/live", "/items", "/nowhere"):
+                pairs = in_turns(*workers, rounds, "GET", path)
+                ratios = sorted(b / a for a, b in pairs)
+                print(
+                    f"| GET {path} | {statistics.median(a for a, _ in pairs):.0f} | {statistics.median(b for _, b in pairs):.0f} "
+                    f"| **{statistics.median(ratios):.2f}** | {ratios[0]:.2f}-{ratios[-1]:.2f} |"
+                )
+        finally:
+            for worker in workers:
+                worker.stop()
+
+
+def in_turns(
+    first: Worker, second: Worker, rounds: int, method: str, path: str, body: bytes = b""
+) -> list[tuple[float, float]]:
+    """What a request costs each of the two, round by round; who begins, changes."""
+    pairs = []
+    for turn in range(rounds + 1):
+        order = (first, second) if turn % 2 else (second, first)
+        found = {id(app): app.cost(method, path, body) for app in order}
+        if turn:  # the first round warms up
+            pairs.append((found[id(first)], found[id(second)]))
+    return pairs
 
 
 def first_answer(directory: Path, environ: dict[str, str]) -> None:
@@ -260,4 +301,8 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 15)
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    if len(sys.argv) > 2:
+        against(Path(sys.argv[2]).absolute(), rounds)
+    else:
+        main(rounds)

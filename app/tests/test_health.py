@@ -27,6 +27,14 @@ def test_version_names_the_release(client: FlaskClient) -> None:
     assert found["uwsgi"] is None
 
 
+def test_version_is_not_looked_up_for_each_request(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("pathlib.Path.open", lambda path, *_, **__: opened.append(str(path)))
+    monkeypatch.setattr("pathlib.Path.read_text", lambda path, *_, **__: opened.append(str(path)))
+    assert client.get("/version").get_json()["version"] == "1.0.0"
+    assert opened == []
+
+
 def test_without_migrations_it_is_alive_but_not_ready(environ: dict[str, str], tmp_path: Path, make_app: Make) -> None:
     (tmp_path / "data").mkdir()
     client = make_app(load(environ)).test_client()

@@ -5,11 +5,12 @@ import time
 from collections.abc import Collection
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated
+from functools import cache
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import Field, StringConstraints
-from sqlalchemy import select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -93,13 +94,27 @@ def page(
     session: Session, limit: int, after: UUID | None = None, kind: Kind | None = None, min_quantity: int = 0
 ) -> tuple[list[Item], bool]:
     """Up to `limit` items in order of creation, from the one behind `after`, and whether more follow."""
-    query = select(ItemRow).order_by(ItemRow.id).limit(limit + 1).where(ItemRow.quantity >= min_quantity)
-    if after is not None:
-        query = query.where(ItemRow.id > after)
-    if kind is not None:
-        query = query.where(ItemRow.kind == kind)
-    rows = session.scalars(query).all()
-    return [_item(row) for row in rows[:limit]], len(rows) > limit
+    found = {"limit": limit + 1, "min_quantity": min_quantity, "after": after, "kind": kind}
+    rows = session.execute(_page(after=after is not None, kind=kind is not None), found).all()
+    items = [Item.model_validate(dict(zip(_FIELDS, row, strict=True)), strict=False) for row in rows[:limit]]
+    return items, len(rows) > limit
+
+
+_FIELDS = tuple(Item.model_fields)
+
+
+@cache
+def _page(*, after: bool, kind: bool) -> Select[Any]:
+    """The statement of a page, made once, with columns and no objects: both would cost as much again as the rest."""
+    query = (
+        select(*(ItemRow.__table__.c[name] for name in _FIELDS))
+        .order_by(ItemRow.id)
+        .limit(bindparam("limit"))
+        .where(ItemRow.quantity >= bindparam("min_quantity"))
+    )
+    if after:
+        query = query.where(ItemRow.id > bindparam("after"))
+    return query.where(ItemRow.kind == bindparam("kind")) if kind else query
 
 
 def replace(session: Session, item: Item, content: ItemContent) -> Item:

@@ -13,6 +13,10 @@ class NotReadyError(Exception):
     """Requests cannot be served."""
 
 
+# Read once: to find the version, importlib reads and parses the whole description of the package.
+_VERSION = version("api")
+_PYTHON = platform.python_version()
+
 routes = Routes("service", failures={NotReadyError: Failure(503, headers={"Retry-After": "5"})})
 
 
@@ -61,10 +65,10 @@ def show_version() -> Version:
     uwsgi = in_uwsgi()
     return Version(
         app=found.identity.name,
-        version=version("api"),
+        version=_VERSION,
         release=found.identity.release,
         commit=found.identity.commit,
         profile=found.settings.profile,
-        python=platform.python_version(),
+        python=_PYTHON,
         uwsgi=uwsgi.version.decode() if uwsgi else None,
     )
