@@ -101,7 +101,21 @@ app-bench: app/.venv/ready ## time the reference API against bare Flask
 .PHONY: app-setup app-postgresql app-test app-fuzz app-bench
 
 test: SCENARIO := default releases
-test: lint unit app-test molecule ## everything
+test: lint unit app-test molecule image-test ## everything
+
+# The id of the release in the image is that of hosts: it counts the last commit of the app's source.
+image: ## build the reference API as an image called flaskapp, with the docker of this machine
+	docker build -t flaskapp --build-arg COMMIT="$$(git log -1 --format=%H -- app)" --build-arg CREATED="$$(git log -1 --format=%cI)" .
+
+# From Debian, without starting docker's service: the tests have their own daemon. Where none can run they say why, which is a failure in CI only.
+IMAGE_NEEDS := docker.io iproute2 iptables mmdebstrap
+image-test: $(VENV)/dev ## build and try the image with a docker daemon made for that
+	@dpkg-query -W -f '$${db:Status-Status}\n' $(IMAGE_NEEDS) 2>&1 | grep -vqx installed || exit 0; \
+	  echo "==> installing from Debian what is missing of $(IMAGE_NEEDS)"; $(SUDO) $(BIN)/ansible localhost -o -m ansible.builtin.apt \
+	  -a "name=docker.io,iproute2,iptables,mmdebstrap install_recommends=false update_cache=true policy_rc_d=101" >/dev/null
+	@$(SUDO) env PATH="$$PATH" pytest -q -rs -p no:cacheprovider tests/image
+
+.PHONY: image image-test
 
 # Asked before anything is installed, with what every Debian has.
 PREFLIGHT = $(if $(shell command -v sudo),$(SUDO)) sh roles/lab_host/files/preflight

@@ -20,7 +20,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     """Returns `releases`: for each app its id, manifest, rendered parts and the places of its files on the controller; and `run`: who runs this.
 
     Arguments: `apps`, `secrets` and `root` as check_apps returned them; `vassal`, the template of vassal files; `site`, that of sites, and whether
-    these speak `tls` and log to the `journal` too; `server`, locked requirements with pyuwsgi; `cache`, a directory; `hosts` of the run; `action` and `why`; `only`, the one app to release; `release`, the id of one built before.
+    these speak `tls` and log to the `journal` too; `server`, locked requirements with pyuwsgi; `cache`, a directory; `hosts` of the run; `action` and `why`; `only`,
+    the one app to release; `release`, the id of one built before; `commit` of a source that has no history here.
     """
 
     TRANSFERS_FILES = False
@@ -52,6 +53,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             artifact = recorded(cache, app["name"], args["release"])
         else:
             artifact = build(app, cache, Path(args["root"]), Path(args["server"]))
+            artifact = {**artifact, "commit": artifact["commit"] or args.get("commit") or None}
         site_text = site(app, Path(args["site"]), tls=args["tls"], journal=args["journal"])
         release = identify(app, artifact, [vassal_text, site_text], secrets, cache)
         files = {entry["sha256"]: entry["path"] for entries in artifact["wheels"].values() for entry in entries}

@@ -49,6 +49,12 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         "last": Option("Lines for each host and app; 20 unless given.", "a whole number"),
         "format": _FORMAT,
     },
+    "image": {
+        "app": Option("The app. Needed."),
+        "commit": Option("Commit of its source, where the build has no history."),
+        "built_at": Option("A time to note instead of now, so that the same input makes the same image."),
+        "release_cache": _CACHE,
+    },
     "lab_down": {"state": Option("`purged` also removes cached base trees and packages.", choices=("down", "purged"))},
     "lab_up": {},
     "logs": {

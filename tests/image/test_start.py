@@ -1,0 +1,131 @@
+"""Starting: the two commands that everybody tries first, and what a container says when it cannot start."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import LOCKED, Container, Start
+from engine import ENVIRONMENT, docker
+
+
+@pytest.mark.usefixtures("image")
+def test_the_first_commands_serve_at_a_terminal_and_end_with_a_key() -> None:
+    terminal, inside = pty.openpty()
+    command = ["docker", "run", "--name", "first", "-p", "8085:80", "-it", "flaskapp:latest"]
+    client = subprocess.Popen(
+        command, env=ENVIRONMENT, stdin=inside, stdout=inside, stderr=inside, start_new_session=True
+    )
+    os.close(inside)
+    try:
+        Container("first").ready()
+        answer = subprocess.run(
+            ["curl", "--silent", "http://localhost:8085/health/ready"], capture_output=True, text=True, check=True
+        )
+        assert json.loads(answer.stdout) == {"status": "ok"}
+        os.write(terminal, b"\x03")
+        assert client.wait(20) == 0
+    finally:
+        if client.poll() is None:
+            client.send_signal(signal.SIGKILL)
+            client.wait()
+        os.close(terminal)
+        docker("rm", "--force", "--volumes", "first")
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        pytest.param([], id="the image's user"),
+        pytest.param(["--user", "123456"], id="any user, as OpenShift gives"),
+    ],
+)
+def test_it_serves_with_no_right_and_nothing_to_write_to(start: Start, user: list[str]) -> None:
+    container = start(options=(*LOCKED, *user)).ready()
+    status, _ = container.get("/items", 80, "--json", '{"name": "nail", "kind": "part"}')
+    assert status == 201  # the data directory is its own
+    capabilities = container.run("grep", "-h", "Cap", "/proc/1/status")
+    assert {line.split()[1] for line in capabilities.splitlines()} == {"0" * 16}
+    assert "root" not in container.run("stat", "-c", "%U", "/proc/1").split()
+
+
+def test_the_engine_sees_its_health_through_nginx(start: Start) -> None:
+    container = start().ready()
+    deadline = time.monotonic() + 60
+    while container.inspect("{{.State.Health.Status}}") != "healthy":
+        assert time.monotonic() < deadline, container.inspect("{{json .State.Health}}")
+        time.sleep(0.5)
+    asked = [line for line in container.said() if line.get("user_agent") == "healthcheck"]
+    assert asked
+
+
+def test_it_says_everything_as_json_on_stderr_and_nothing_on_stdout(start: Start) -> None:
+    container = start().ready()
+    for number in range(50):
+        assert container.get(f"/version?n={number}")[0] == 200
+    docker("stop", "--time", "30", container.name)
+    assert docker("logs", container.name).stdout == ""
+    lines = container.said()  # each line is JSON, or this fails
+    asked = [line["uri"] for line in lines if "uri" in line]
+    assert [uri for uri in asked if "?n=" in uri] == [f"/version?n={number}" for number in range(50)]
+
+
+WRONG = {
+    "a setting of the app": ("API_HTTP__DEADLINE=5", "did you mean API_HTTP__DEADLINE_S"),
+    "a profile": ("APP_PROFILE=prdo", "prdo"),
+    "a port": ("PORT=eighty", "PORT='eighty': expected a whole number from 1 to 65535"),
+    "workers": ("WORKERS=many", "WORKERS='many': expected a whole number from 1 to 64"),
+    "proxies": ("TRUSTED_PROXIES=balancer", "expected addresses and networks"),
+    "an option of uWSGI": ("UWSGI_PROCESSES=9", "WORKERS"),
+    "a fact of the image": ("APP_RELEASE=2", "the image sets it itself"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_variable_ends_the_start_with_what_was_expected(start: Start, kind: str) -> None:
+    given, expected = WRONG[kind]
+    container = start(options=("--env", given))
+    status, _ = container.ended()
+    assert status == 1
+    assert any(expected in message for message in container.messages()), container.messages()
+
+
+def test_a_place_that_cannot_be_written_is_named_with_the_remedy(start: Start) -> None:
+    status, last = start(options=("--read-only",)).ended()
+    assert status == 1
+    assert "/run" in last
+    assert "--tmpfs /run --tmpfs /tmp" in last
+
+
+@pytest.mark.usefixtures("image")
+def test_secrets_are_files_and_never_shown(tmp_path: Path) -> None:
+    secret = tmp_path / "API_DATABASE__PASSWORD"
+    secret.write_text("s3cret-of-the-test\n")
+    secret.chmod(0o444)
+    tmp_path.chmod(0o755)
+    words = (
+        "run",
+        "--rm",
+        "--volume",
+        f"{tmp_path}:/run/secrets:ro",
+        "flaskapp",
+        "run",
+        "python",
+        "-m",
+        "api.config",
+        "show",
+    )
+    done = docker(*words)
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("database.password")]
+    assert "secret API_DATABASE__PASSWORD" in line
+    assert "s3cret" not in done.stdout + done.stderr
+    secret.chmod(0o000)
+    refused = docker(*words, check=False)
+    assert refused.returncode == 1
+    assert "cannot read the secret" in refused.stderr
