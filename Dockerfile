@@ -5,6 +5,8 @@ ARG BASE=debian:trixie-slim
 FROM ${BASE} AS base
 ARG APP=api
 # The number is the owner of volumes, which outlive images. Nobody here becomes another user, so nothing keeps the right to.
+# No versions of Debian's packages: a build is how an image gets its security updates.
+# hadolint ignore=DL3008
 RUN apt-get update -q \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends nginx python3 \
  && groupadd --gid 10001 "$APP" \
@@ -17,6 +19,7 @@ RUN apt-get update -q \
  && find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 
 FROM base AS build
+# hadolint ignore=DL3008
 RUN apt-get update -q \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
       ca-certificates git python3-venv systemd-standalone-sysusers systemd-standalone-tmpfiles

@@ -49,19 +49,19 @@ class Container:
         """What a program inside prints."""
         return docker("exec", self.name, *words).stdout
 
-    def ready(self, port: int = 80, timeout_s: float = 60) -> Container:
+    def ready(self, port: int = 80, timeout_s: float = 60, address: str = "", path: str = "/health/ready") -> Container:
         """Wait until it answers that it is ready."""
         deadline = time.monotonic() + timeout_s
-        while self.get("/health/ready", port)[0] != 200:
+        while self.get(path, port, address=address)[0] != 200:
             state = self.inspect("{{.State.Status}}")
             assert state == "running", "\n".join(self.messages()[-10:])
             assert time.monotonic() < deadline, "\n".join(self.messages()[-10:])
             time.sleep(0.1)
         return self
 
-    def get(self, path: str, port: int = 80, *options: str) -> tuple[int, str]:
+    def get(self, path: str, port: int = 80, *options: str, address: str = "") -> tuple[int, str]:
         """Status and body of an answer; status 0 where there is none."""
-        url = f"http://{self.address}:{port}{path}"
+        url = f"http://{address or self.address}:{port}{path}"
         command = ["curl", "--silent", "--max-time", "10", "--write-out", "\n%{http_code}", *options, url]
         body, _, status = subprocess.run(command, capture_output=True, text=True, check=False).stdout.rpartition("\n")
         return int(status), body

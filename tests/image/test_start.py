@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import LOCKED, Container, Start
-from engine import ENVIRONMENT, docker
+from engine import ENVIRONMENT, NETWORK, docker
 
 
 @pytest.mark.usefixtures("image")
@@ -129,3 +129,25 @@ def test_secrets_are_files_and_never_shown(tmp_path: Path) -> None:
     refused = docker(*words, check=False)
     assert refused.returncode == 1
     assert "cannot read the secret" in refused.stderr
+
+
+@pytest.mark.parametrize(("options", "workers"), [(("--cpus", "1"), 1), (("--env", "WORKERS=3"), 3)])
+def test_workers_are_what_the_container_was_given_or_told(start: Start, options: tuple[str, ...], workers: int) -> None:
+    container = start(options=options).ready()
+    [serving] = [line for line in container.said() if line.get("message") == "serving"]
+    assert serving["workers"] == workers
+
+
+def test_it_listens_where_it_is_told(start: Start) -> None:
+    container = start(options=("--env", "PORT=8080")).ready(port=8080)
+    assert container.get("/version")[0] == 0
+    assert "200" in container.run("praetor-container", "health")
+
+
+@pytest.mark.parametrize(("trusted", "client"), [("", f"{NETWORK}.1"), (f"{NETWORK}.0/24", "203.0.113.7")])
+def test_only_trusted_proxies_say_who_the_client_is(start: Start, trusted: str, client: str) -> None:
+    container = start(options=("--env", f"TRUSTED_PROXIES={trusted}")).ready()
+    assert container.get("/version?asked", 80, "--header", "X-Forwarded-For: 203.0.113.7")[0] == 200
+    docker("stop", "--time", "30", container.name)
+    [found] = [line["client"] for line in container.said() if line.get("uri") == "/version?asked"]
+    assert found == client

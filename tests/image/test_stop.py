@@ -1,0 +1,203 @@
+"""Stopping: what was accepted is answered, and what dies unasked takes the container with it, with a reason."""
+
+from __future__ import annotations
+
+import collections
+import json
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+import engine
+import pytest
+from conftest import Container, Start
+from engine import docker
+
+CLIENTS = 24
+SLOW_S = 3.0
+
+
+def ask(address: str, request: bytes, pause_s: float = 0) -> int:
+    """Send a request on a connection of its own, its last byte after a pause, and return the answer's status; 0 for none."""
+    try:
+        with socket.create_connection((address, 80), timeout=30) as connection:
+            connection.sendall(request[:-1])
+            time.sleep(pause_s)
+            connection.sendall(request[-1:])
+            answer = b""
+            while piece := connection.recv(65536):
+                answer += piece
+    except OSError:
+        return 0
+    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
+
+
+def get() -> bytes:
+    """A request without a body."""
+    return b"GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+def post() -> bytes:
+    """A request that makes something."""
+    body = json.dumps({"name": f"item-{uuid.uuid4().hex}", "kind": "part"}).encode()
+    head = "POST /items HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+class Load:
+    """Clients that ask one request after the other until they are told to end."""
+
+    def __init__(self, address: str, clients: int) -> None:
+        """Begin."""
+        self.statuses: collections.Counter[int] = collections.Counter()
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(address,)) for _ in range(clients)]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self, address: str) -> None:
+        while not self._over.wait(0.005):
+            self.statuses[ask(address, get())] += 1
+
+    def end(self) -> collections.Counter[int]:
+        """End, and return how often each status came."""
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+        return self.statuses
+
+
+def test_a_stop_under_load_answers_all_that_was_accepted(start: Start) -> None:
+    container = start().ready()
+    load = Load(container.address, CLIENTS - 4)
+    slow: list[int] = []
+    address = container.address
+    posts = [threading.Thread(target=lambda: slow.append(ask(address, post(), SLOW_S))) for _ in range(4)]
+    for thread in posts:
+        thread.start()
+    time.sleep(1)  # NGINX has accepted them by now
+    docker("stop", "--time", "60", container.name)
+    load.end()
+    for thread in posts:
+        thread.join()
+    assert slow == [201] * 4
+    assert container.inspect("{{.State.ExitCode}}") == "0"
+    logged = collections.Counter(line["status"] for line in container.said() if "upstream_status" in line)
+    assert logged.keys() <= {200, 201}, logged
+    assert logged[200] > 50
+
+
+PROXY = """
+pid /tmp/nginx.pid; error_log stderr; daemon off; worker_processes 1;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    upstream both {{ server {0}:80 max_fails=0; server {1}:80 max_fails=0; }}
+    server {{
+        listen 80;
+        location / {{ proxy_pass http://both; proxy_next_upstream error timeout http_503; proxy_connect_timeout 1s; }}
+    }}
+}}
+"""
+
+
+@pytest.fixture
+def network(image: str) -> Iterator[Callable[[int], tuple[str, ...]]]:  # noqa: ARG001  the daemon runs
+    """Make a network where containers keep their addresses."""
+    name, base = f"praetor-{uuid.uuid4().hex[:8]}", engine.SECOND_NETWORK
+    docker("network", "create", "--subnet", f"{base}.0/24", name)
+    yield lambda number: ("--network", name, "--ip", f"{base}.{number}")
+    docker("network", "rm", name)
+
+
+def test_no_request_is_lost_by_rolling_replacements_behind_a_proxy_that_tries_the_other(
+    network: Callable[[int], tuple[str, ...]], start: Start
+) -> None:
+    base = engine.SECOND_NETWORK
+    both = [start(options=network(number)) for number in (11, 12)]
+    for container in both:
+        container.ready(address=f"{base}.{both.index(container) + 11}")
+    text = PROXY.format(f"{base}.11", f"{base}.12")
+    start(
+        "run",
+        "sh",
+        "-c",
+        f"mkdir -p /tmp/nginx; echo '{text}' >/tmp/proxy.conf; exec nginx -e stderr -c /tmp/proxy.conf",
+        options=(*network(10), "--env", "PATH=/usr/sbin:/usr/bin:/bin"),
+    )
+    deadline = time.monotonic() + 60
+    while ask(f"{base}.10", get()) != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    load = Load(f"{base}.10", 8)
+    for number in range(10):
+        container = both[number % 2]
+        docker("stop", "--time", "60", container.name)
+        docker("start", container.name)
+        container.ready(address=f"{base}.{11 + number % 2}")
+    statuses = load.end()
+    assert statuses.keys() == {200}, statuses
+    assert statuses[200] > 500
+
+
+def pid_of(container: Container, words: str) -> str:
+    """The number of the first process inside whose command line begins with these words."""
+    program = (
+        "import pathlib, sys\n"
+        "for place in sorted(pathlib.Path('/proc').glob('[0-9]*'), key=lambda place: int(place.name)):\n"
+        "    line = (place / 'cmdline').read_bytes().replace(b'\\0', b' ').decode()\n"
+        "    if line.startswith(sys.argv[1]): print(place.name); break\n"
+    )
+    return container.run("python3", "-c", program, words).strip()
+
+
+@pytest.mark.parametrize(("words", "name"), [("nginx: master", "nginx"), ("api uWSGI master", "uwsgi")])
+def test_the_end_of_a_program_ends_the_container_with_the_reason(start: Start, words: str, name: str) -> None:
+    container = start().ready()
+    container.run("python3", "-c", f"import os; os.kill({pid_of(container, words)}, {signal.SIGKILL})")
+    status, last = container.ended()
+    assert (status, last) == (1, f"{name} ended unasked, killed by SIGKILL: so does the container")
+
+
+@pytest.mark.parametrize("words", ["nginx: worker", "api uWSGI worker"])
+def test_a_worker_that_dies_is_replaced(start: Start, words: str) -> None:
+    container = start().ready()
+    before = pid_of(container, words)
+    container.run("python3", "-c", f"import os; os.kill({before}, {signal.SIGKILL})")
+    deadline = time.monotonic() + 30
+    while pid_of(container, words) in {"", before} or container.get("/health/ready")[0] != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_the_exporter_is_started_again_and_costs_no_request(start: Start) -> None:
+    container = start().ready()
+    exporter = "/usr/bin/python3 -IBS -c import sys; sys.path.insert(0, '/usr/local/lib/praetor'); from app_exporter"
+    deadline = time.monotonic() + 30
+    while container.get("/metrics", 9117)[0] != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    before = pid_of(container, exporter)
+    load = Load(container.address, 4)
+    container.run("python3", "-c", f"import os; os.kill({before}, {signal.SIGKILL})")
+    deadline = time.monotonic() + 30
+    while container.get("/metrics", 9117)[0] != 200 or pid_of(container, exporter) in {"", before}:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert load.end().keys() == {200}
+    _, text = container.get("/metrics", 9117)
+    assert 'app_live_release{app="api"' in text or 'app="api"' in text
+    assert container.get("/metrics")[0] == 404  # clients see none
+
+
+def test_a_stop_while_the_app_still_loads_is_quick(start: Start) -> None:
+    container = start()
+    deadline = time.monotonic() + 60
+    while not any("Starting uWSGI" in message for message in container.messages()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    docker("stop", "--time", "60", container.name)
+    assert container.inspect("{{.State.ExitCode}}") == "0"

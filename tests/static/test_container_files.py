@@ -1,0 +1,86 @@
+"""The files around the image, judged by those who know their formats."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from project import ROOT
+
+CONTAINER = ROOT / "container"
+LONGEST_S = 50  # role nginx: 30 s for a request, and what its answer may take
+
+
+def tool(name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of the virtualenv."""
+    command = [str(Path(sys.executable).with_name(name)), *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def resources() -> list[dict[str, Any]]:
+    """Return what the cluster is told."""
+    return list(yaml.safe_load_all((CONTAINER / "kubernetes.yml").read_text(encoding="utf-8")))
+
+
+def pods() -> list[dict[str, Any]]:
+    """Return the descriptions of pods."""
+    return [each["spec"]["template"]["spec"] for each in resources() if "template" in each["spec"]]
+
+
+def test_the_linter_of_dockerfiles_finds_nothing() -> None:
+    done = tool("hadolint", "--no-color", "Dockerfile")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_linter_of_dockerfiles_would_find_a_mistake(tmp_path: Path) -> None:
+    broken = tmp_path / "Dockerfile"
+    broken.write_text((ROOT / "Dockerfile").read_text(encoding="utf-8").replace("USER 10001:10001", "USER root"))
+    assert "DL3002" in tool("hadolint", "--no-color", str(broken)).stdout
+
+
+def compose_problems(path: Path) -> str:
+    """Return what the schema of Compose has against a file."""
+    done = tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", str(path))
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def test_compose_would_take_the_file(tmp_path: Path) -> None:
+    assert compose_problems(CONTAINER / "compose.yml") == ""
+    broken = tmp_path / "compose.yml"
+    text = (CONTAINER / "compose.yml").read_text(encoding="utf-8")
+    broken.write_text(text.replace("stop_grace_period", "stop_grace_time"))
+    assert "stop_grace_time" in compose_problems(broken)
+
+
+def test_a_cluster_would_take_the_file(tmp_path: Path) -> None:
+    # It knows no schema of the Prometheus operator, and says so.
+    done = tool("kubernetes-validate", "--strict", "--no-warn", str(CONTAINER / "kubernetes.yml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (done.stdout + done.stderr).count(" passed for resource ") == len(resources()) - 1
+    broken = tmp_path / "kubernetes.yml"
+    text = (CONTAINER / "kubernetes.yml").read_text(encoding="utf-8")
+    broken.write_text(text.replace("periodSeconds: 2", "periodsSeconds: 2"))
+    assert tool("kubernetes-validate", "--strict", str(broken)).returncode != 0
+
+
+def test_a_stop_has_the_time_that_the_longest_request_takes() -> None:
+    compose = yaml.safe_load((CONTAINER / "compose.yml").read_text(encoding="utf-8"))
+    assert int(compose["services"]["api"]["stop_grace_period"].removesuffix("s")) > LONGEST_S
+    [deployment] = [each for each in resources() if each["kind"] == "Deployment"]
+    pod = deployment["spec"]["template"]["spec"]
+    [drain] = [int(each["value"]) for each in pod["containers"][0]["env"] if each["name"] == "DRAIN_S"]
+    assert pod["terminationGracePeriodSeconds"] > LONGEST_S + drain
+
+
+@pytest.mark.parametrize("pod", pods())
+def test_a_pod_has_no_right_that_it_does_not_need(pod: dict[str, Any]) -> None:
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["automountServiceAccountToken"] is False
+    for container in pod["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
