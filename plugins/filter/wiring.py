@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ansible.errors import AnsibleFilterError
 
 from praetor.build.parts import site
+from praetor.inventory.databases import Wanted, wanted
+from praetor.inventory.databases import variables as database_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,11 +86,18 @@ def addresses(hosts: list[str], variables: dict[str, dict[str, Any]]) -> list[st
 def firewall_allow(
     host: str, groups: dict[str, list[str]], variables: dict[str, dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return what may come in besides SSH: sites to all, metrics to monitoring hosts, logs from app hosts."""
+    """Return what may come in besides SSH: sites to all, metrics to monitoring hosts, logs from app hosts, apps to databases."""
     apps, monitoring = groups.get("app_hosts", []), groups.get("monitoring_hosts", [])
     allowed: list[dict[str, Any]] = []
     if host in apps:
         allowed.append({"name": "sites", "ports": [80, 443]})
+    databases, backups = groups.get("database_hosts", []), groups.get("backup_hosts", [])
+    if host in databases:
+        peers = [one for one in databases if one != host]
+        allowed.append({"name": "databases", "ports": [5432], "from": addresses([*apps, *peers], variables)})
+    if backups and host in [*databases, *backups]:
+        others = backups if host in databases else databases
+        allowed.append({"name": "backups of databases", "ports": [8432], "from": addresses(others, variables)})
     if monitoring:
         allowed.append({"name": "metrics", "ports": [9443], "from": addresses(monitoring, variables)})
     if host in monitoring:
@@ -101,6 +110,43 @@ def open_ports(host: str, groups: dict[str, list[str]], variables: dict[str, dic
     return [ssh, *(port for allowed in firewall_allow(host, groups, variables) for port in allowed["ports"])]
 
 
+def databases(apps: list[dict[str, Any]], groups: dict[str, list[str]]) -> list[Wanted]:
+    """Return the databases that apps ask for; none where no host has any."""
+    return wanted(apps, len(groups.get("app_hosts", [])))
+
+
+def with_databases(
+    secrets: dict[str, dict[str, str]],
+    asked: list[Wanted],
+    kept: dict[str, str],
+    groups: dict[str, list[str]],
+    variables: dict[str, dict[str, Any]],
+) -> dict[str, dict[str, str]]:
+    """Add to each app's secrets where its database is and how to enter it.
+
+    Args:
+        secrets: of all apps.
+        asked: the databases that apps ask for.
+        kept: passwords by database, as an app host keeps them.
+        groups: of the inventory.
+        variables: of all hosts.
+
+    Raises:
+        AnsibleFilterError: a password is not there yet.
+
+    """
+    found = {app: dict(values) for app, values in secrets.items()}
+    hosts = [str(variables[host].get("ansible_host", host)) for host in groups.get("database_hosts", [])]
+    for one in asked:
+        if one["name"] not in kept:
+            raise AnsibleFilterError(
+                f"{one['app']}: its database is not made yet. Nothing was changed; what serves goes on. Type: "
+                "ansible-playbook playbooks/provision.yml -i INVENTORY"
+            )
+        found.setdefault(one["app"], {}).update(database_variables(one["name"], kept[one["name"]], hosts))
+    return found
+
+
 class FilterModule:
     """What Ansible looks for."""
 
@@ -110,9 +156,11 @@ class FilterModule:
             "access_logs": access_logs,
             "addresses": addresses,
             "certificate_sites": certificate_sites,
+            "databases": databases,
             "firewall_allow": firewall_allow,
             "first_sites": first_sites,
             "longest_request_s": longest_request_s,
             "open_ports": open_ports,
             "survey_targets": survey_targets,
+            "with_databases": with_databases,
         }

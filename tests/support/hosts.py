@@ -3,7 +3,7 @@
     pytest tests/hosts --ansible-inventory=inventories/staging
 
 Each test that asks for `host` runs once on every host of the group app_hosts, as root through sudo; one that asks for `monitor`
-once on every host of the group monitoring_hosts, if there are any.
+once on every host of the group monitoring_hosts, if there are any; `database` and `backup` in the same way.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from testinfra.host import Host
 
 DEFAULT_INVENTORY = ROOT / "inventories/molecule"
-GROUP, MONITORS = "app_hosts", "monitoring_hosts"
+GROUP, MONITORS, DATABASES, BACKUPS = "app_hosts", "monitoring_hosts", "database_hosts", "backup_hosts"
 CONNECTION = {
     "address": "ansible_host | default(inventory_hostname)",
     "port": "ansible_port | default(22)",
@@ -112,7 +112,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what asks for a host on every host."""
-    for fixture, group in (("host_name", GROUP), ("monitor_name", MONITORS)):
+    for fixture, group in (
+        ("host_name", GROUP),
+        ("monitor_name", MONITORS),
+        ("database_name", DATABASES),
+        ("backup_name", BACKUPS),
+    ):
         if fixture in metafunc.fixturenames:
             metafunc.parametrize(fixture, list(hosts_of(inventory_of(metafunc.config), group)), scope="session")
 
@@ -147,6 +152,24 @@ def monitor(monitor_settings: dict[str, Any]) -> Host:
     return reached(monitor_settings)
 
 
+@pytest.fixture(scope="session")
+def database_settings(database_name: str, pytestconfig: pytest.Config) -> dict[str, Any]:
+    """Return what the inventory says about the database host."""
+    return hosts_of(inventory_of(pytestconfig), DATABASES)[database_name]
+
+
+@pytest.fixture(scope="session")
+def database(database_settings: dict[str, Any]) -> Host:
+    """Return the database host as root."""
+    return reached(database_settings)
+
+
+@pytest.fixture(scope="session")
+def backup(backup_name: str, pytestconfig: pytest.Config) -> Host:
+    """Return the backup host as root."""
+    return reached(hosts_of(inventory_of(pytestconfig), BACKUPS)[backup_name])
+
+
 def reached(settings: dict[str, Any]) -> Host:
     """Return a host as root, over one shared connection."""
     sockets = Path(settings["sockets"]).expanduser()
@@ -179,7 +202,7 @@ def pytest_runtest_makereport(
     """Show the end of the host's journal with each failure, so that nobody has to reproduce it to see why."""
     report = yield
     arguments = getattr(item, "funcargs", {})
-    failed_on = arguments.get("host") or arguments.get("monitor")
+    failed_on = next((arguments[name] for name in ("host", "monitor", "database", "backup") if name in arguments), None)
     if report.failed and call.when in {"setup", "call"} and failed_on is not None:
         journal = failed_on.run(JOURNAL)
         report.sections.append(("journal of the host", journal.stdout or journal.stderr))

@@ -51,6 +51,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PROFILE = re.compile(r"[a-z][a-z0-9_-]*")
 _BATCH = re.compile(r"[1-9][0-9]{0,3}|([1-9][0-9]?|100)%")
 _SCP_URL = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:\S+")
+_EXTENSION = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _SHELL_WORDS = frozenset({"|", "||", "&", "&&", ";", ">", ">>", "<", "2>", "2>&1"})
 
 
@@ -302,6 +303,27 @@ class Release(Part):
     )
 
 
+class Database(Part):
+    """A database of the app's own on the group database_hosts."""
+
+    name: Annotated[str, Must("a name of a-z, 0-9 and _ that begins with a letter", _name_problem)] | None = Field(
+        default=None, description="Name of the database and of the only role that may use it; the app's when missing."
+    )
+    connections: Annotated[int, whole(2, 10_000)] | None = Field(
+        default=None,
+        description="Most connections that the app may have. When missing: app hosts x workers (`auto` counts as 8) x threads "
+        "x 2 (during a release two slots run), and 5 for its commands.",
+    )
+    extensions: list[Annotated[str, match(_EXTENSION, "the name of an extension, such as pg_trgm")]] = Field(
+        default_factory=list, description="Extensions of PostgreSQL that the database has."
+    )
+
+
+def _database(value: object) -> object:
+    """`true` is a database with every default, `false` none."""
+    return {True: {}, False: None}.get(value, value) if isinstance(value, bool) else value
+
+
 class App(Part):
     """One app: a WSGI application that the hosts of the play serve."""
 
@@ -329,6 +351,15 @@ class App(Part):
     )
     env: Annotated[dict[str, Text], Must("a mapping of variable names to strings")] = Field(
         default_factory=dict, description="Plain environment variables, for apps that read those."
+    )
+    database: Annotated[
+        Database | None,
+        BeforeValidator(_database),
+        Must("true, false, or a mapping with the keys name, connections, extensions"),
+    ] = Field(
+        default=None,
+        description="`true` for a database of the app's own on the group database_hosts; the app finds its address in "
+        "DATABASE_URL and in the variables of libpq. A database elsewhere needs no such key: its address goes to `config` or `env`.",
     )
     health: Health = Field(default_factory=Health, description="How a slot shows that it can serve.")
     workers: Annotated[int | str, Must('"auto" or a whole number from 1 to 64', _workers_problem)] = Field(

@@ -24,7 +24,11 @@ _WHY = Option("A reason, for the history.")
 _LOCK_WAIT = Option("Seconds to wait for another run on the same app.", "a whole number")
 _CACHE = Option("Directory on the controller that keeps what was built; ~/.cache/praetor unless given.")
 _FORMAT = Option("How the table is printed.", choices=("table", "json"))
-_PROVISION = {"release_cache": _CACHE}
+_RESTORE_FIRST = Option(
+    "Everything was lost but the backups: database hosts get no data, restore.yml brings it.", "true or false"
+)
+_PROVISION = {"release_cache": _CACHE, "restore_first": _RESTORE_FIRST}
+_TO = Option("The database host that becomes the primary. Needed.")
 _RELEASE = {
     "app": _APP,
     "release": Option("An artifact that was built before, by the id of a release of it. Needs `app`."),
@@ -38,6 +42,8 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
     "build": {"app": _APP, "release_cache": _CACHE},
     "check": {},
     "deploy": {**_PROVISION, **_RELEASE},
+    "drill": {},
+    "failover": {"to": _TO, "force": Option("Also while the old primary serves.", "true or false")},
     "freeze": {
         "app": _APP,
         "until_time": Option("When it ends: a time in UTC, or one from now such as +12h."),
@@ -64,10 +70,17 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         "format": Option("How lines are printed.", choices=("text", "json")),
     },
     "provision": _PROVISION,
+    "rejoin": {"host": Option("The database host that becomes a standby; what it has is replaced. Needed.")},
     "release": _RELEASE,
     "remove": {
         "app": Option("The app, which is no longer in the inventory. Needed."),
         "confirm": Option("Its name again."),
+    },
+    "restore": {
+        "host": Option("The host that gets it: a database host or the backup host. Needed."),
+        "to_time": Option("The moment: a time in UTC, or with a zone; without it all there is."),
+        "take_over": Option("What was restored becomes the primary that apps use.", "true or false"),
+        "remove": Option("Take away the copy of an earlier restore.", "true or false"),
     },
     "rollback": {
         "app": _ONE_APP,
@@ -81,6 +94,7 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         "format": _FORMAT,
         "table": Option("Which table; `demo` has a command to try for each host.", choices=("status", "demo")),
     },
+    "switchover": {"to": _TO},
     "verify": {"tests": Option("Options of pytest, such as '-k isolation'.")},
 }
 

@@ -1,0 +1,126 @@
+"""PostgreSQL as Debian lays it out: one cluster `main` a host. What the modules of database hosts share; standard library only."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+SEPARATOR = "\x1f"
+
+
+class PostgresError(Exception):
+    """What PostgreSQL, or one of its programs, said."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The cluster `main` of one version."""
+
+    version: int
+    root: Path = Path("/")
+
+    @property
+    def data(self) -> Path:
+        """Where its data is."""
+        return self.root / f"var/lib/postgresql/{self.version}/main"
+
+    @property
+    def settings(self) -> Path:
+        """Where its configuration is."""
+        return self.root / f"etc/postgresql/{self.version}/main"
+
+    @property
+    def unit(self) -> str:
+        """The unit that runs it."""
+        return f"postgresql@{self.version}-main.service"
+
+    @property
+    def unfinished(self) -> Path:
+        """Says that the data directory is not what it shall become: a copy was begun and has not ended."""
+        return self.root / f"var/lib/postgresql/{self.version}/main.unfinished"
+
+    def exists(self) -> bool:
+        """Whether there is a whole data directory."""
+        return (self.data / "PG_VERSION").exists() and not self.unfinished.exists()
+
+    def follows(self) -> bool:
+        """Whether it starts as a standby, or to be restored: never as a primary without a word."""
+        return any((self.data / name).exists() for name in ("standby.signal", "recovery.signal"))
+
+    def program(self, name: str) -> str:
+        """Return the path of one of PostgreSQL's programs."""
+        return f"/usr/lib/postgresql/{self.version}/bin/{name}"
+
+
+def run(*argv: str, stdin: str | None = None) -> str:
+    """Run a program as the user postgres, in English; what it wrote.
+
+    Raises:
+        PostgresError: it failed.
+
+    """
+    command = list(argv) if os.geteuid() != 0 else ["runuser", "-u", "postgres", "--", *argv]
+    environment = {"LC_ALL": "C.UTF-8", "LC_MESSAGES": "C", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    feed = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd="/", **feed)
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip()
+        raise PostgresError(f"{Path(argv[0]).name} ended with {done.returncode}: {said[-2000:]}")
+    return str(done.stdout)
+
+
+def query(sql: str, database: str = "postgres") -> list[list[str]]:
+    """Run SQL over the host's own socket as postgres and return its rows; the text travels by standard input, never as an argument."""
+    out = run(
+        *("psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-F", SEPARATOR, "-d", database, "-f", "-"),
+        stdin=sql,
+    )
+    return [line.split(SEPARATOR) for line in out.splitlines() if line]
+
+
+def literal(text: str) -> str:
+    """Write a string for SQL."""
+    if "\\" in text or "\0" in text:
+        raise PostgresError(f"{text!r} cannot be a name or a value here")
+    return "'" + text.replace("'", "''") + "'"
+
+
+def name(text: str) -> str:
+    """Write a name for SQL."""
+    return '"' + text.replace('"', '""') + '"'
+
+
+def verifier(password: str, salt: bytes, iterations: int = 4096) -> str:
+    """Return what PostgreSQL keeps of a password (RFC 5803), so that the password itself reaches no server, log or statistics."""
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
+    client = hmac.digest(salted, b"Client Key", "sha256")
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    stored, kept, salt64 = (
+        base64.b64encode(value).decode() for value in (hashlib.sha256(client).digest(), server, salt)
+    )
+    return f"SCRAM-SHA-256${iterations}:{salt64}${stored}:{kept}"
+
+
+def is_verifier_of(kept: str, password: str) -> bool:
+    """Whether what PostgreSQL keeps belongs to this password."""
+    try:
+        kind, middle, _keys = kept.split("$")
+        iterations, salt = middle.split(":")
+        return kind == "SCRAM-SHA-256" and kept == verifier(password, base64.b64decode(salt), int(iterations))
+    except ValueError:
+        return False
+
+
+def empty(directory: Path) -> None:
+    """Remove what is in a directory; the directory stays, with its owner and mode."""
+    for inner in directory.iterdir():
+        if inner.is_dir() and not inner.is_symlink():
+            shutil.rmtree(inner)
+        else:
+            inner.unlink()

@@ -1,0 +1,340 @@
+"""Ansible module: one step of a change of the primary, on one database host. Each step may be done twice without harm."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.postgres import Cluster, PostgresError, empty, literal, query, run
+
+DOCUMENTATION = r"""
+module: postgresql_switch
+short_description: Look at, demote, promote, fence or copy a database
+options:
+  version:
+    description: Version of PostgreSQL; the one whose cluster the host has, when it is left out.
+    type: int
+  action:
+    description:
+      - C(look) says what the host is and how far it has come. C(demote) stops a primary cleanly and starts it as a standby.
+        C(fence) stops a server and keeps it from starting as a primary. C(promote) makes a standby that has everything up to C(lsn) the primary.
+        C(follow) waits until a standby streams. C(copy) makes a standby of whatever the host has, from C(source).
+        C(restore) replaces whatever the host has by the backup of C(to), not started. C(open) starts what was restored, as the primary.
+    type: str
+    choices: [look, demote, fence, promote, follow, copy, restore, open]
+    required: true
+  lsn:
+    description: How far a standby must have come before it is promoted.
+    type: str
+  slots:
+    description: Slots that the new primary needs for the other hosts.
+    type: list
+    elements: str
+    default: []
+  source:
+    description: Where the primary is, for C(copy); how to enter it stands in the host's own configuration.
+    type: str
+  slot:
+    description: The replication slot that the copy uses.
+    type: str
+  to:
+    description: Time to restore to, with its zone; everything there is when it is left out.
+    type: str
+  timeout_s:
+    description: Seconds to wait for what is to happen.
+    type: int
+    default: 60
+"""
+
+RETURN = r"""
+state:
+  description: C(primary), C(standby), C(stopped) or C(none).
+  type: str
+lsn:
+  description: How far its WAL goes.
+  type: str
+timeline:
+  description: Timeline of its data.
+  type: int
+streaming:
+  description: Whether a standby gets WAL from its primary.
+  type: bool
+lag_bytes:
+  description: By standby, WAL that it has not confirmed yet; of a primary.
+  type: dict
+"""
+
+LOOK = (
+    "select pg_is_in_recovery(), case when pg_is_in_recovery() then greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) "
+    "else pg_current_wal_lsn() end, case when pg_is_in_recovery() then (select timeline_id from pg_control_checkpoint()) "
+    "else ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int end, "
+    "exists (select from pg_stat_wal_receiver where status = 'streaming')"
+)
+
+
+def number(lsn: str) -> int:
+    """Return a place in the WAL as a number."""
+    high, low = lsn.split("/")
+    return (int(high, 16) << 32) + int(low, 16)
+
+
+def control(cluster: Cluster) -> dict[str, str]:
+    """Return what the data directory of a stopped server says."""
+    text = run(cluster.program("pg_controldata"), "-D", str(cluster.data))
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+
+
+def look(cluster: Cluster | None) -> dict[str, object]:
+    """Say what a host is."""
+    if cluster is None or not cluster.exists():
+        return {"state": "none", "lsn": "0/0", "timeline": 0, "streaming": False, "lag_bytes": {}}
+    try:
+        [[recovering, lsn, timeline, streaming]] = query(LOOK)
+    except PostgresError:
+        known = control(cluster)
+        timeline = known.get("Latest checkpoint's TimeLineID", "0")
+        return {
+            "state": "stopped",
+            "lsn": known.get("Latest checkpoint location", "0/0"),
+            "timeline": int(timeline),
+            "streaming": False,
+            "lag_bytes": {},
+            "clean": known.get("Database cluster state", "").startswith("shut down"),
+        }
+    rows = (
+        []
+        if recovering == "t"
+        else query(
+            "select application_name, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn), 0)::bigint from pg_stat_replication"
+        )
+    )
+    state = "standby" if recovering == "t" else "primary"
+    lags = {row[0]: int(row[1]) for row in rows if row[0] != "pg_basebackup"}
+    return {"state": state, "lsn": lsn, "timeline": int(timeline), "streaming": streaming == "t", "lag_bytes": lags}
+
+
+def systemctl(verb: str, unit: str) -> None:
+    """Start or stop a unit."""
+    done = subprocess.run(["systemctl", verb, unit], capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = subprocess.run(
+            ["journalctl", "--no-pager", "-q", "-n", "8", "-o", "cat", "-u", unit],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        raise PostgresError(f"systemctl {verb} {unit}: {done.stderr.strip()}\n{lines.stdout}")
+
+
+def sign(cluster: Cluster) -> None:
+    """Let a data directory start as a standby only; on the disk when this returns."""
+    path = cluster.data / "standby.signal"
+    owner = pwd.getpwnam("postgres")
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+        os.fchown(file.fileno(), owner.pw_uid, owner.pw_gid)
+        os.fsync(file.fileno())
+    directory = os.open(cluster.data, os.O_RDONLY)
+    os.fsync(directory)
+    os.close(directory)
+
+
+def wait(
+    what: str, timeout_s: int, cluster: Cluster, *, streaming: bool = False, state: str = "", lsn: str = ""
+) -> None:
+    """Wait until the host is what it shall be."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        seen = look(cluster)
+        right = (not streaming or seen["streaming"]) and (not state or seen["state"] == state)
+        if right and (not lsn or number(str(seen["lsn"])) >= number(lsn)):
+            return
+        if time.monotonic() > deadline:
+            raise PostgresError(
+                f"waited {timeout_s} s for {what}; the host is {seen['state']} at {seen['lsn']}, streaming: {seen['streaming']}"
+            )
+        time.sleep(0.2)
+
+
+def demote(cluster: Cluster) -> None:
+    """Stop a primary so that all its WAL has gone to its standbys, then let it be a standby. Its start follows the promotion."""
+    sign(cluster)
+    # Connections end at once; what was acknowledged is sent to the standbys before the server ends.
+    systemctl("stop", cluster.unit)
+
+
+def fence(cluster: Cluster) -> None:
+    """Stop a server, whatever it does, and keep it from being a primary."""
+    sign(cluster)
+    systemctl("stop", cluster.unit)
+
+
+def promote(cluster: Cluster, lsn: str, slots: list[str], timeout_s: int) -> None:
+    """Make a standby the primary."""
+    if lsn:
+        wait(f"its WAL up to {lsn}", timeout_s, cluster, lsn=lsn)
+    if query("select pg_promote(true, 60)") != [["t"]]:
+        raise PostgresError("pg_promote: the server did not become a primary within 60 s")
+    make_slots(slots)
+
+
+def drop_slots() -> None:
+    """Drop slots of a standby: it sends to nobody, and they would hold back its WAL."""
+    query(
+        "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_type = 'physical' and not active"
+    )
+
+
+def copy(cluster: Cluster, source: str, slot: str) -> None:
+    """Replace what a host has by a copy of the primary."""
+    text = (cluster.settings / "conf.d/praetor.conf").read_text(encoding="utf-8")
+    kept = re.search(r"^primary_conninfo = '(.*)'$", text, re.MULTILINE)
+    words = [
+        word for word in (kept[1] if kept else "").split() if not word.startswith(("host=", "target_session_attrs="))
+    ]
+    source = " ".join([source, *words])
+    subprocess.run(["systemctl", "stop", cluster.unit], capture_output=True, check=False)
+    cluster.unfinished.touch()
+    empty(cluster.data)
+    run(
+        *(cluster.program("pg_basebackup"), "--pgdata", str(cluster.data), "--dbname", source, "--slot", slot),
+        *("--checkpoint=fast", "--wal-method=stream", "--no-password"),
+    )
+    sign(cluster)
+    cluster.unfinished.unlink()
+
+
+def moment(text: str) -> str:
+    """Return a time as pgBackRest takes it; without a zone it is UTC."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise PostgresError(
+            f'to_time: found {text!r}, expected a time such as "2026-11-25 03:00" (UTC) or "2026-11-25 03:00:00+01:00"'
+        ) from None
+    found = found if found.tzinfo else found.replace(tzinfo=UTC)
+    if found > datetime.now(UTC):
+        raise PostgresError(f"to_time: found {found:%F %T%z}, which is not over yet")
+    return f"{found:%F %T.%f%z}"
+
+
+def restore(cluster: Cluster, to: str) -> None:
+    """Replace what a host has by a backup; it waits for its start, which no other server of the host may take."""
+    target = ["--type=time", f"--target={moment(to)}", "--target-action=promote"] if to else ["--type=default"]
+    subprocess.run(["systemctl", "stop", cluster.unit], capture_output=True, check=False)
+    cluster.data.mkdir(mode=0o700, exist_ok=True)
+    owner = pwd.getpwnam("postgres")
+    os.chown(cluster.data, owner.pw_uid, owner.pw_gid)
+    cluster.unfinished.touch()
+    empty(cluster.data)
+    run("pgbackrest", "--stanza=main", *target, "restore")
+    cluster.unfinished.unlink()
+
+
+def open_restored(cluster: Cluster, slots: list[str], timeout_s: int) -> None:
+    """Start what was restored and wait until it takes writes."""
+    try:
+        systemctl("start", cluster.unit)
+        wait("the end of the restore", timeout_s, cluster, state="primary")
+    except PostgresError as error:
+        log = sorted(Path("/var/log/postgresql").glob("*-main.log"))
+        text = log[-1].read_text(encoding="utf-8", errors="replace")[-6000:] if log else ""
+        subprocess.run(["systemctl", "stop", cluster.unit], capture_output=True, check=False)
+        if "recovery ended before configured recovery target was reached" in text:
+            last = re.findall(r"last completed transaction was at log time (.*)", text)
+            reached = last[-1] if last else "no time"
+            raise PostgresError(
+                f"to_time: the archive does not reach it; the last transaction in it is of {reached}"
+            ) from error
+        raise PostgresError(f"{error}\n{text[-1500:]}") from error
+    make_slots(slots)
+
+
+def make_slots(slots: list[str]) -> bool:
+    """Make slots for standbys; whether one was missing."""
+    there = {row[0] for row in query("select slot_name from pg_replication_slots")}
+    missing = set(slots) - there
+    for slot in missing:
+        query(f"select pg_create_physical_replication_slot({literal(slot)})")
+    return bool(missing)
+
+
+def here() -> Cluster | None:
+    """Return the newest cluster that the host has."""
+    found = [
+        int(path.parent.name) for path in Path("/etc/postgresql").glob("[0-9]*/main") if path.parent.name.isdecimal()
+    ]
+    return Cluster(max(found)) if found else None
+
+
+def work(cluster: Cluster, params: dict[str, object]) -> bool:  # noqa: C901  one branch for each action
+    """Do what is asked; whether anything changed."""
+    seen, action, timeout_s = look(cluster), params["action"], int(str(params["timeout_s"]))
+    slots = params["slots"] if isinstance(params["slots"], list) else []
+    if action == "demote" and seen["state"] == "primary":
+        demote(cluster)
+    elif action == "fence" and not (seen["state"] == "stopped" and cluster.follows()):
+        fence(cluster)
+    elif action == "promote" and seen["state"] == "primary":
+        # An earlier run was interrupted, or somebody promoted it by hand.
+        return make_slots(slots)
+    elif action == "promote":
+        promote(cluster, str(params["lsn"] or ""), slots, timeout_s)
+    elif action == "follow":
+        if seen["state"] == "stopped":
+            systemctl("start", cluster.unit)
+        wait("WAL from its primary", timeout_s, cluster, streaming=True)
+        drop_slots()
+        return not seen["streaming"]
+    elif action == "copy":
+        copy(cluster, str(params["source"]), str(params["slot"]))
+    elif action == "restore":
+        if seen["state"] == "primary":
+            raise PostgresError("this host is the primary: nothing is restored onto it. What it has is not touched")
+        restore(cluster, str(params["to"] or ""))
+    elif action == "open" and seen["state"] != "primary":
+        open_restored(cluster, slots, timeout_s)
+    else:
+        return False
+    return True
+
+
+def main() -> None:
+    """Run as an Ansible module."""
+    module = AnsibleModule(
+        argument_spec={
+            "version": {"type": "int"},
+            "action": {
+                "type": "str",
+                "choices": ["look", "demote", "fence", "promote", "follow", "copy", "restore", "open"],
+                "required": True,
+            },
+            "lsn": {"type": "str"},
+            "slots": {"type": "list", "elements": "str", "default": []},
+            "source": {"type": "str"},
+            "slot": {"type": "str"},
+            "to": {"type": "str"},
+            "timeout_s": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    cluster = Cluster(params["version"]) if params["version"] else here()
+    try:
+        if params["action"] == "look" or module.check_mode:
+            module.exit_json(changed=False, **look(cluster))
+        if cluster is None:
+            module.fail_json(msg="this host has no PostgreSQL: ansible-playbook playbooks/provision.yml -i INVENTORY")
+        changed = work(cluster, params)
+        module.exit_json(changed=changed, **look(cluster))
+    except (PostgresError, OSError) as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Whether a change of the primary may begin. Pure Python; runs on the controller."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypedDict
+
+ALLOWED_LAG = 64 * 1024 * 1024
+"""Bytes of WAL that a standby may be behind when a switchover begins: while it catches up, nobody writes."""
+
+
+class Seen(TypedDict, total=False):
+    """What a database host is, as module postgresql_switch says it; without `state` it could not be reached."""
+
+    state: str
+    lsn: str
+    timeline: int
+    streaming: bool
+    lag_bytes: Mapping[str, int]
+
+
+def slot(host: str) -> str:
+    """Return the name under which a standby streams."""
+    return "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in host.lower())
+
+
+def refusal(kind: str, to: str, seen: Mapping[str, Seen], *, force: bool = False) -> str:
+    """Say why a change may not begin; an empty string when it may."""
+    word = "host" if kind == "rejoin" else "to"
+    if to not in seen:
+        return f"{word}: found {to or 'nothing'}, expected a database host: -e {word}={' or '.join(seen)}."
+    states = {host: one.get("state", "unreachable") for host, one in seen.items()}
+    primaries = [host for host, state in states.items() if state == "primary"]
+    if len(primaries) > 1:
+        newest = max(primaries, key=lambda host: seen[host].get("timeline", 0))
+        return (
+            f"{' and '.join(primaries)} both take writes, {newest} on the later timeline. Stop the other one first: on it, "
+            "systemctl stop 'postgresql@*'."
+        )
+    if kind == "rejoin":
+        return _rejoin(to, states, primaries)
+    if states[to] not in {"standby", "primary"}:
+        return f"{to} is {states[to]}: only a standby that runs can become the primary. The databases go on as they are: {_list(states)}."
+    if states[to] == "primary":
+        return ""
+    ahead = [
+        host
+        for host, one in seen.items()
+        if states[host] == "standby" and _number(one["lsn"]) > _number(seen[to]["lsn"])
+    ]
+    if kind == "failover":
+        return "" if force else _failover(to, primaries, ahead)
+    return _switchover(to, seen, states, primaries, ahead)
+
+
+def _failover(to: str, primaries: list[str], ahead: list[str]) -> str:
+    if primaries:
+        return f"{primaries[0]} serves as the primary, so nothing needs to be lost: playbooks/switchover.yml -e to={to}, or -e force=true."
+    return f"{', '.join(ahead)} has more than {to}: -e to={ahead[0]}, or -e force=true." if ahead else ""
+
+
+def _switchover(
+    to: str, seen: Mapping[str, Seen], states: Mapping[str, str], primaries: list[str], ahead: list[str]
+) -> str:
+    if "unreachable" in states.values():
+        gone = ", ".join(host for host, state in states.items() if state == "unreachable")
+        return f"{gone} cannot be reached. If it was the primary: playbooks/failover.yml -e to={to}."
+    if not primaries:
+        # An earlier run stopped the primary and came no further.
+        return f"{', '.join(ahead)} has more than {to}: -e to={ahead[0]}." if ahead else ""
+    lag = seen[primaries[0]].get("lag_bytes", {}).get(slot(to))
+    if lag is None or not seen[to].get("streaming"):
+        return (
+            f"{to} does not follow {primaries[0]}: playbooks/rejoin.yml -e host={to}. {primaries[0]} goes on serving."
+        )
+    if lag > ALLOWED_LAG:
+        return f"{to} is {lag // 1_000_000} MB behind {primaries[0]}: writes would wait until it has caught up. {primaries[0]} goes on serving; try later."
+    return ""
+
+
+def _rejoin(to: str, states: Mapping[str, str], primaries: list[str]) -> str:
+    if not primaries:
+        return f"no database host takes writes ({_list(states)}), so there is nothing to follow: playbooks/failover.yml -e to=HOST."
+    if to == primaries[0]:
+        return f"{to} is the primary: a primary is not overwritten. Another first: playbooks/switchover.yml -e to=HOST."
+    return f"{to} cannot be reached." if states[to] == "unreachable" else ""
+
+
+def _list(states: Mapping[str, str]) -> str:
+    return ", ".join(f"{host} {state}" for host, state in states.items())
+
+
+def _number(lsn: str) -> int:
+    high, low = lsn.split("/")
+    return (int(high, 16) << 32) + int(low, 16)
+
+
+class Restored(TypedDict):
+    """What a restore found, as database-restore writes it."""
+
+    restored_to: str
+    backup: str
+    tables: Mapping[str, int]
+    rows: int
+    socket: str
+    seconds: float
+
+
+def restored(host: str, found: Restored) -> str:
+    """Say what a restore found, for people."""
+    wide = max((len(table) for table in found["tables"]), default=5)
+    rows = "\n".join(f"{table:<{wide}}  {count}" for table, count in sorted(found["tables"].items()))
+    left = (
+        f"It runs on {host}: sudo runuser -u postgres -- psql -h {found['socket']} DATABASE; pg_dump in the same way. "
+        f"Away with it: playbooks/restore.yml -e host={host} -e remove=true"
+        if found["socket"]
+        else "The copy is gone again."
+    )
+    return (
+        f"{'TABLE':<{wide}}  ROWS\n{rows}\n\nRestored to {found['restored_to']} (the last transaction), from backup {found['backup']}, "
+        f"in {found['seconds']} s; every table and index was read.\n{left}"
+    )

@@ -1,0 +1,169 @@
+"""What apps, database hosts and backup hosts mean for each other, before any host is contacted."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from project import ROOT, imported
+
+from praetor.inventory.check import check_apps
+from praetor.inventory.databases import RESERVED, mistakes, variables, wanted, warnings
+
+GROUPS = {"app_hosts": ["app1", "app2"], "database_hosts": ["db1", "db2"], "backup_hosts": ["backup1"]}
+
+
+def entry(**more: Any) -> dict[str, Any]:
+    """Return an app as the inventory's check returns it."""
+    source = {"path": "molecule/releases/sample"}
+    given = {"name": "shop", "source": source, "wsgi": "sample:app", "server_names": ["shop.example"], **more}
+    checked = check_apps([given], ROOT)
+    assert checked.problems == []
+    return checked.apps[0]
+
+
+def problem(**more: Any) -> str:
+    """Return what the check says about an entry."""
+    source = {"path": "molecule/releases/sample"}
+    given = {"name": "shop", "source": source, "wsgi": "sample:app", "server_names": ["shop.example"], **more}
+    return "\n".join(map(str, check_apps([given], ROOT).problems))
+
+
+def test_one_word_gives_an_app_a_database_named_after_it() -> None:
+    app = entry(database=True, workers=2, threads=4)
+    assert wanted([app], 3) == [{"app": "shop", "name": "shop", "connections": 3 * 2 * 4 * 2 + 5, "extensions": []}]
+
+
+def test_an_app_may_say_name_connections_and_extensions() -> None:
+    app = entry(database={"name": "wares", "connections": 7, "extensions": ["pg_trgm"]})
+    assert wanted([app], 3) == [{"app": "shop", "name": "wares", "connections": 7, "extensions": ["pg_trgm"]}]
+
+
+@pytest.mark.parametrize("more", [{}, {"database": False}, {"database": None}])
+def test_an_app_without_the_word_has_no_database(more: dict[str, Any]) -> None:
+    app = entry(**more)
+    assert wanted([app], 3) == []
+    assert mistakes([app], {"app_hosts": ["app1"]}, 1) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("yes", "expected true, false, or a mapping with the keys name, connections, extensions"),
+        (1, "apps[0].database: found"),
+        (
+            {"nmae": "x"},
+            "apps[0].database.nmae: found an unknown key, expected one of name, connections, extensions; did you mean name?",
+        ),
+        ({"name": "postgres"}, "the name of a system user or group"),
+        ({"connections": 1}, "apps[0].database.connections: found 1, expected a whole number from 2 to 10000"),
+        ({"extensions": ["pg trgm"]}, "apps[0].database.extensions[0]"),
+    ],
+)
+def test_what_is_no_database_is_refused(given: object, said: str) -> None:
+    assert said in problem(database=given)
+
+
+def test_an_app_with_a_database_needs_a_host_for_it() -> None:
+    (line,) = mistakes([entry(database=True)], {"app_hosts": ["app1"]}, 200)
+    assert line.startswith("groups.database_hosts: found no host, expected at least one: the database of shop")
+
+
+def test_connections_of_all_apps_are_added_up() -> None:
+    apps = [
+        entry(database={"connections": 60}),
+        entry(name="blog", server_names=["b.example"], database={"connections": 70}),
+    ]
+    assert mistakes(apps, GROUPS, 130 + RESERVED) == []
+    (line,) = mistakes(apps, GROUPS, 130 + RESERVED - 1)
+    assert line.startswith(
+        f"postgresql_max_connections: found {129 + RESERVED}, expected at least {130 + RESERVED}: shop 60, blog 70"
+    )
+
+
+def test_two_apps_do_not_share_a_database() -> None:
+    apps = [entry(database=True), entry(name="blog", server_names=["b.example"], database={"name": "shop"})]
+    assert "found the database shop at shop and at blog" in mistakes(apps, GROUPS, 500)[0]
+
+
+def test_a_database_is_not_named_as_the_hosts_own() -> None:
+    assert "found the database standby" in mistakes([entry(database={"name": "standby"})], GROUPS, 500)[0]
+
+
+@pytest.mark.parametrize("part", [{"env": {"PGHOST": "elsewhere"}}, {"secrets": {"DATABASE_URL": "x"}}])
+def test_a_variable_that_the_database_sets_is_not_the_apps_to_set(part: dict[str, Any]) -> None:
+    app = entry(database=True, **part)
+    app["config_secrets"] = list(part.get("secrets", {}))
+    (line,) = mistakes([app], GROUPS, 500)
+    assert "expected other names: `database` sets them" in line
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        ({"backup_hosts": ["db1"]}, "found db1, which is in database_hosts too"),
+        ({"backup_hosts": ["b1", "b2"]}, "found b1, b2, expected one host"),
+        ({"database_hosts": ["app1"]}, "found app1, which is in database_hosts or backup_hosts too"),
+    ],
+)
+def test_hosts_whose_loss_would_take_both_are_refused(groups: dict[str, list[str]], said: str) -> None:
+    assert said in "\n".join(mistakes([entry()], GROUPS | groups, 500))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"env": {"DB": "sqlite:////srv/apps/shop/data/shop.db"}},
+        {"config": {"database": {"url": "sqlite:///items.db"}}},
+        {"commands": {"migrate": ["python m.py"], "migrate_on": "each"}},
+    ],
+)
+def test_files_that_several_hosts_keep_apart_are_warned_of(more: dict[str, Any]) -> None:
+    app = entry(**more)
+    (line,) = warnings([app], {"app_hosts": ["app1", "app2"]})
+    assert line.startswith("app shop keeps ")
+    assert warnings([app], {"app_hosts": ["app1"]}) == []
+    assert warnings([{**app, "database": entry(database=True)["database"]}], {"app_hosts": ["app1", "app2"]}) == []
+
+
+def test_databases_without_a_backup_are_warned_of() -> None:
+    assert "no backup" in warnings([], {"database_hosts": ["db1"]})[0]
+    assert warnings([], GROUPS) == []
+
+
+def test_an_app_finds_the_primary_among_all_hosts_and_believes_no_other() -> None:
+    found = variables("shop", "p:w@/", ["192.0.2.1", "2001:db8::2"])
+    url = urlsplit(found["DATABASE_URL"])
+    asked = {key: value for key, (value,) in parse_qs(url.query).items()}
+    assert (url.scheme, url.username, url.password, url.path) == ("postgresql", "shop", "p%3Aw%40%2F", "/shop")
+    assert asked["host"] == found["PGHOST"] == "192.0.2.1,2001:db8::2"
+    for option, variable in (
+        ("sslmode", "PGSSLMODE"),
+        ("target_session_attrs", "PGTARGETSESSIONATTRS"),
+        ("channel_binding", "PGCHANNELBINDING"),
+    ):
+        assert asked[option] == found[variable]
+    assert (asked["sslmode"], asked["target_session_attrs"], asked["channel_binding"]) == (
+        "verify-full",
+        "read-write",
+        "require",
+    )
+
+
+def test_a_single_host_stands_where_every_reader_of_a_url_looks_for_it() -> None:
+    assert urlsplit(variables("shop", "x", ["192.0.2.1"])["DATABASE_URL"]).hostname == "192.0.2.1"
+    assert urlsplit(variables("shop", "x", ["2001:db8::2"])["DATABASE_URL"]).hostname == "2001:db8::2"
+
+
+def test_a_release_before_the_database_is_made_says_what_to_type() -> None:
+    wiring = imported("plugins/filter/wiring.py")
+    asked = wiring.databases([entry(database=True)], GROUPS)
+    hosts = {"db1": {"ansible_host": "192.0.2.1"}, "db2": {}}
+    with pytest.raises(AnsibleFilterError, match=r"(?s)shop: its database is not made yet.*provision\.yml"):
+        wiring.with_databases({}, asked, {}, GROUPS, hosts)
+    given = {"shop": {"TOKEN": "t"}}
+    found = wiring.with_databases(given, asked, {"shop": "x"}, GROUPS, hosts)
+    assert found["shop"]["PGHOST"] == "192.0.2.1,db2"
+    assert (found["shop"]["TOKEN"], given) == ("t", {"shop": {"TOKEN": "t"}})

@@ -1,0 +1,172 @@
+"""The modules and the guard of database hosts."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import socket
+import stat
+import types
+from pathlib import Path
+from typing import Any
+
+import kept_passwords
+import postgres
+import postgresql_objects
+import pytest
+from project import ROOT
+
+
+@pytest.fixture(scope="module")
+def guard() -> Any:
+    loader = importlib.machinery.SourceFileLoader("guard", str(ROOT / "roles/postgresql/files/database-guard"))
+    module = types.ModuleType(loader.name)
+    loader.exec_module(module)
+    return module
+
+
+def test_a_password_becomes_what_postgresql_would_keep_of_it() -> None:
+    # Of a PostgreSQL 15: create role r password 'pencil', with this salt.
+    kept = postgres.verifier("pencil", b"0123456789abcdef")
+    assert kept.startswith("SCRAM-SHA-256$4096:MDEyMzQ1Njc4OWFiY2RlZg==$")
+    assert postgres.is_verifier_of(kept, "pencil")
+    assert not postgres.is_verifier_of(kept, "pencils")
+    assert not postgres.is_verifier_of("md5abc", "pencil")
+    assert not postgres.is_verifier_of("", "pencil")
+
+
+def test_names_and_values_cannot_leave_their_quotes() -> None:
+    assert postgres.literal("it's") == "'it''s'"
+    assert postgres.name('a"b') == '"a""b"'
+    with pytest.raises(postgres.PostgresError):
+        postgres.literal("back\\slash")
+
+
+def test_a_password_is_made_once_and_is_roots_alone(tmp_path: Path) -> None:
+    keep = kept_passwords.keep
+    first, changed = keep(tmp_path / "kept", {}, ["shop"], dry=False)
+    assert changed
+    assert len(first["shop"]) == 48
+    assert keep(tmp_path / "kept", {}, ["shop"], dry=False) == (first, False)
+    assert stat.S_IMODE((tmp_path / "kept/shop").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "kept").stat().st_mode) == 0o700
+
+
+def test_a_given_password_counts_and_others_stay(tmp_path: Path) -> None:
+    keep = kept_passwords.keep
+    keep(tmp_path, {"shop": "old", "blog": "b"}, [], dry=False)
+    assert keep(tmp_path, {"shop": "new"}, [], dry=True) == ({"shop": "new", "blog": "b"}, True)
+    assert (tmp_path / "shop").read_text() == "old"
+    assert keep(tmp_path, {"shop": "new"}, [], dry=False) == ({"shop": "new", "blog": "b"}, True)
+
+
+def test_a_copy_that_was_interrupted_is_no_cluster(tmp_path: Path) -> None:
+    cluster = postgres.Cluster(15, tmp_path)
+    cluster.data.mkdir(parents=True)
+    (cluster.data / "PG_VERSION").write_text("15\n")
+    assert cluster.exists()
+    cluster.unfinished.touch()
+    assert not cluster.exists()
+
+
+def steps(
+    monkeypatch: pytest.MonkeyPatch, answers: dict[str, list[list[str]]], call: str, *arguments: Any
+) -> list[str]:
+    """Return what the module would do, given what the server says to each question that holds a word."""
+    monkeypatch.setattr(
+        postgresql_objects, "query", lambda sql, *_: next(rows for word, rows in answers.items() if word in sql)
+    )
+    return [what for what, _sql, _database in getattr(postgresql_objects, call)(*arguments)]
+
+
+def test_a_role_that_is_as_it_shall_be_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = postgres.verifier("secret", b"salt")
+    rows = [["standby", "-1", "", ""], ["prometheus", "-1", "", ""], ["shop", "9", kept, "lock_timeout=5s"]]
+    wanted = [{"shop": 9}, {"shop": "secret"}, {"lock_timeout": "5s"}]
+    assert steps(monkeypatch, {"pg_authid": rows}, "roles", *wanted) == []
+    changed = [{"shop": 8}, {"shop": "other"}, {"lock_timeout": "6s"}]
+    assert steps(monkeypatch, {"pg_authid": rows}, "roles", *changed) == [
+        "limit shop to 8 connections",
+        "set the password of shop",
+        "set lock_timeout of shop",
+    ]
+
+
+def test_the_sql_of_a_password_does_not_hold_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgresql_objects, "query", lambda *_: [])
+    assert not any(
+        "hunter2" in sql for _what, sql, _database in postgresql_objects.roles({"shop": 1}, {"shop": "hunter2"}, {})
+    )
+
+
+def test_others_are_kept_out_of_a_new_database_and_of_an_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = "{postgres=CTc/postgres,standby=c/postgres}"
+    rows = [["postgres", closed], ["template1", closed], ["shop", ""]]
+    assert steps(monkeypatch, {"pg_database": rows}, "databases", ["shop", "blog"]) == [
+        "keep others out of shop",
+        "make the database blog",
+        "keep others out of blog",
+    ]
+    rows = [["postgres", closed], ["template1", closed], ["shop", "{shop=CTc/shop}"]]
+    assert steps(monkeypatch, {"pg_database": rows}, "databases", ["shop"]) == []
+
+
+def test_a_slot_without_a_standby_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [["db2", "t", "reserved"], ["db9", "f", "extended"], ["db3", "f", "lost"]]
+    assert steps(monkeypatch, {"pg_replication_slots": rows}, "slots", ["db2", "db3", "db4"]) == [
+        "replace the slot db3, whose WAL is gone",
+        "make the slot db4",
+        "remove the slot db9",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("peers", "archive", "said"),
+    [
+        ({"db2": 0}, None, ""),
+        ({"db2": 0}, False, ""),
+        ({"db2": None}, False, ""),
+        ({"db2": 2}, None, "db2 is the primary, on timeline 2"),
+        ({"db2": 3}, False, "db2 is the primary, on timeline 3"),
+        ({"db2": None, "db3": 2}, None, "db3 is the primary"),
+        ({"db2": 0}, True, "the archive has a timeline after 2"),
+        ({"db2": None}, True, "the archive has a timeline after 2"),
+        ({"db2": None, "db3": None}, None, "neither db2, db3 nor an archive answers"),
+        # It is behind, and ends itself when it sees this one.
+        ({"db2": 1}, None, ""),
+    ],
+)
+def test_a_primary_that_returns_starts_only_when_nobody_was_promoted(
+    guard: Any, peers: dict[str, int | None], archive: object, said: str
+) -> None:
+    found = guard.refusal(2, peers, archive)
+    assert found.startswith(said) if said else found == ""
+
+
+def test_a_host_without_its_server_answers_and_a_host_that_is_gone_does_not(
+    guard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(guard, "PORT", free.getsockname()[1])
+        assert guard.ask_peer("127.0.0.1", "") == 0
+
+    def lost(*_: object, **__: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(guard.socket, "create_connection", lost)
+    assert guard.ask_peer("127.0.0.1", "") is None
+
+
+@pytest.mark.parametrize(("status", "known"), [(0, True), (1, False), (37, None)])
+def test_the_archive_is_asked_for_the_history_of_the_next_timeline(
+    guard: Any, monkeypatch: pytest.MonkeyPatch, status: int, known: object
+) -> None:
+    asked: list[str] = []
+
+    def run(*argv: str) -> Any:
+        asked.extend(argv)
+        return type("Done", (), {"returncode": status})
+
+    monkeypatch.setattr(guard, "run", run)
+    assert guard.ask_archive('pgbackrest --stanza=main archive-get %f "%p"', 9) is known
+    assert asked[3] == "0000000A.history"
