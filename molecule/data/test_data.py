@@ -1,0 +1,156 @@
+"""What can happen to a database, and what clients may notice: some seconds without writes. What was acknowledged is there."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from ledgers import Site
+
+UNIT = "postgresql@$(ls /etc/postgresql)-main"
+WAL = "/var/lib/postgresql/$(ls /etc/postgresql)/main/pg_wal"
+
+
+def test_restart_of_the_database(site: Site) -> None:
+    site.primary.run(f"systemctl restart {UNIT}")
+
+
+def test_database_killed(site: Site) -> None:
+    primary = site.primary
+    primary.run("pkill -9 -u postgres -f 'bin/postgres -D'")
+    site.await_writes()
+    assert site.primary is primary
+
+
+def test_frozen_database(site: Site) -> None:
+    primary = site.primary
+    primary.run(
+        "pkill -STOP -u postgres -f 'postgres: .*ledger'; sleep 5; pkill -CONT -u postgres -f 'postgres: .*ledger'"
+    )
+
+
+def test_silent_network(site: Site) -> None:
+    primary = site.primary
+    primary.run(f"ip route add blackhole {site.app.address}/32; sleep 8; ip route del blackhole {site.app.address}/32")
+
+
+def test_full_disk_of_the_database(site: Site) -> None:
+    # Its own file system, as large as what is in it: PostgreSQL ends when WAL finds no room, and comes back when there is some.
+    primary = site.primary
+    primary.run(
+        f"set -e; systemctl stop {UNIT}; mkdir -p /run/small; mount -t tmpfs -o size=$(($(du -sm {WAL} | cut -f 1) + 64))m small /run/small; "
+        f"cp -a {WAL}/. /run/small/; "
+        f"chown postgres: /run/small; chmod 700 /run/small; mount --bind /run/small {WAL}; systemctl start {UNIT}"
+    )
+    site.await_writes()
+    primary.run("dd if=/dev/zero of=/run/small/fill bs=1M 2>/dev/null; true")
+    primary.sql("select pg_switch_wal()")
+    time.sleep(5)
+    primary.run("rm /run/small/fill")
+    site.await_writes()
+    primary.run(
+        f"set -e; systemctl stop {UNIT}; umount {WAL}; find {WAL} -maxdepth 1 -type f -delete; cp -a /run/small/. {WAL}/; umount /run/small; "
+        f"rmdir /run/small; systemctl start {UNIT}"
+    )
+
+
+def test_switchover(site: Site) -> None:
+    site.await_streaming()
+    old, new = site.primary, site.standby
+    site.play("switchover", f"to={new.name}")
+    assert site.primary is new
+    assert old.sql("select status from pg_stat_wal_receiver") == "streaming"
+
+
+def test_controller_killed_after_the_old_primary_was_stopped(site: Site) -> None:
+    site.await_streaming()
+    new = site.standby
+    site.play("switchover", f"to={new.name}", kill_at="Promote the new one")
+    site.play("switchover", f"to={new.name}")
+    assert site.primary is new
+    site.await_streaming()
+
+
+def test_failover_and_the_return_of_the_old_primary(site: Site) -> None:
+    # The loss of a host takes with it what had not reached the standby: some milliseconds of writes.
+    site.step.may_lose = True
+    site.await_streaming()
+    old, new = site.primary, site.standby
+    others = [host.address for host in (site.app, new, site.backup)]
+    old.run("; ".join(f"ip route add blackhole {address}/32" for address in others))
+    site.play("failover", f"to={new.name}", "force=true")
+    assert new.is_primary()
+    site.await_writes()
+    # It was fenced, for the controller could reach it. One that was not comes back as what it was:
+    old.run("rm -f /var/lib/postgresql/*/main/standby.signal")
+    old.run(f"systemctl start --no-block {UNIT}")
+    time.sleep(6)
+    # Cut off from all voices, it does not start.
+    assert old.sql("select 1") == ""
+    old.run("; ".join(f"ip route del blackhole {address}/32" for address in others))
+    time.sleep(8)
+    # And when it hears them, it learns that it is no longer the primary.
+    assert old.sql("select 1") == ""
+    assert "is the primary, on timeline" in old.run("journalctl -q --no-pager -o cat -n 50 -u 'postgresql@*'")
+    site.play("rejoin", f"host={old.name}")
+    site.await_streaming()
+    assert site.primary is new
+    assert len(site.step.lost) < 20
+
+
+def test_a_running_primary_that_was_cut_off_ends_when_it_sees_the_next(site: Site) -> None:
+    site.step.may_lose = True
+    site.await_streaming()
+    old, new = site.primary, site.standby
+    # Cut off from everyone but this controller, and promoted behind its back.
+    others = [host.address for host in (site.app, new, site.backup)]
+    old.run("; ".join(f"ip route add blackhole {address}/32" for address in others))
+    new.sql("select pg_promote()")
+    site.await_writes()
+    assert old.is_primary()
+    old.run("; ".join(f"ip route del blackhole {address}/32" for address in others))
+    deadline = time.monotonic() + 30
+    while old.sql("select 1") != "":
+        assert time.monotonic() < deadline, "two primaries"
+        time.sleep(0.2)
+    site.play("rejoin", f"host={old.name}")
+    site.await_streaming()
+
+
+def test_restore_to_a_moment_next_to_what_serves(site: Site) -> None:
+    point = time.time()
+    time.sleep(2)
+    # What is archived within a minute by itself, is archived now.
+    site.primary.sql("select pg_switch_wal()")
+    time.sleep(3)
+    at = datetime.fromtimestamp(point, UTC).isoformat(sep=" ")
+    found = site.restored(site.play("restore", f"host={site.backup.name}", f'{{"to_time": "{at}"}}'))
+    there = site.backup.run(
+        "runuser -u postgres -- psql -X -A -t -h /var/lib/postgresql/restored -d ledger -c 'select n from rows'"
+    )
+    numbers = {int(line) for line in there.splitlines()}
+    assert found["rows"] == len(numbers)
+    told = {number: when for number, when in site.acknowledged.items() if number not in site.forgiven}
+    assert {number for number, when in told.items() if when < point - 0.5} - numbers == set()
+    assert {number for number, when in told.items() if when > point + 0.5} & numbers == set()
+    site.play("restore", f"host={site.backup.name}", "remove=true")
+
+
+def test_wrong_times_are_refused(site: Site) -> None:
+    for wrong, said in (
+        ("yesterday", "expected a time such as"),
+        ("2999-01-01", "which is not over yet"),
+        ("2001-01-01", "that is when the oldest backup ended"),
+    ):
+        assert said in " ".join(
+            site.play("restore", f"host={site.backup.name}", f"to_time={wrong}", well=False).split()
+        )
+
+
+def test_a_primary_is_not_restored_onto(site: Site) -> None:
+    text = site.play("restore", f"host={site.primary.name}", "take_over=true", well=False)
+    assert "nothing is restored onto it" in " ".join(text.split())
+
+
+def test_drill(site: Site) -> None:
+    site.restored(site.play("drill"))
