@@ -10,7 +10,7 @@ from praetor.inventory.databases import mistakes, warnings
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
-    """Arguments: `apps` and `secrets` as check_apps returned them; `max_connections` of the database hosts."""
+    """Arguments: `apps` as check_apps returned them; `secrets`, the names of each app's; `max_connections` of the database hosts."""
 
     TRANSFERS_FILES = False
     _requires_connection = False

@@ -83,6 +83,16 @@ def addresses(hosts: list[str], variables: dict[str, dict[str, Any]]) -> list[st
     return sorted(set(found))
 
 
+def named_addresses(hosts: list[str], variables: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Return one address of each host, by its name in the inventory."""
+    return {host: addresses([host], variables)[0] for host in hosts}
+
+
+def reached_as(hosts: list[str], variables: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Return how each host is reached, a name or an address: that is what its certificate is for."""
+    return {host: str(variables[host].get("ansible_host", host)) for host in hosts}
+
+
 def firewall_allow(
     host: str, groups: dict[str, list[str]], variables: dict[str, dict[str, Any]]
 ) -> list[dict[str, Any]]:
@@ -160,7 +170,9 @@ class FilterModule:
             "firewall_allow": firewall_allow,
             "first_sites": first_sites,
             "longest_request_s": longest_request_s,
+            "named_addresses": named_addresses,
             "open_ports": open_ports,
+            "reached_as": reached_as,
             "survey_targets": survey_targets,
             "with_databases": with_databases,
         }

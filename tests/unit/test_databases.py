@@ -157,6 +157,33 @@ def test_a_single_host_stands_where_every_reader_of_a_url_looks_for_it() -> None
     assert urlsplit(variables("shop", "x", ["2001:db8::2"])["DATABASE_URL"]).hostname == "2001:db8::2"
 
 
+def test_hosts_are_known_by_address_and_by_what_their_certificate_says() -> None:
+    wiring = imported("plugins/filter/wiring.py")
+    hosts = {"db1": {"ansible_host": "192.0.2.1"}, "localhost": {}}
+    assert wiring.reached_as(list(hosts), hosts) == {"db1": "192.0.2.1", "localhost": "localhost"}
+    assert wiring.named_addresses(["db1"], hosts) == {"db1": "192.0.2.1"}
+
+
+def test_databases_take_apps_and_each_other_and_nobody_else() -> None:
+    wiring = imported("plugins/filter/wiring.py")
+    hosts = {
+        name: {"ansible_host": f"192.0.2.{number}"}
+        for number, name in enumerate(["app1", "app2", "db1", "db2", "backup1"], 1)
+    }
+    allowed = {
+        host: {
+            port: rule["from"]
+            for rule in wiring.firewall_allow(host, GROUPS, hosts)
+            if "from" in rule
+            for port in rule["ports"]
+        }
+        for host in hosts
+    }
+    assert allowed["db1"] == {5432: ["192.0.2.1", "192.0.2.2", "192.0.2.4"], 8432: ["192.0.2.5"]}
+    assert allowed["backup1"] == {8432: ["192.0.2.3", "192.0.2.4"]}
+    assert allowed["app1"] == {}
+
+
 def test_a_release_before_the_database_is_made_says_what_to_type() -> None:
     wiring = imported("plugins/filter/wiring.py")
     asked = wiring.databases([entry(database=True)], GROUPS)

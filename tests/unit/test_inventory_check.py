@@ -85,6 +85,7 @@ def test_a_minimal_app_gets_every_default() -> None:
             "profile": "prod",
             "config": {},
             "env": {},
+            "database": None,
             "health": {"path": "/health/ready", "status": 200, "timeout_s": 30, "warmup_s": 5},
             "workers": "auto",
             "threads": 2,
