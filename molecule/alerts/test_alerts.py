@@ -19,11 +19,13 @@ PLACE = "/etc/praetor/tls/sites/sample"
 
 
 def test_the_app_is_killed(lab: Lab) -> None:
-    with lab.repaired("app1", "systemctl start uwsgi-emperor"):
+    with lab.repaired("app1", "systemctl start uwsgi-emperor@sample-1"):
         lab.told(
             "all slots killed",
             "NoLiveSlot",
-            lambda: lab.run("app1", "systemctl kill --signal=KILL uwsgi-emperor; systemctl stop uwsgi-emperor"),
+            lambda: lab.run(
+                "app1", "systemctl kill --signal=KILL uwsgi-emperor@sample-1; systemctl stop uwsgi-emperor@sample-1"
+            ),
             instance="app1",
             app="sample",
         )

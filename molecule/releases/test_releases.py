@@ -172,6 +172,45 @@ def test_two_releases_at_once(fleet: Fleet) -> None:
     fleet.now_live(third)
 
 
+def test_refresh_starts_the_same_release_again(fleet: Fleet) -> None:
+    slots = [host.look()["live"] for host in fleet.hosts]
+    Run("refresh").must_end(well=True)
+    assert not set(slots) & {host.look()["live"] for host in fleet.hosts}
+    assert fleet.one_answer() == fleet.past[-1]
+
+
+def test_another_uwsgi_is_taken_by_the_next_release(fleet: Fleet) -> None:
+    before = [host.look()["emperors"] for host in fleet.hosts]
+    for host in fleet.hosts:
+        # What provision.yml does with another lock: a virtualenv under another name, and the link.
+        host.run(
+            "cp -a $(readlink /opt/uwsgi/venv) /opt/uwsgi/venv-0123456789ab && ln -sfn /opt/uwsgi/venv-0123456789ab /opt/uwsgi/venv"
+        )
+    said = fleet.start(fleet.newest).must_end("uWSGI or the unit of the Emperor was changed", well=True)
+    assert "nothing to do" not in said
+    after = [host.look()["emperors"] for host in fleet.hosts]
+    assert [len(found) for found in after] == [1, 1, 1]
+    assert not {tuple(found) for found in before} & {tuple(found) for found in after}
+    for host in fleet.hosts:
+        running = host.run("ps -u sample -o args=")
+        assert "/opt/uwsgi/venv-0123456789ab/bin/uwsgi" in running, running
+        assert host.run("ls -d /opt/uwsgi/venv-*").split() == ["/opt/uwsgi/venv-0123456789ab"]
+
+
+def test_a_replaced_library_is_taken_by_a_refresh(fleet: Fleet) -> None:
+    for host in fleet.hosts:
+        # What dpkg does with a new version of a file: a new one under its name, the old one lives on in who has it mapped.
+        host.run(
+            "cp -a $(readlink -f /usr/bin/python3) /usr/bin/.new && mv /usr/bin/.new $(readlink -f /usr/bin/python3)"
+        )
+    before = [host.look()["emperors"] for host in fleet.hosts]
+    Run("refresh").must_end("which was replaced", well=True)
+    assert not {tuple(found) for found in before} & {tuple(host.look()["emperors"]) for host in fleet.hosts}
+    for host in fleet.hosts:
+        left = host.run("/usr/local/libexec/praetor/restart-stale --list")
+        assert "uwsgi-emperor" not in left, left
+
+
 def test_freeze_allows_rollback_only(fleet: Fleet) -> None:
     Run("freeze", until_time="+1h", reason="the sale").must_end(well=True)
     try:
@@ -195,7 +234,7 @@ def test_release_and_rollback_at_full_load(fleet: Fleet) -> None:
 def test_worker_killed(fleet: Fleet) -> None:
     host = fleet.second
     seen = host.look()["processes"]
-    worker = next(pid for pid, (_, parent) in seen.items() if parent in seen)
+    worker = next(pid for pid, (_, parent) in seen.items() if seen.get(parent, ("", ""))[1] in seen)
     killed = time.time()
     host.run(f"kill -9 {worker}")
     after = time.time()

@@ -6,14 +6,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from units import exposure
+from units import emperors, exposure
 
 if TYPE_CHECKING:
     from testinfra.host import Host
 
 # Highest exposure that `systemd-analyze security` may say.
 EXPOSURE = {
-    "uwsgi-emperor": 2.5,
     "nginx": 2.7,
     "prometheus-node-exporter": 1.5,
     "prometheus-nginx-exporter": 1.5,
@@ -49,9 +48,47 @@ def test_nothing_is_open_to_the_network_but_ssh_and_the_sites(host: Host, settin
     assert 80 in {port for _, port, _ in open_to_all}
 
 
-def test_no_process_of_the_emperor_has_a_network_socket(host: Host) -> None:
-    unit = host.check_output("systemctl show --property=ControlGroup --value uwsgi-emperor.service")
-    pids = set(host.check_output(f"cat $(find /sys/fs/cgroup*{unit} -name cgroup.procs)").split())
+def processes(host: Host, app: str) -> set[str]:
+    """Return the ids of what runs in an app's slice."""
+    return set(host.check_output(f"cat $(find /sys/fs/cgroup*/apps.slice/apps-{app}.slice -name cgroup.procs)").split())
+
+
+def test_each_app_has_one_emperor_of_its_user_and_nothing_of_it_is_root(host: Host, settings: dict[str, Any]) -> None:
+    units = emperors(host)
+    for app in settings["apps"]:
+        name = app["name"]
+        [unit] = [unit for unit in units if unit.rpartition("-")[0] == f"uwsgi-emperor@{name}"]
+        shown = host.check_output("systemctl show --property=User,Slice %s", unit).splitlines()
+        assert sorted(shown) == [f"Slice=apps-{name}.slice", f"User={name}"]
+        found = host.check_output("ps -o user=,args= -p %s", ",".join(processes(host, name))).splitlines()
+        assert len(found) >= 3
+        uid = host.check_output("id -u %s", name)
+        assert {line.split()[0] for line in found} <= {name, uid}
+        links = host.check_output("find /etc/uwsgi/%s -name '*.ini' -printf '%%u %%p\\n'", name).splitlines()
+        assert [line.split()[0] for line in links] == ["root"]
+        assert run_as(host, name, "touch /etc/uwsgi/%s/x", name).rc != 0
+    assert host.run("systemctl cat uwsgi-emperor.service").rc != 0, "all apps once shared it"
+
+
+def test_an_app_has_a_tmp_that_no_other_sees(host: Host) -> None:
+    for unit in emperors(host):
+        pid = host.check_output("systemctl show --property=MainPID --value %s", unit)
+        inside = f"/proc/{pid}/root/tmp/{unit}"
+        host.check_output("touch %s", inside)
+        try:
+            assert host.run("ls /tmp/%s", unit).rc != 0
+        finally:
+            host.check_output("rm %s", inside)
+
+
+def test_nginx_starts_after_the_apps_and_stops_before_them(host: Host) -> None:
+    for unit in emperors(host):
+        assert "nginx.service" in host.check_output("systemctl show --property=Before --value %s", unit).split()
+        assert host.check_output("systemctl is-enabled %s", unit) == "enabled"
+
+
+def test_no_process_of_an_app_has_a_network_socket(host: Host, settings: dict[str, Any]) -> None:
+    pids = {pid for app in settings["apps"] for pid in processes(host, app["name"])}
     assert len(pids) > 1
     inet = host.check_output("ss -antupH").splitlines()
     assert [line for line in inet if pids & set(re.findall(r"pid=(\d+)", line))] == []
@@ -61,7 +98,9 @@ def test_sockets_are_open_to_their_app_and_to_nginx_only(host: Host, settings: d
     for app in settings["apps"]:
         name = app["name"]
         assert host.check_output("stat -c '%%a %%U:%%G' /run/uwsgi/%s", name) == f"2750 {name}:www-data"
-        sockets = host.check_output("find /run/uwsgi/%s -type s -printf '%%f %%m %%u:%%g\\n'", name).splitlines()
+        sockets = host.check_output(
+            "find /run/uwsgi/%s -type s -not -name 'emperor-*' -printf '%%f %%m %%u:%%g\\n'", name
+        ).splitlines()
         assert len(sockets) >= 2
         assert [line for line in sockets if not line.endswith(f" 660 {name}:www-data")] == []
         live = f"/srv/apps/{name}/live.sock"
@@ -130,6 +169,12 @@ def test_the_exporter_sees_no_file_but_those_it_reads(host: Host, settings: dict
         *["app_exporter", "dev", "etc", "lib", "lib64", "proc", "root", "run", "srv", "sys", "tmp", "usr", "var"]
     }
     assert host.run("ls %s/srv/apps/%s", root, settings["apps"][0]["name"]).rc == 0
+
+
+def test_the_emperors_are_sandboxed(host: Host) -> None:
+    found = {unit: exposure(host, unit) for unit in emperors(host)}
+    assert found
+    assert [unit for unit, said in found.items() if said > 1.3] == []
 
 
 @pytest.mark.parametrize("unit", EXPOSURE)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from client import Site
 from prometheus_client.parser import text_string_to_metric_families
+from units import emperors
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -56,7 +57,8 @@ def test_the_machine_is_measured(host: Host) -> None:
     assert values(samples, "node_memory_MemTotal_bytes") == [memory_kb * 1024]
     assert values(samples, "node_cpu_seconds_total", mode="idle")
     assert values(samples, "node_systemd_unit_state", name="nginx.service", state="active") == [1]
-    assert values(samples, "node_systemd_unit_state", name="uwsgi-emperor.service", state="active") == [1]
+    for unit in emperors(host):
+        assert values(samples, "node_systemd_unit_state", name=f"{unit}.service", state="active") == [1]
     assert 1 not in values(samples, "node_systemd_unit_state", state="failed")
 
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from project import ROOT
+from units import emperors
 
 if TYPE_CHECKING:
     from testinfra.host import Host
 
 MINIMUM: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("minimum_versions.yml").read_text(encoding="utf-8"))
 SERVICES = [
-    "uwsgi-emperor",
     "nginx",
     "prometheus-node-exporter",
     "prometheus-nginx-exporter",
@@ -58,6 +58,11 @@ def test_no_service_runs_with_a_library_that_was_replaced(host: Host) -> None:
     assert host.check_output("/usr/local/libexec/praetor/restart-stale --list") == ""
 
 
+def test_an_app_leaves_no_core_dump(host: Host) -> None:
+    for unit in emperors(host):
+        test_a_service_leaves_no_core_dump(host, unit)
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_leaves_no_core_dump(host: Host, service: str) -> None:
     pid = host.check_output("systemctl show --property=MainPID --value %s.service", service)
@@ -81,6 +86,15 @@ def test_audit_records_or_says_that_it_cannot(host: Host) -> None:
 @pytest.mark.parametrize("name", KERNEL)
 def test_the_kernel_is_told_by_nobody_where_to_send(host: Host, name: str) -> None:
     assert host.check_output("sysctl -n %s", name) == KERNEL[name]
+
+
+def test_the_emperors_units_are_as_the_project_wrote_them(host: Host) -> None:
+    for unit in emperors(host):
+        shown = host.check_output("systemctl show --property=FragmentPath,DropInPaths --value %s", unit).split()
+        assert set(shown) == {
+            f"/etc/systemd/system/{unit}.service.d/app.conf",
+            "/etc/systemd/system/uwsgi-emperor@.service",
+        }
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -6,7 +6,7 @@ from project import ROOT
 
 from praetor.inventory.model import RESERVED_VARIABLES, WRAPPER_VARIABLES
 
-WRAPPER = ROOT / "roles" / "uwsgi_emperor" / "templates" / "vassal-wrapper.j2"
+WRAPPER = ROOT / "roles" / "uwsgi_emperor" / "files" / "slot-wrapper"
 BUILD = ROOT / "plugins" / "action" / "app_build.py"
 
 

@@ -1,17 +1,21 @@
 """A uWSGI that is a thread: an app's socket that speaks the uwsgi protocol, a stats server, and an Emperor that starts and stops them."""
 
+from __future__ import annotations
+
 import json
 import os
 import socket
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from praetor.host.layout import AppHost, Layout, Slot, write_atomically
+from praetor.host.emperors import described
+from praetor.host.layout import AppHost, Emperor, Layout, Slot, write_atomically
 
 Respond = Callable[[dict[str, str]], bytes | None]
 
@@ -115,10 +119,31 @@ class FakeSlot:
             server.close()
 
 
+class Systemd:
+    """Notes what it was asked to do, and does it well: an Emperor that was started is there."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, ...]] = []
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run systemctl."""
+        self.asked.append(arguments)
+        running, unit = FakeEmperor.running_now, arguments[-1].removesuffix(".service").partition("@")[2]
+        if "enable" in arguments and running and unit:
+            app, _, number = unit.rpartition("-")
+            path, deadline = running.layout.run / app / f"emperor-{number}.stats", time.monotonic() + 5
+            while not path.exists() and time.monotonic() < deadline:
+                time.sleep(0.005)
+        return subprocess.CompletedProcess(arguments, 0, "", "")
+
+
 class FakeEmperor:
     """Follows the vassals directory as the Emperor does: a file that appears is a slot that starts, one that goes is a slot that ends."""
 
+    running_now: ClassVar[FakeEmperor | None] = None
+
     def __init__(self, layout: Layout, respond: Callable[[Slot], Respond | int | None] | None = None) -> None:
+        FakeEmperor.running_now = self
         self.layout = layout
         self.respond = respond or (lambda _: 200)
         self.slots: dict[str, FakeSlot | None] = {}
@@ -127,7 +152,7 @@ class FakeEmperor:
         self.turn = (
             threading.Lock()
         )  # the real one has one thread: it tells of its slots between two looks, never within one
-        self.stats = Server(layout.run / "emperor.stats", self._stats)
+        self.stats: dict[Path, Server] = {}
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
 
@@ -137,8 +162,13 @@ class FakeEmperor:
                 self.look()
 
     def look(self) -> None:
-        """One turn."""
-        found = {path.name for path in self.layout.vassals.glob("*.ini")}
+        """One turn, of every app's Emperors."""
+        for directory in self.layout.vassals.glob("*/[0-9]*"):
+            if directory not in self.stats:
+                host = AppHost(directory.parent.name, self.layout)
+                path = host.emperor_stats(Emperor(host.app, int(directory.name)))
+                self.stats[directory] = Server(path, self._stats)
+        found = {path.name for path in self.layout.vassals.glob("*/*/*.ini")}
         for name in found - set(self.slots):
             slot = Slot.parse(name.removesuffix(".ini"))
             if slot is None:
@@ -167,19 +197,34 @@ class FakeEmperor:
 
     def close(self) -> None:
         """End all."""
+        FakeEmperor.running_now = None
         self.halt.set()
         self.thread.join(5)
-        self.stats.close()
+        for server in self.stats.values():
+            server.close()
         for slot in self.slots.values():
             if slot:
                 slot.close()
 
 
 def layout_in(place: Path) -> Layout:
-    """The four places of a host, below a directory."""
-    layout = Layout(place / "apps", place / "vassals", place / "run", place / "emperor", place / "nginx", place / "tls")
-    for directory in (layout.apps, layout.vassals, layout.run, layout.emperor, layout.nginx / "sites"):
+    """The places of a host, below a directory, with what role uwsgi_emperor puts there."""
+    layout = Layout(
+        place / "apps",
+        place / "vassals",
+        place / "run",
+        place / "emperor",
+        place / "nginx",
+        place / "tls",
+        place / "units",
+    )
+    (layout.nginx / "sites").mkdir(parents=True)
+    for directory in layout[:4] + layout[-1:]:
         directory.mkdir(parents=True)
+    (layout.units / "uwsgi-emperor@.service").write_text("[Service]\n", encoding="utf-8")
+    (layout.emperor / "emperor.ini").write_text("[uwsgi]\n", encoding="utf-8")
+    (layout.emperor / "venv-1").mkdir()
+    (layout.emperor / "venv").symlink_to(layout.emperor / "venv-1")
     return layout
 
 
@@ -189,12 +234,22 @@ def host_in(place: Path, app: str = "api") -> AppHost:
 
 
 def provision(layout: Layout, app: str) -> AppHost:
-    """Make an app's directories, as the role does."""
+    """Make an app's directories, as the role does, and its first Emperor, as a release does."""
     host = AppHost(app, layout)
-    for directory in (host.releases_dir, host.data, host.run_dir):
+    for directory in (host.releases_dir, host.data, host.run_dir, layout.vassals / app):
         directory.mkdir(parents=True)
     host.run_dir.chmod(0o2750)
+    put_emperor(host)
     return host
+
+
+def put_emperor(host: AppHost) -> Emperor:
+    """An instance that is as it must be now."""
+    emperor = host.next_emperor()
+    host.vassals(emperor).mkdir()
+    host.drop_in(emperor).parent.mkdir()
+    host.drop_in(emperor).write_text(described(host, emperor), encoding="utf-8")
+    return emperor
 
 
 def manifest_of(release: str, **changes: Any) -> dict[str, Any]:
@@ -232,8 +287,13 @@ def put_release(host: AppHost, release: str, *, age_s: float = 0, **changes: Any
 def put_slot(host: AppHost, release: str, count: int) -> Slot:
     """A slot that the Emperor is told to run."""
     slot = Slot(host.app, release, count)
-    host.vassal(slot).symlink_to(host.release_dir(release) / "vassal.ini")
+    vassal_of(slot, host).symlink_to(host.release_dir(release) / "vassal.ini")
     return slot
+
+
+def vassal_of(slot: Slot, host: AppHost) -> Path:
+    """The slot's vassal file, whether it is there or not, in the app's newest Emperor."""
+    return host.vassal(slot, host.emperors()[-1])
 
 
 def a_run(name: str = "r1", **changes: Any) -> dict[str, Any]:

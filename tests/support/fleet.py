@@ -306,11 +306,15 @@ class Fleet:
             "live slot's release": (slot.split(".", 1)[-1].rpartition(".")[0], expected.split()[0]),
             "vassals": (seen["vassals"], [f"{slot}.ini"]),
             "the Emperor's vassals": (seen["emperor"], [f"{slot}.ini"]),
-            "files in /run": (seen["run"], [f"{slot}.metrics", f"{slot}.sock", f"{slot}.stats"]),
+            "Emperors": (len(seen["emperors"]), 1),
+            "files in /run": (
+                seen["run"],
+                sorted([f"{slot}.metrics", f"{slot}.sock", f"{slot}.stats", f"emperor-{seen['emperors'][-1]}.stats"]),
+            ),
             "unknown files": (sorted(set(seen["root"]) - AT_REST), []),
             "incomplete releases": (sorted(set(seen["releases"]) - set(seen["complete"])), []),
             "more releases than are kept": (len(seen["releases"]) > KEPT, False),
-            "processes": (len(seen["processes"]), 3),  # a master and two workers
+            "processes": (len(seen["processes"]), 4),  # the Emperor, a master and two workers
         }
         return [
             f"{host.name}: {what}: {found}, expected {right}"

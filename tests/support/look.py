@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 APP = sys.argv[1]
-ROOT, RUN, VASSALS = Path("/srv/apps", APP), Path("/run/uwsgi", APP), Path("/etc/uwsgi/vassals")
+ROOT, RUN, VASSALS = Path("/srv/apps", APP), Path("/run/uwsgi", APP), Path("/etc/uwsgi", APP)
 
 
-def emperor() -> dict[str, Any]:
-    """The Emperor's own view of its vassals."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect("/run/uwsgi/emperor.stats")
-        found: dict[str, Any] = json.loads(b"".join(iter(lambda: connection.recv(65536), b"")))
-    return found
+def told(kind: str) -> list[str]:
+    """The app's Emperors' own view of their vassals."""
+    found: list[str] = []
+    for path in RUN.glob("emperor-*.stats"):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(path))
+            said: dict[str, Any] = json.loads(b"".join(iter(lambda: connection.recv(65536), b"")))
+        found += [entry["id"] for entry in said[kind]]
+    return sorted(found)
 
 
 def processes(user: str) -> dict[int, list[str]]:
@@ -35,14 +38,14 @@ def processes(user: str) -> dict[int, list[str]]:
 
 live = ROOT / "live.sock"
 releases = ROOT / "releases"
-king = emperor()
 print(
     json.dumps(
         {
             "live": live.readlink().name.removesuffix(".sock") if live.is_symlink() else None,
-            "vassals": sorted(path.name for path in VASSALS.glob(f"*{APP}.*")),
-            "emperor": sorted(entry["id"] for entry in king["vassals"] if entry["id"].startswith(f"{APP}.")),
-            "blacklist": sorted(entry["id"] for entry in king["blacklist"] if entry["id"].startswith(f"{APP}.")),
+            "vassals": sorted(path.name for path in VASSALS.glob("*/*")),
+            "emperors": sorted(int(path.name) for path in VASSALS.iterdir()),
+            "emperor": told("vassals"),
+            "blacklist": told("blacklist"),
             "run": sorted(path.name for path in RUN.iterdir()),
             "root": sorted(path.name for path in ROOT.iterdir()),
             "complete": sorted(path.parent.name for path in releases.glob("*/release.json")),

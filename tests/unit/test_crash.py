@@ -44,7 +44,7 @@ def release(host: AppHost, run: dict[str, Any], target: str, broken: str | None,
     with phase(host, run, "lock", broken, begins=True) as journal:
         settles.repair(host, journal, 1)
     with phase(host, run, "gate") as journal:
-        slot = gates.gate(host, manifest, "x", gates._group_name(os.getgid()), journal)
+        slot = gates.gate(host, manifest, "x", journal, clients=gates._group_name(os.getgid()))
     with phase(host, run, "flip") as journal:
         limits = flips.Limits(0, 0.01, 3, 20)
         flips.flip_and_bake(host, slot, limits, host.layout.apps / "access.log", journal)
@@ -92,7 +92,8 @@ def clean(host: AppHost) -> None:
     assert live
     assert host.slots() == [live]
     assert host.leftovers() == []
-    assert {path.stem for path in host.run_dir.iterdir()} == {live.name}
+    [king] = host.emperors()
+    assert {path.stem for path in host.run_dir.iterdir()} == {live.name, f"emperor-{king.number}"}
     assert not host.run_file.exists()
 
 

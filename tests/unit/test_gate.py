@@ -9,12 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeEmperor, FakeSlot, Server, a_run, answer, host_in, manifest_of, put_release, put_slot, slow
+from fakes import (
+    FakeEmperor,
+    FakeSlot,
+    Server,
+    a_run,
+    answer,
+    host_in,
+    manifest_of,
+    put_release,
+    put_slot,
+    slow,
+    vassal_of,
+)
 
+from praetor.host import emperors
 from praetor.host import gate as gates
 from praetor.host.gate import Health, Verdict, gate
 from praetor.host.journal import phase
-from praetor.host.layout import AppHost, ReleaseError, Slot
+from praetor.host.layout import AppHost, Emperor, ReleaseError, Slot
 
 HEALTH = Health("/health/ready", 200, timeout_s=10, warmup_s=3, host="api.example.org")
 GROUP = gates._group_name(os.getgid())
@@ -104,11 +117,13 @@ def owned(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> AppHost:
     return host
 
 
-def through(host: AppHost, release: str = "2-b", clients: str = GROUP, **changes: Any) -> tuple[Slot, dict[str, Any]]:
+def through(
+    host: AppHost, release: str = "2-b", clients: str = GROUP, *, again: bool = False, **changes: Any
+) -> tuple[Slot, dict[str, Any]]:
     """Take a release through the gate."""
     with phase(host, a_run(), "gate", begins=True) as journal:
         manifest = (host.manifest(release) or manifest_of(release)) | changes
-        return gate(host, manifest, "api.example.org", clients, journal), journal
+        return gate(host, manifest, "api.example.org", journal, clients=clients, again=again), journal
 
 
 @pytest.mark.usefixtures("emperor")
@@ -118,7 +133,7 @@ def test_a_healthy_slot_passes_and_is_not_live(owned: AppHost) -> None:
     assert owned.slots() == [slot]
     assert owned.live() is None
     assert journal["candidate"] == slot.name
-    assert owned.vassal(slot).readlink() == owned.release_dir("2-b") / "vassal.ini"
+    assert vassal_of(slot, owned).readlink() == owned.release_dir("2-b") / "vassal.ini"
 
 
 def failing(host: AppHost, respond: Any) -> Iterator[str]:
@@ -191,7 +206,7 @@ def test_a_socket_that_went_away_is_a_problem(owned: AppHost) -> None:
 
 def test_without_an_emperor_the_gate_says_so_and_leaves_nothing(owned: AppHost) -> None:
     put_release(owned, "2-b")
-    with pytest.raises(ReleaseError, match=r"the Emperor is not running on this host"):
+    with pytest.raises(ReleaseError, match=r"the app's Emperor is not running on this host"):
         through(owned)
     assert owned.slots() == []
 
@@ -233,7 +248,7 @@ def test_a_slot_is_removed_with_its_files(owned: AppHost, emperor: FakeEmperor) 
     put_release(owned, "2-b")
     slot, _ = through(owned)
     gates.remove_slot(owned, slot)
-    assert list(owned.run_dir.iterdir()) == []
+    assert [path for path in owned.run_dir.iterdir() if Slot.parse(path.stem)] == []
     assert emperor.slots == {}
 
 
@@ -242,10 +257,11 @@ def test_only_a_slot_that_loads_is_ended_by_a_signal(
     owned: AppHost, monkeypatch: pytest.MonkeyPatch, loaded: str, expected: list[int]
 ) -> None:
     slot = Slot("api", "2-b", 1)
-    owned.vassal(slot).touch()
+    vassal = vassal_of(slot, owned)
+    vassal.touch()
     sent: list[tuple[int, bool]] = []
     looks: list[int] = []
-    monkeypatch.setattr(os, "kill", lambda _, number: sent.append((number, owned.vassal(slot).exists())))
+    monkeypatch.setattr(emperors, "signal_process", lambda *args: sent.append((args[-1], vassal.exists())))
     monkeypatch.setattr(gates, "SIGNAL_S", 1)
     if loaded == "before":
         owned.stats(slot).touch()
@@ -257,10 +273,10 @@ def test_only_a_slot_that_loads_is_ended_by_a_signal(
         if heard and loaded == "meanwhile":
             owned.stats(slot).touch()
         ended = len(sent) > 1 or looks.count(1) > 12
-        entry = {"id": owned.vassal(slot).name, "pid": 4712, "accepting": 1, "cursed": 1_790_000_000 if heard else 0}
+        entry = {"id": vassal.name, "pid": 4712, "accepting": 1, "cursed": 1_790_000_000 if heard else 0}
         connection.sendall(json.dumps({"pid": 4711, "vassals": [] if ended else [entry]}).encode())
 
-    emperor = Server(owned.layout.run / "emperor.stats", known)
+    emperor = Server(owned.emperor_stats(Emperor("api", 1)), known)
     gates.remove_slot(owned, slot, timeout_s=2)
     emperor.close()
     # Never before the file is gone: the Emperor would start it again.
@@ -271,10 +287,11 @@ def test_only_a_slot_that_loads_is_ended_by_a_signal(
 
 def test_the_emperor_is_asked_to_look_now(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "kill", lambda *args: sent.append(args))
-    gates.rescan(host)  # without an Emperor there is nobody to ask
-    server = Server(host.layout.run / "emperor.stats", lambda connection: connection.sendall(b'{"pid": 4711}'))
-    gates.rescan(host)
+    monkeypatch.setattr(emperors, "signal_process", lambda *args: sent.append(args[-2:]))
+    own = Emperor("api", 1)
+    gates.rescan(host, own)  # without an Emperor there is nobody to ask
+    server = Server(host.emperor_stats(own), lambda connection: connection.sendall(b'{"pid": 4711}'))
+    gates.rescan(host, own)
     server.close()
     assert sent == [(4711, signal.SIGWINCH)]
 
@@ -286,3 +303,21 @@ def test_waiting_ends() -> None:
 
 def test_a_group_without_a_name_is_shown_by_its_number() -> None:
     assert gates._group_name(4_000_000) == "4000000"
+
+
+@pytest.mark.usefixtures("emperor")
+def test_a_live_slot_is_started_again_where_that_is_asked_for_or_its_emperor_is_outdated(owned: AppHost) -> None:
+    put_release(owned, "2-b")
+    first, _ = through(owned)
+    owned.flip(first)
+    assert through(owned)[0] == first
+    again, _ = through(owned, again=True)
+    assert (again.release, again.number) == (first.release, first.number + 1)
+    owned.flip(again)
+    with (owned.layout.emperor / "emperor.ini").open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    third, _ = through(owned)
+    assert third.number == again.number + 1
+    king = owned.emperor_of(third)
+    assert king
+    assert king != owned.emperor_of(again)

@@ -9,7 +9,7 @@ from fakes import host_in, provision, put_release, put_slot
 
 from praetor.build.artifacts import SETTINGS, identify
 from praetor.host import layout as hosts
-from praetor.host.layout import SUN_PATH_MAX, AppHost, Slot, link_atomically, read_json, write_atomically
+from praetor.host.layout import SUN_PATH_MAX, AppHost, Emperor, Slot, link_atomically, read_json, write_atomically
 
 
 def test_a_slot_is_read_back_from_its_name() -> None:
@@ -115,12 +115,12 @@ def test_leftovers_are_what_no_slot_and_no_release_needs(host: AppHost) -> None:
     half = host.release_dir("2-b")
     half.mkdir()
     expected = [half, host.socket(dead), host.stats(dead), host.metrics(dead), host.root / ".tmp.bad.json"]
-    expected.append(host.layout.vassals / ".tmp.api.1-a.3.ini.new")
+    expected.append(host.vassals(Emperor("api", 1)) / ".tmp.api.1-a.3.ini.new")
     for path in expected[1:]:
         path.touch()
     dangling = host.root / ".tmp.live.sock.new"
     dangling.symlink_to("nowhere")
-    (host.layout.vassals / ".tmp.api2.1-a.3.ini.new").touch()
+    (host.vassals(Emperor("api", 1)) / ".tmp.api2.1-a.3.ini.new").touch()
     (host.run_dir / "something.else").touch()
     assert host.leftovers() == sorted([*expected, dangling])
 

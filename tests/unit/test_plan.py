@@ -8,7 +8,16 @@ from fakes import manifest_of
 
 from praetor.host.journal import LEASE_S
 from praetor.host.layout import ReleaseError
-from praetor.run.plan import describe, describe_all, differences, lease_s, needed, refusals, rollback_target
+from praetor.run.plan import (
+    describe,
+    describe_all,
+    differences,
+    lease_s,
+    live_everywhere,
+    needed,
+    refusals,
+    rollback_target,
+)
 
 
 def state(**changes: Any) -> dict[str, Any]:
@@ -23,6 +32,7 @@ def state(**changes: Any) -> dict[str, Any]:
         "before": "0-z",
         "frozen": None,
         "leftovers": [],
+        "outdated": [],
         "journal": None,
         "settled": True,
         "nginx_waits_s": 50,
@@ -211,3 +221,18 @@ def test_a_plan_says_where_a_stop_would_not_wait_for_the_longest_request() -> No
     said = describe(release(manifest=manifest), surveys(web1=state(nginx_waits_s=50), web2=state(nginx_waits_s=320)))
     assert "web1: when NGINX is stopped it waits 50 s for requests" in said
     assert "web2: when NGINX" not in said
+
+
+def test_a_refresh_takes_what_is_live_everywhere() -> None:
+    assert live_everywhere("api", surveys(web1=state(), web2=state())) == "1-a"
+
+
+@pytest.mark.parametrize("other", ["2-b", None])
+def test_a_refresh_of_hosts_that_differ_is_refused(other: str | None) -> None:
+    with pytest.raises(ReleaseError, match=rf"web1: 1-a, web2: {other or 'nothing'}\)\. playbooks/release\.yml"):
+        live_everywhere("api", surveys(web1=state(), web2=state(live=other)))
+
+
+def test_the_plan_says_why_a_live_release_is_started_again() -> None:
+    found = describe(release(id="1-a"), surveys(web1=state(outdated=["uWSGI was changed"])))
+    assert "1-a -> 1-a; start it again, because uWSGI was changed" in found

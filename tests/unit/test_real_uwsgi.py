@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes import a_run, host_in, put_release
+from fakes import a_run, host_in, put_release, vassal_of
 
 from praetor.host import gate as gates
 from praetor.host import uwsgi
 from praetor.host.drain import Drain
 from praetor.host.gate import gate, remove_slot, wait_until
 from praetor.host.journal import phase
-from praetor.host.layout import AppHost, ReleaseError, Slot
+from praetor.host.layout import AppHost, Emperor, ReleaseError, Slot
 
 APP = """
 import time
@@ -62,14 +62,14 @@ def real() -> Iterator[AppHost]:
             put_release(host, release)
             text = INI.format(module=module, place=host.layout.apps, run=host.run_dir)
             (host.release_dir(release) / "vassal.ini").write_text(text, encoding="utf-8")
-        program = str(Path(sys.prefix) / "bin/uwsgi")
-        command = [program, "--emperor", str(host.layout.vassals), "--emperor-wrapper", program, "--emperor-freq", "1"]
-        command += ["--emperor-stats", str(host.layout.run / "emperor.stats"), "--emperor-graceful-shutdown"]
+        own, program = Emperor("api", 1), str(Path(sys.prefix) / "bin/uwsgi")
+        command = [program, "--emperor", str(host.vassals(own)), "--emperor-wrapper", program, "--emperor-freq", "1"]
+        command += ["--emperor-stats", str(host.emperor_stats(own)), "--emperor-graceful-shutdown"]
         with (
             (Path(directory) / "log").open("wb") as log,
             subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL) as emperor,
         ):
-            assert wait_until((host.layout.run / "emperor.stats").exists, 10)
+            assert wait_until(host.emperor_stats(own).exists, 10)
             yield host
             emperor.send_signal(signal.SIGINT)
             try:
@@ -89,7 +89,7 @@ def through(host: AppHost, release: str) -> Slot:
     with phase(host, a_run(), "gate", begins=True) as journal:
         manifest = host.manifest(release)
         assert manifest
-        return gate(host, manifest, "x", gates._group_name(os.getgid()), journal)
+        return gate(host, manifest, "x", journal, clients=gates._group_name(os.getgid()))
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +100,8 @@ def slot(real: AppHost) -> Slot:
 
 def test_a_slot_passes_the_gate_and_the_emperor_says_that_it_accepts(real: AppHost, slot: Slot) -> None:
     assert uwsgi.get(real.socket(slot), "/hello?x", "h", 5) == uwsgi.Answer(200, "/hello")
-    state = real.layout.run / "emperor.stats"
-    assert wait_until(lambda: uwsgi.vassal_state(state, real.vassal(slot).name) == (True, 0), 5)
+    state = real.emperor_stats(Emperor("api", 1))
+    assert wait_until(lambda: uwsgi.vassal_state(state, vassal_of(slot, real).name) == (True, 0), 5)
 
 
 def test_requests_and_exceptions_are_counted_once(real: AppHost, slot: Slot) -> None:
@@ -155,8 +155,8 @@ def test_a_slot_that_ends_is_not_loaded_anew(real: AppHost) -> None:
 
 def test_a_slot_that_still_loads_is_ended_at_once(real: AppHost) -> None:
     slot = Slot("api", "3-c", 1)
-    real.vassal(slot).symlink_to(real.release_dir("3-c") / "vassal.ini")
-    gates.rescan(real)
+    vassal_of(slot, real).symlink_to(real.release_dir("3-c") / "vassal.ini")
+    gates.rescan(real, Emperor("api", 1))
     written = real.layout.apps / "pid"
     assert wait_until(lambda: written.exists() and written.read_text(encoding="ascii") != "", 20)
     remove_slot(real, slot, timeout_s=20)
@@ -164,10 +164,10 @@ def test_a_slot_that_still_loads_is_ended_at_once(real: AppHost) -> None:
 
 
 def test_a_temporary_link_is_no_slot_for_the_emperor(real: AppHost) -> None:
-    link = real.layout.vassals / ".tmp.api.1-a.99.ini.new"
+    link = real.vassals(Emperor("api", 1)) / ".tmp.api.1-a.99.ini.new"
     link.symlink_to(real.release_dir("1-a") / "vassal.ini")
-    gates.rescan(real)
+    gates.rescan(real, Emperor("api", 1))
     time.sleep(1.2)
-    found = uwsgi.stats(real.layout.run / "emperor.stats")
+    found = uwsgi.stats(real.emperor_stats(Emperor("api", 1)))
     link.unlink()
     assert found["vassals"] == []

@@ -11,7 +11,7 @@ from praetor.host import drain as drains
 from praetor.host import gate as gates
 from praetor.host import settle as settles
 from praetor.host.journal import append, bad, before, history, mark_bad, phase, save
-from praetor.host.layout import AppHost, ReleaseError, Slot
+from praetor.host.layout import AppHost, Emperor, ReleaseError, Slot
 from praetor.host.settle import abandon, prune, repair, retire_others, settle
 
 
@@ -67,7 +67,7 @@ class Fleet:
         assert live
         assert self.host.slots() == [live]
         assert self.host.leftovers() == []
-        assert {path.stem for path in self.host.run_dir.iterdir()} == {live.name}
+        assert {path.stem for path in self.host.run_dir.iterdir()} == {live.name, "emperor-1"}
 
 
 @pytest.fixture
@@ -256,7 +256,12 @@ def test_repair_removes_each_kind_of_leftover(fleet: Fleet) -> None:
     half = host.release_dir("3-c")
     half.mkdir()
     (half / "venv").mkdir()
-    for path in (host.socket(dead), host.stats(dead), host.root / ".tmp.bad.json", host.layout.vassals / ".tmp.api.x"):
+    for path in (
+        host.socket(dead),
+        host.stats(dead),
+        host.root / ".tmp.bad.json",
+        host.vassals(Emperor("api", 1)) / ".tmp.api.x",
+    ):
         path.touch()
     host.metrics(dead).mkdir()
     with phase(host, a_run(), "lock", begins=True) as journal:

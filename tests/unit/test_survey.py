@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeSlot, a_run, answer, host_in, manifest_of, put_release, put_slot
+from fakes import FakeSlot, a_run, answer, host_in, manifest_of, put_release, put_slot, vassal_of
 
 from praetor.host.journal import append, mark_bad, phase
 from praetor.host.layout import AppHost, Slot
@@ -41,7 +41,7 @@ def test_a_host_where_all_is_as_wanted_needs_nothing(settled: AppHost, wanted: d
 
 
 def not_running(host: AppHost) -> None:
-    host.vassal(Slot("api", "1-a", 1)).unlink()
+    vassal_of(Slot("api", "1-a", 1), host).unlink()
 
 
 def not_settled(host: AppHost) -> None:
@@ -63,7 +63,7 @@ def another_slot(host: AppHost) -> None:
 
 def another_live(host: AppHost) -> None:
     host.flip(put_slot(host, "0-z", 2))
-    host.vassal(Slot("api", "1-a", 1)).unlink()
+    vassal_of(Slot("api", "1-a", 1), host).unlink()
 
 
 @pytest.mark.parametrize("change", [not_running, not_settled, locked, left_over, another_slot, another_live])

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes import FakeEmperor, FakeSlot, Server, answer, variables_of
+from fakes import FakeEmperor, FakeSlot, Server, answer, variables_of, vassal_of
 
 from praetor.host import uwsgi
-from praetor.host.layout import AppHost, Slot
+from praetor.host.layout import AppHost, Emperor, Slot
 
 SLOT = Slot("api", "1-a", 1)
 
@@ -132,11 +132,11 @@ def test_stats_that_are_no_object_are_refused(place: Path, sent: bytes) -> None:
 def test_the_emperor_tells_what_accepts_and_what_failed(host: AppHost) -> None:
     emperor = FakeEmperor(host.layout, lambda slot: 200 if slot.number == 1 else None)
     for count in (1, 2):
-        host.vassal(Slot("api", "1-a", count)).touch()
+        vassal_of(Slot("api", "1-a", count), host).touch()
     deadline = time.monotonic() + 5
     while len(emperor.started) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
-    path = host.layout.run / "emperor.stats"
+    path = host.emperor_stats(Emperor("api", 1))
     assert uwsgi.vassal_state(path, "api.1-a.1.ini") == (True, 0)
     assert uwsgi.vassal_state(path, "api.1-a.2.ini") == (False, 1)
     assert uwsgi.vassal_state(path, "api.1-a.3.ini") == (False, 0)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import grp
-import os
 import signal
 import stat
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from . import emperors, uwsgi
 from . import journal as journals
-from . import uwsgi
-from .layout import AppHost, ReleaseError, Slot, link_atomically, remove
+from .layout import AppHost, Emperor, ReleaseError, Slot, link_atomically, remove
 from .logs import last_lines
 
 NEEDED_IN_A_ROW = 2  # one good answer can be luck
+CLIENTS = "www-data"
 POLL_S = 0.05
 SIGNAL_S = 3.0  # by then the Emperor has read its directory, however busy it is
 
@@ -75,17 +75,26 @@ class Verdict:
         return None
 
 
-def gate(host: AppHost, manifest: dict[str, Any], server_name: str, clients: str, journal: dict[str, Any]) -> Slot:
+def gate(
+    host: AppHost,
+    manifest: dict[str, Any],
+    server_name: str,
+    journal: dict[str, Any],
+    *,
+    clients: str = CLIENTS,
+    again: bool = False,
+) -> Slot:
     """Start a slot for a staged release and return it when it is healthy.
 
-    A slot of the release that is live and healthy is kept: there is nothing to start.
+    A slot of the release that is live and healthy is kept, if its Emperor is as it must be: there is nothing to start.
 
     Args:
         host: the app.
         manifest: the release's.
         server_name: Host header of the probes.
-        clients: the group that must be able to use the slot's socket: NGINX's.
         journal: the run's; `candidate` is noted in it before the slot starts.
+        clients: the group that must be able to use the slot's socket: NGINX's.
+        again: start another slot, however well the live one is.
 
     Raises:
         ReleaseError: the slot is not healthy; with the last lines of its log. It has been removed.
@@ -94,20 +103,23 @@ def gate(host: AppHost, manifest: dict[str, Any], server_name: str, clients: str
     if host.manifest(release) is None:
         raise ReleaseError(f"release {release} is not complete on this host; nothing was started")
     live = host.live()
-    if live and live.release == release and host.vassal(live).exists() and _answers(host, live, health):
-        return live
+    if not again and live and live.release == release and _answers(host, live, health):
+        emperor = host.emperor_of(live)
+        if emperor and not emperors.outdated(host, emperor):
+            return live
     if not host.run_dir.is_dir():
         raise ReleaseError(
             f"this host has no {host.run_dir}: it was not provisioned for this app. Run playbooks/deploy.yml (or provision.yml) first."
         )
+    emperor = emperors.ensure(host)
     slot = host.next_slot(release)
     journal["candidate"] = slot.name
     journals.save(host, journal)
     began = time.time()
-    link_atomically(host.release_dir(release) / "vassal.ini", host.vassal(slot))
-    rescan(host)
+    link_atomically(host.release_dir(release) / "vassal.ini", host.vassal(slot, emperor))
+    rescan(host, emperor)
     try:
-        failure = _wait(host, slot, health) or _socket_problem(host, slot, clients)
+        failure = _wait(host, slot, emperor, health) or _socket_problem(host, slot, clients)
     except BaseException:
         remove_slot(host, slot)
         raise
@@ -121,11 +133,12 @@ def gate(host: AppHost, manifest: dict[str, Any], server_name: str, clients: str
     )
 
 
-def rescan(host: AppHost) -> None:
-    """Make the Emperor look at its directory now rather than at its next turn, a second away at most."""
+def rescan(host: AppHost, emperor: Emperor) -> None:
+    """Make an Emperor look at its directory now rather than at its next turn, a second away at most."""
     try:
-        os.kill(int(uwsgi.stats(host.layout.run / "emperor.stats")["pid"]), signal.SIGWINCH)
-    except (OSError, ValueError, KeyError):
+        pid = int(uwsgi.stats(host.emperor_stats(emperor))["pid"])
+        emperors.signal_process(host, emperor, pid, signal.SIGWINCH)
+    except (OSError, ValueError, KeyError, TypeError):
         return  # it looks by itself; a dead Emperor shows in the wait that follows
 
 
@@ -140,11 +153,14 @@ def end_slot(host: AppHost, slot: Slot) -> None:
 
     A slot that still loads its app holds none, and does not listen to the Emperor before it has loaded it: a signal ends it.
     """
+    emperor = host.emperor_of(slot)
+    if emperor is None:
+        return
     pid = None if _loaded(host, slot) else _vassal(host, slot).get("pid")
-    host.vassal(slot).unlink(missing_ok=True)
-    rescan(host)
+    host.vassal(slot, emperor).unlink(missing_ok=True)
+    rescan(host, emperor)
     if pid:
-        wait_until(lambda: _signalled(host, slot, int(pid)), SIGNAL_S)
+        wait_until(lambda: _signalled(host, slot, emperor, int(pid)), SIGNAL_S)
 
 
 def _loaded(host: AppHost, slot: Slot) -> bool:
@@ -152,15 +168,14 @@ def _loaded(host: AppHost, slot: Slot) -> bool:
     return host.stats(slot).exists()
 
 
-def _signalled(host: AppHost, slot: Slot, pid: int) -> bool:
+def _signalled(host: AppHost, slot: Slot, emperor: Emperor, pid: int) -> bool:
     """True once a loading slot was signalled, or no longer needs it (it ended or finished loading: with die-on-term, SIGQUIT would make a loaded slot reload)."""
     found = _vassal(host, slot)
     if found and not _loaded(host, slot):
         # Not before the Emperor lets it end, or it would start it again.
         if not found.get("cursed"):
             return False
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGQUIT)
+        emperors.signal_process(host, emperor, pid, signal.SIGQUIT)
     return True
 
 
@@ -188,7 +203,7 @@ def wait_until(done: Callable[[], bool], timeout_s: float) -> bool:
     return True
 
 
-def _wait(host: AppHost, slot: Slot, health: Health) -> str | None:
+def _wait(host: AppHost, slot: Slot, emperor: Emperor, health: Health) -> str | None:
     verdict = Verdict(health, time.monotonic())
     while True:
         status, said = None, "nothing listened on its socket"
@@ -201,18 +216,18 @@ def _wait(host: AppHost, slot: Slot, health: Health) -> str | None:
             said = "it took the request and did not answer it"
         except (OSError, ValueError) as error:
             said = str(error)
-        decided = verdict.see(time.monotonic(), status, said, _attempts(host, slot))
+        decided = verdict.see(time.monotonic(), status, said, _attempts(host, slot, emperor))
         if decided is not None:
             return None if decided else verdict.last
         time.sleep(POLL_S)
 
 
-def _attempts(host: AppHost, slot: Slot) -> int:
+def _attempts(host: AppHost, slot: Slot, emperor: Emperor) -> int:
     try:
-        accepting, attempts = uwsgi.vassal_state(host.layout.run / "emperor.stats", host.vassal(slot).name)
+        accepting, attempts = uwsgi.vassal_state(host.emperor_stats(emperor), host.vassal(slot, emperor).name)
     except FileNotFoundError:
         raise ReleaseError(
-            "the Emperor is not running on this host (systemctl status uwsgi-emperor); nothing was started"
+            f"the app's Emperor is not running on this host (systemctl status {emperor.unit}); nothing was started"
         ) from None
     except (OSError, ValueError):
         return 0
@@ -220,12 +235,14 @@ def _attempts(host: AppHost, slot: Slot) -> int:
 
 
 def _vassal(host: AppHost, slot: Slot) -> dict[str, Any]:
-    """What the Emperor says about a slot; empty when it knows none of that name."""
-    try:
-        found: list[dict[str, Any]] = uwsgi.stats(host.layout.run / "emperor.stats").get("vassals", [])
-    except (OSError, ValueError):
-        return {}
-    return next((entry for entry in found if entry["id"] == host.vassal(slot).name), {})
+    """What the app's Emperors say about a slot; empty when none knows one of that name."""
+    for emperor in host.emperors():
+        with contextlib.suppress(OSError, ValueError):
+            found: list[dict[str, Any]] = uwsgi.stats(host.emperor_stats(emperor)).get("vassals", [])
+            for entry in found:
+                if entry["id"] == f"{slot.name}.ini":
+                    return entry
+    return {}
 
 
 def _answers(host: AppHost, slot: Slot, health: Health) -> bool:

@@ -48,15 +48,28 @@ class Slot(NamedTuple):
         return cls(found["app"], found["release"], int(found["number"])) if found else None
 
 
+class Emperor(NamedTuple):
+    """An Emperor that runs slots of an app: an instance of the unit, or with number 0 the one that all apps shared in earlier versions."""
+
+    app: str
+    number: int
+
+    @property
+    def unit(self) -> str:
+        """Its name for systemd."""
+        return f"uwsgi-emperor@{self.app}-{self.number}.service" if self.number else "uwsgi-emperor.service"
+
+
 class Layout(NamedTuple):
     """The places of the host where apps live; equal for all apps."""
 
     apps: pathlib.Path = pathlib.Path("/srv/apps")
-    vassals: pathlib.Path = pathlib.Path("/etc/uwsgi/vassals")
+    vassals: pathlib.Path = pathlib.Path("/etc/uwsgi")
     run: pathlib.Path = pathlib.Path("/run/uwsgi")
     emperor: pathlib.Path = pathlib.Path("/opt/uwsgi")
     nginx: pathlib.Path = pathlib.Path("/etc/nginx")
     tls: pathlib.Path = pathlib.Path("/etc/praetor/tls/sites")
+    units: pathlib.Path = pathlib.Path("/etc/systemd/system")
 
 
 class AppHost:
@@ -76,6 +89,12 @@ class AppHost:
         self.bad_file = self.root / "bad.json"
         self.run_dir = self.layout.run / app
         self.wheels = self.layout.apps / ".wheels"
+        self.slice = f"apps-{app}.slice"
+
+    @property
+    def uid(self) -> int:
+        """The app's user, who owns its run directory."""
+        return self.run_dir.stat().st_uid
 
     def release_dir(self, release: str) -> pathlib.Path:
         """Where a release lies."""
@@ -97,9 +116,37 @@ class AppHost:
                 found.append((path.stat().st_mtime_ns, path.parent.name))
         return [name for _, name in sorted(found, reverse=True)]
 
-    def vassal(self, slot: Slot) -> pathlib.Path:
-        """The file whose presence tells the Emperor to run the slot."""
-        return self.layout.vassals / f"{slot.name}.ini"
+    def emperors(self) -> list[Emperor]:
+        """The Emperors that run slots of the app or are about to, oldest first."""
+        shared = [Emperor(self.app, 0)] if self.vassals(Emperor(self.app, 0)).is_dir() else []
+        own = self.layout.vassals / self.app
+        numbers = sorted(int(path.name) for path in own.iterdir() if path.name.isdecimal()) if own.is_dir() else []
+        return shared + [Emperor(self.app, number) for number in numbers]
+
+    def vassals(self, emperor: Emperor) -> pathlib.Path:
+        """The directory that an Emperor watches; root's, and the app may read it."""
+        return (
+            self.layout.vassals / self.app / str(emperor.number) if emperor.number else self.layout.vassals / "vassals"
+        )
+
+    def emperor_stats(self, emperor: Emperor) -> pathlib.Path:
+        """The socket of an Emperor's stats server."""
+        shared = self.layout.run / "emperor.stats"
+        return self.run_dir / f"emperor-{emperor.number}.stats" if emperor.number else shared
+
+    def drop_in(self, emperor: Emperor) -> pathlib.Path:
+        """The file that makes an instance of the Emperor's unit this app's."""
+        return self.layout.units / f"{emperor.unit}.d" / "app.conf"
+
+    def vassal(self, slot: Slot, emperor: Emperor) -> pathlib.Path:
+        """The file whose presence tells an Emperor to run the slot."""
+        return self.vassals(emperor) / f"{slot.name}.ini"
+
+    def emperor_of(self, slot: Slot) -> Emperor | None:
+        """The Emperor that is told to run the slot; None when none is."""
+        name = f"{slot.name}.ini"
+        found = (emperor for emperor in self.emperors() if any(self.vassals(emperor).glob(name)))
+        return next(found, None)
 
     def socket(self, slot: Slot) -> pathlib.Path:
         """The slot's private socket, which speaks the uwsgi protocol."""
@@ -114,8 +161,9 @@ class AppHost:
         return self.run_dir / f"{slot.name}.metrics"
 
     def slots(self) -> list[Slot]:
-        """The slots that the Emperor is told to run, oldest first."""
-        found = [Slot.parse(path.stem) for path in self.layout.vassals.glob(f"{self.app}.*.ini")]
+        """The slots that the app's Emperors are told to run, oldest first."""
+        files = [path for emperor in self.emperors() for path in self.vassals(emperor).glob(f"{self.app}.*.ini")]
+        found = [Slot.parse(path.stem) for path in files]
         return sorted((slot for slot in found if slot and slot.app == self.app), key=lambda slot: slot.number)
 
     def live(self) -> Slot | None:
@@ -137,10 +185,17 @@ class AppHost:
         """A slot for the release, under a name that was never used before: the counter only grows."""
         counts = [slot.number for slot in self.slots()]
         counts += [slot.number for slot in self._named_in_run_dir()]
-        counts.append(int((read_json(self.root / "slots.json") or {}).get("last", 0)))
-        slot = Slot(self.app, release, max(counts) + 1)
-        write_atomically(self.root / "slots.json", json.dumps({"last": slot.number}) + "\n", 0o644)
-        return slot
+        return Slot(self.app, release, self._count("last", counts))
+
+    def next_emperor(self) -> Emperor:
+        """An Emperor with a number that was never used: one that ends may still be there."""
+        return Emperor(self.app, self._count("emperor", [emperor.number for emperor in self.emperors()]))
+
+    def _count(self, what: str, used: list[int]) -> int:
+        counters = read_json(self.root / "slots.json") or {}
+        counters[what] = max([*used, int(counters.get(what, 0))], default=0) + 1
+        write_atomically(self.root / "slots.json", json.dumps(counters) + "\n", 0o644)
+        return int(counters[what])
 
     def flip(self, slot: Slot) -> None:
         """From this rename on, every new request goes to the slot: NGINX resolves the link at each connect(2).
@@ -172,7 +227,8 @@ class AppHost:
         """What interrupted runs left behind and no slot or release needs: half-staged releases, temporary names, dead slots' files."""
         slots = {slot.name for slot in self.slots()}
         found = [path for path in self.root.glob(".tmp.*") if path.is_symlink() or path.exists()]
-        found += [path for path in self.layout.vassals.glob(f".tmp.{self.app}.*") if path.is_symlink() or path.exists()]
+        for emperor in self.emperors():
+            found += self.vassals(emperor).glob(f".tmp.{self.app}.*")
         if self.releases_dir.is_dir():
             found += [path for path in self.releases_dir.iterdir() if not (path / "release.json").is_file()]
         if self.run_dir.is_dir():

@@ -30,7 +30,7 @@ def last_lines(host: AppHost, since: float, count: int = 40) -> str:
 
 
 _CHATTER = re.compile(
-    r"^(\*\*\* (?!no app|WARNING: the app)|\[uWSGI\] getting|compiled with|os: |nodename|machine: |clock source|pcre jit|detected |current working|chdir\(\) to"
+    r"^(\[emperor|\*\*\* (?!no app|WARNING: the app)|\[uWSGI\] getting|compiled with|os: |nodename|machine: |clock source|pcre jit|detected |current working|chdir\(\) to"
     r"|your (processes|memory|server|mercy|request)|lock engine|thunder lock|uwsgi socket|Python (version|main)|--- Python|python threads|mapped |spawned uWSGI"
     r"|announcing my loyalty|VACUUM: |unlink\(\): No such file|added /|set cores|setting |limiting |WSGI app 0 .*ready|- \*\*\*|running |request buffer)"
 )

@@ -69,7 +69,7 @@ def gate(host: AppHost, run: dict[str, Any], wanted: dict[str, Any]) -> dict[str
             )
         sites.check(host, wanted["release"])
         live = host.live()
-        slot = gates.gate(host, manifest, wanted["server_name"], wanted["clients"], journal)
+        slot = gates.gate(host, manifest, wanted["server_name"], journal, again=wanted["again"])
     return {"changed": slot != live or bool(repaired), "slot": slot.name, "repaired": repaired}
 
 
@@ -138,7 +138,7 @@ PHASES: dict[str, tuple[Any, dict[str, Any]]] = {
             "begins": {"type": "bool", "default": False},
             "release": _TEXT,
             "server_name": _TEXT,
-            "clients": {"type": "str", "default": "www-data"},
+            "again": {"type": "bool", "default": False},
         },
     ),
     "flip": (

@@ -22,6 +22,6 @@ def work(params: dict[str, Any]) -> dict[str, Any]:
     sites.take_away(host)
     host.live_link.unlink(missing_ok=True)
     retired = retire_others(host, params["drain_s"], None)
-    for path in (host.run_dir, host.root):
+    for path in (host.run_dir, host.root, host.layout.vassals / host.app):
         remove(path)
     return {"changed": existed, "retired": retired}

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from . import emperors
 from . import journal as journals
 from . import site as sites
 from .drain import Drain, probe
@@ -39,6 +40,7 @@ def retiring(
     finally:
         for slot in slots:
             await_end(host, slot, drain_s + 60)
+        emperors.retire_idle(host)
 
 
 def retire_others(host: AppHost, drain_s: float, but: Slot | None) -> list[str]:
@@ -127,9 +129,10 @@ def abandon(
     if "previous" in journal and live and live.name != journal["previous"]:
         done.append(undo(host, journal))
     done += repair(host, journal, drain_s)
-    if bad or journal.get("reason"):
-        journals.mark_bad(host, release, journal.get("reason") or reason)
     live = host.live()
+    # One that also serves is not bad: what failed is what it was started again with.
+    if (bad or journal.get("reason")) and not (live and live.release == release):
+        journals.mark_bad(host, release, journal.get("reason") or reason)
     ended = {"from": live.release if live else None, "to": release, "result": "failed", "reason": reason[:4000]}
     _record(host, run, journal, ended)
     journals.unlock(host, run["id"])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from . import emperors, uwsgi
 from . import journal as journals
 from . import site as sites
-from . import uwsgi
 from .gate import Health
-from .layout import AppHost, Layout, read_json
+from .layout import AppHost, Emperor, Layout, ReleaseError, read_json
 from .stage import missing, python_tag
 
 
@@ -39,7 +39,7 @@ def survey(host: AppHost, wanted: dict[str, Any] | None = None) -> dict[str, Any
         wanted: the manifest of a release that is about to be made live; adds what it would take.
     """
     live = host.live()
-    running = live is not None and host.vassal(live).exists()
+    emperor = host.emperor_of(live) if live else None
     name = live.release if live else None
     since = host.live_since()
     state: dict[str, Any] = {
@@ -49,7 +49,8 @@ def survey(host: AppHost, wanted: dict[str, Any] | None = None) -> dict[str, Any
         "live": name,
         "slot": live.name if live else None,
         "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since)) if since else None,
-        "running": running,
+        "running": emperor is not None,
+        "outdated": _outdated(host, emperor),
         "releases": host.releases(),
         "bad": journals.bad(host),
         "before": journals.before(host, name),
@@ -68,13 +69,20 @@ def survey(host: AppHost, wanted: dict[str, Any] | None = None) -> dict[str, Any
         state["missing"] = [] if state["staged"] or python_tag() not in wanted["wheels"] else missing(host, wanted)
         state["needed"] = not (
             name == wanted["id"]
-            and running
+            and emperor
             and state["settled"]
             and state["site"]
-            and not state["leftovers"]
-            and not state["journal"]
+            and not (state["leftovers"] or state["journal"] or state["outdated"])
         )
     return state
+
+
+def _outdated(host: AppHost, emperor: Emperor | None) -> list[str]:
+    """Why the live slot should be started again, under another Emperor."""
+    try:
+        return emperors.outdated(host, emperor) if emperor else []
+    except ReleaseError:
+        return []  # a host that was not provisioned since: its slots run, and a release says what to do
 
 
 def health(host: AppHost, server_name: str) -> dict[str, Any]:

@@ -42,7 +42,7 @@ SYSTEM_NAMES = frozenset(
 )
 
 # What the wrapper that starts a slot calls its own variables: it would take an app's for its own.
-WRAPPER_VARIABLES = frozenset({"IFS", "file", "release", "slot", "user", "value", "vassal"})
+WRAPPER_VARIABLES = frozenset({"IFS", "file", "release", "slot", "value", "vassal"})
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _WSGI = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\(\))?", re.ASCII)

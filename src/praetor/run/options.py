@@ -71,6 +71,7 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
     },
     "provision": _PROVISION,
     "rejoin": {"host": Option("The database host that becomes a standby; what it has is replaced. Needed.")},
+    "refresh": {"app": _APP, "why": _WHY, "lock_wait": _LOCK_WAIT},
     "release": _RELEASE,
     "remove": {
         "app": Option("The app, which is no longer in the inventory. Needed."),

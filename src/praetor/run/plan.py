@@ -92,6 +92,20 @@ def rollback_target(app: str, surveys: dict[str, dict[str, Any]], wanted: str, *
     return wanted
 
 
+def live_everywhere(app: str, surveys: dict[str, dict[str, Any]]) -> str:
+    """The release of an app that is live on all hosts.
+
+    Raises:
+        ReleaseError: nothing is live, or not the same.
+    """
+    states = {host: survey["apps"][app] for host, survey in surveys.items()}
+    found = {state["live"] for state in states.values()}
+    if len(found) == 1 and (live := found.pop()):
+        return str(live)
+    said = ", ".join(f"{host}: {state['live'] or 'nothing'}" for host, state in states.items())
+    raise ReleaseError(f"{app}: not the same release is live on all hosts ({said}). playbooks/release.yml makes it so")
+
+
 def _common(states: dict[str, dict[str, Any]]) -> str:
     first, *rest = (state["releases"] for state in states.values())
     return ", ".join(release for release in first if all(release in other for other in rest)) or "none"
@@ -155,6 +169,8 @@ def differences(old: dict[str, Any], new: dict[str, Any], python: str) -> list[s
 
 def _work(release: dict[str, Any], state: dict[str, Any]) -> str:
     steps = [] if state["provisioned"] else ["provision the host"]
+    if state["outdated"] and state["live"] == release["id"]:
+        steps.append(f"start it again, because {'; '.join(state['outdated'])}")
     if state["journal"] or state["leftovers"]:
         steps.append("repair what an interrupted run left")
     if not state["staged"]:

@@ -10,7 +10,7 @@ import pytest
 from project import ROOT
 
 if TYPE_CHECKING:
-    from fakes import FakeEmperor
+    from fakes import FakeEmperor, Systemd
 
     from praetor.host.layout import AppHost
 
@@ -31,6 +31,17 @@ def host(place: Path) -> "AppHost":
     from fakes import host_in  # noqa: PLC0415  only where it is asked for
 
     return host_in(place)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def systemd() -> Iterator["Systemd"]:
+    """Return the systemd of all hosts of the tests."""
+    from fakes import Systemd  # noqa: PLC0415
+
+    with pytest.MonkeyPatch.context() as patch:
+        found = Systemd()
+        patch.setattr("praetor.host.emperors._systemctl", found)
+        yield found
 
 
 @pytest.fixture
