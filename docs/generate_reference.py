@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from praetor.inventory.check import expectation
+from praetor.inventory.check import check_apps, path_text
 from praetor.inventory.model import RESERVED_VARIABLES, App
 from praetor.run.options import PLAYBOOKS
 
@@ -35,7 +35,10 @@ APPS_INTRO = """\
 
 `apps` in `inventories/<environment>/group_vars/all/apps.yml` is a list. Each entry is one app; a key that is not
 named here is a mistake. `ansible-playbook playbooks/check.yml -i inventories/<environment>`
-checks it without contacting a host.
+checks it without contacting a host. Every other playbook begins with the same check: a mistake ends it before a host is contacted, and the
+message says file, line, place, what was found and what is expected. All mistakes are shown at once.
+
+Complete entries for each kind of project: [docs/apps](../apps/README.md).
 
     apps:
       - name: api
@@ -55,10 +58,12 @@ Every key of `env` and `secrets`, and the variables that the release sets itself
 
 - Two apps share neither `name` nor a server name. All hosts of a play have the same apps, each defined the same; groups
   of hosts that have different apps need a run each, with `--limit`.
-- `source` has exactly one of `path`, `git` and `package`; `ref` goes with `git`.
+- `source` has exactly one of `path`, `git` and `package`; `ref` and `subdir` go with `git`; `requirements`, `extras`, `include` and `build` go with
+  a project's files, so not with `package`.
+- `${{APP_DATA_DIR}}` in `env`, `config` and `commands` is replaced by the app's data directory, and no other variable is.
 - `release.drain_s` is at least `limits.request_s`.
 - Vaulted values stand under `secrets` only, and a variable in one of `secrets` and `env`.
-- For a `path` source: the directory holds a `pyproject.toml` or `requirements.txt`; if the project ships
+- For a `path` source: the directory holds a `pyproject.toml`, a `requirements.txt` or another file that says what the project needs; if the project ships
   `src/*/profiles/`, `profile` is one of those; if it ships `src/*/config.schema.json`, `config` fits that JSON schema.
 """
 
@@ -100,20 +105,52 @@ def default_of(info: FieldInfo) -> str:
     return "" if value is None or isinstance(value, BaseModel) else code(value)
 
 
-def app_rows(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
-    """Yield key, value, default and meaning of each key of a model."""
+HEAD = ("key", "example", "default", "meaning", "a wrong value is answered")
+ENTRY: dict[str, object] = {
+    "name": "a",
+    "source": {"package": "a==1"},
+    "wsgi": "a:app",
+    "server_names": ["a.example.org"],
+}
+WRONG: tuple[object, ...] = (-1, "", "?", 0.5, ["?"], [{}], {"?": 1}, "/../", ["/../"])
+
+
+def example_of(key: str, info: FieldInfo) -> str:
+    """Return an example of a key: its own, or its default."""
+    if info.examples:
+        return f"`{info.examples[0]}`"
+    return f"`{key}: {json.dumps(info.get_default(call_default_factory=True, validated_data={}), ensure_ascii=False)}`"
+
+
+def answer_to_a_mistake(place: tuple[str, ...]) -> str:
+    """Say what the check answers when a key has a value that it cannot have."""
+    for wrong in WRONG:
+        entry = json.loads(json.dumps(ENTRY))
+        part = entry
+        for key in place[:-1]:
+            part = part.setdefault(key, {})
+        part[place[-1]] = wrong
+        wanted = (0, *place)
+        for problem in check_apps([entry], ROOT).problems:
+            if problem.where[: len(wanted)] == wanted:
+                return f"`{path_text(problem.where)}`: found {problem.found}, expected {problem.expected}"
+    msg = f"{'.'.join(place)}: no value is wrong"
+    raise ValueError(msg)
+
+
+def app_rows(model: type[BaseModel], *above: str) -> Iterator[tuple[str, ...]]:
+    """Yield key, example, default, meaning and the answer to a mistake of each key of a model."""
     for key, info in model.model_fields.items():
-        value = f"[below](#{key})" if model_of(info) else expectation(model, (key,))
-        yield f"`{key}`", value, default_of(info), str(info.description)
+        example = f"[below](#{key})" if model_of(info) else example_of(key, info)
+        yield f"`{key}`", example, default_of(info), str(info.description), answer_to_a_mistake((*above, key))
 
 
 def apps_page() -> str:
     """Return the page about an entry of `apps`."""
-    head = ("key", "value", "default", "meaning")
-    text = APPS_INTRO + table(head, list(app_rows(App)))
+    text = APPS_INTRO + table(HEAD, list(app_rows(App)))
     for key, info in App.model_fields.items():
         if (inner := model_of(info)) is not None:
-            text += f"\n## {key}\n\n{inner.__doc__}\n\n" + table(head, list(app_rows(inner)))
+            text += f"\n## {key}\n\n{inner.__doc__}\n\n" + table(HEAD, list(app_rows(inner, key)))
     variables = ", ".join(f"`{name}`" for name in sorted(RESERVED_VARIABLES))
     return text + "\n" + APPS_END.format(variables=variables)
 

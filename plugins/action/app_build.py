@@ -9,8 +9,18 @@ from typing import Any
 import yaml
 from ansible.plugins.action import ActionBase
 
-from praetor.build.artifacts import SETTINGS, build, fingerprint, identify, recorded
+from praetor.build.artifacts import build
+from praetor.build.manifest import (
+    SETTINGS,
+    files_of,
+    fingerprint,
+    identify,
+    recorded,
+    sbom_of,
+    with_data_dir,
+)
 from praetor.build.parts import site, vassal
+from praetor.build.requirements import PYTHONS
 from praetor.host.layout import ReleaseError
 from praetor.run.batches import batches
 from praetor.run.owner import start
@@ -21,7 +31,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
 
     Arguments: `apps`, `secrets` and `root` as check_apps returned them; `vassal`, the template of vassal files; `site`, that of sites, and whether
     these speak `tls` and log to the `journal` too; `server`, locked requirements with pyuwsgi; `cache`, a directory; `hosts` of the run; `action` and `why`; `only`,
-    the one app to release; `release`, the id of one built before; `commit` of a source that has no history here.
+    the one app to release; `release`, the id of one built before; `commit` of a source that has no history here; `pythons`, those of the hosts as versions or
+    wheel tags (none: all that hosts may have); `upgrade`, whether to resolve requirements again.
     """
 
     TRANSFERS_FILES = False
@@ -39,10 +50,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         if not apps:
             known = ", ".join(app["name"] for app in args["apps"])
             return {**result, "failed": True, "msg": f"app={args['only']}: no such app; the inventory has: {known}"}
-        try:
-            releases = [self._release(app, secrets.get(app["name"], {}), args) for app in apps]
-        except ReleaseError as error:
-            return {**result, "failed": True, "msg": f"{error}\nNo host was contacted."}
+        releases, problems = [], []
+        for app in apps:
+            try:
+                args["tags"] = _tags(args.get("pythons"))
+                releases.append(self._release(app, secrets.get(app["name"], {}), args))
+            except ReleaseError as error:
+                problems.append(f"{app['name']}: {error}")
+        if problems:
+            built = ", ".join(release["id"] for release in releases)
+            also = f"\nBuilt, and not released: {built}." if built else ""
+            return {**result, "failed": True, "msg": "\n".join(problems) + f"{also}\nNothing was changed on any host."}
         return {**result, "changed": False, "releases": releases, "run": start(args["action"], args.get("why") or "")}
 
     @staticmethod
@@ -52,19 +70,21 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         if args.get("release"):
             artifact = recorded(cache, app["name"], args["release"])
         else:
-            artifact = build(app, cache, Path(args["root"]), Path(args["server"]))
-            artifact = {**artifact, "commit": artifact["commit"] or args.get("commit") or None}
+            root, server = Path(args["root"]), Path(args["server"])
+            artifact = build(app, cache, root, server, args["tags"], upgrade=bool(args.get("upgrade")))
+            artifact["commit"] = artifact["commit"] or args.get("commit") or None
         site_text = site(app, Path(args["site"]), tls=args["tls"], journal=args["journal"])
         release = identify(app, artifact, [vassal_text, site_text], secrets, cache)
-        files = {entry["sha256"]: entry["path"] for entries in artifact["wheels"].values() for entry in entries}
-        files |= {artifact["tree"]["sha256"]: artifact["tree"]["path"]} if artifact["tree"] else {}
-        manifest = {key: value for key, value in artifact.items() if key != "sbom"} | {
+        linked = artifact["packages"]
+        manifest = artifact | {
             "id": release,
             "settings": {name: app[name] for name in SETTINGS},
             "secrets": {key: fingerprint(app["name"], {key: value})[:4] for key, value in secrets.items()},
+            # Those that the entry names, and those that hold what was compiled here is linked with.
+            "packages": {tag: sorted({*app["packages"], *linked[tag]}) for tag in linked},
         }
         env = {
-            **app["env"],
+            **with_data_dir(app["env"], app["name"]),
             "APP_NAME": app["name"],
             "APP_PROFILE": app["profile"],
             "APP_RELEASE": release,
@@ -81,12 +101,29 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             "parts": {
                 "vassal": vassal_text,
                 "site": site_text,
-                "config": yaml.safe_dump(app["config"], sort_keys=True, allow_unicode=True),
+                "config": yaml.safe_dump(with_data_dir(app["config"], app["name"]), sort_keys=True, allow_unicode=True),
                 "env": env,
-                "sbom": Path(artifact["sbom"]).read_text(encoding="utf-8"),
+                "sbom": sbom_of(artifact, cache).read_text(encoding="utf-8"),
             },
-            "files": files,
-            "commands": app["commands"],
+            "files": {sha256: str(path) for sha256, path in files_of(artifact, cache).items()},
+            "commands": with_data_dir(app["commands"], app["name"]),
             "options": app["release"],
             "batches": batches(args["hosts"], app["release"]["batches"]),
         }
+
+
+def _tags(asked: Any) -> list[str]:
+    """The wheel tags of Pythons: those of the hosts, or those that an operator names; all that hosts may have when nobody says.
+
+    Raises:
+        ReleaseError: a Python that no supported host has.
+    """
+    words = asked.replace(",", " ").split() if isinstance(asked, str) else list(asked or [])
+    versions = {version: tag for tag, version in PYTHONS.items()}
+    unknown = [word for word in words if word not in PYTHONS and word not in versions]
+    if unknown:
+        raise ReleaseError(
+            f"pythons={' '.join(unknown)}: expected some of {' '.join(versions)}, which Debian 12 and 13 have"
+        )
+    found = {versions.get(word, word) for word in words}
+    return [tag for tag in PYTHONS if not found or tag in found]

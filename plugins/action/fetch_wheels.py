@@ -7,7 +7,9 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from praetor.build.wheels import PYTHONS, fetch, requirements
+from praetor.build.cache import place_of
+from praetor.build.requirements import PYTHONS, parsed
+from praetor.build.wheels import fetch
 from praetor.host.layout import ReleaseError
 
 
@@ -21,10 +23,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Fetch what the cache does not have."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        locked = list(requirements(Path(self._task.args["requirements"]).read_text(encoding="utf-8")))
+        locked = parsed(Path(self._task.args["requirements"]).read_text(encoding="utf-8"))
         cache = Path(self._task.args["cache"]).expanduser()
         try:
-            wheels = {tag: [wheel.path for wheel in fetch(locked, tag, cache)] for tag in PYTHONS}
+            fetched = {tag: fetch(locked, tag, None, cache) for tag in PYTHONS}
         except ReleaseError as error:
             return {**result, "failed": True, "msg": str(error)}
+        lacking = {each.text for _, without in fetched.values() for each in without}
+        if lacking:
+            return {**result, "failed": True, "msg": f"no wheel at the package index: {', '.join(sorted(lacking))}"}
+        wheels = {tag: [str(place_of(wheel, cache)) for wheel in found] for tag, (found, _) in fetched.items()}
         return {**result, "changed": False, "wheels": wheels}

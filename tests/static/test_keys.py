@@ -7,11 +7,11 @@ import pytest
 from project import files_of
 from pydantic import BaseModel
 
-from praetor.build.artifacts import SETTINGS
+from praetor.build.manifest import SETTINGS
 from praetor.inventory.model import App
 
 # What says where and how a release travels, and is no part of it.
-BESIDES = {"name", "source", "secrets", "commands", "release"}
+BESIDES = {"name", "source", "build", "build_packages", "database", "secrets", "commands", "release"}
 READERS = (
     "src/praetor/[!i]*/**/*.py",
     "plugins/**/*.py",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -10,13 +11,16 @@ from typing import Any
 
 import pytest
 from project import ROOT
-from wheel import make_wheel, sha256
+from wheel import make_wheel
 
-from praetor.build import artifacts as builds
-from praetor.build import wheels
-from praetor.build.artifacts import build, fingerprint, identify, recorded, sbom
+from praetor.build import debian, locks, requirements, wheels
+from praetor.build.artifacts import build
+from praetor.build.cache import Wheel, keep
+from praetor.build.indexes import Indexes
+from praetor.build.manifest import Manifest, files_of, fingerprint, identify, recorded, sbom, sbom_of
 from praetor.build.parts import vassal
-from praetor.build.wheels import Requirement, Wheel
+from praetor.build.requirements import PYTHONS, Requirement
+from praetor.build.sources import Source
 from praetor.host.layout import ReleaseError
 
 TEMPLATE = ROOT / "roles/flask_app/templates/vassal.ini.j2"
@@ -48,7 +52,7 @@ class Workshop:
 
     def __init__(self, place: Path) -> None:
         self.place, self.project, self.cache = place, place / "project", place / "cache"
-        self.project.mkdir()
+        self.project.mkdir(parents=True)
         self.put("requirements.txt", LOCK)
         self.put("main.py", "app = 1\n")
         self.server = place / "server.txt"
@@ -61,6 +65,10 @@ class Workshop:
             "profile": "prod",
             "config": {"a": 1, "b": 2},
             "env": {},
+            "build": [],
+            "data": [],
+            "packages": [],
+            "build_packages": [],
             "health": {"path": "/"},
             "workers": "auto",
             "threads": 2,
@@ -69,19 +77,20 @@ class Workshop:
         self.secrets: dict[str, str] = {}
         self.fetched: dict[str, list[str]] = {}
 
-    def fetch(self, locked: list[Requirement], tag: str, cache: Path) -> list[Wheel]:
+    def fetch(
+        self, locked: list[Requirement], tag: str, _: Indexes | None, cache: Path
+    ) -> tuple[list[Wheel], list[Requirement]]:
         """Stand in for the index."""
         assert cache == self.cache
-        chosen = [each for each in locked if wheels.applies(each, wheels.PYTHONS[tag])]
-        self.fetched[tag] = sorted(each.name for each in chosen)
+        chosen = [each for each in locked if requirements.applies(each, PYTHONS[tag])]
+        self.fetched[tag] = sorted({*self.fetched.get(tag, []), *(each.name for each in chosen)})
         found = []
         for each in chosen:
-            version = each.text.split("==")[1].split()[0]
-            path = self.place / "index" / f"{each.name}-{version}-py3-none-any.whl"
+            path = self.place / "index" / f"{each.name}-{each.version}-py3-none-any.whl"
             if not path.exists():
-                make_wheel(path.parent, each.name, version)
-            found.append(Wheel(path.name, sha256(path), str(path)))
-        return found
+                make_wheel(path.parent, each.name, each.version)
+            found.append(keep(path, cache))
+        return found, []
 
     def put(self, name: str, text: str) -> Path:
         """Write a file of the project."""
@@ -102,9 +111,23 @@ class Workshop:
         self.git("add", "-A")
         self.git("commit", "--allow-empty", "-m", "x")
 
-    def build(self) -> dict[str, Any]:
+    def head(self) -> str:
+        """The commit of the project."""
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=self.project, check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    def build(self, pythons: tuple[str, ...] = tuple(PYTHONS)) -> Manifest:
         """Build the artifact."""
-        return build(self.app, self.cache, self.place, self.server)
+        self.fetched.clear()
+        return build(self.app, self.cache, self.place, self.server, pythons)
+
+    def tree(self) -> Path:
+        """Build, and say where the tree that was packed is."""
+        manifest = self.build()
+        assert manifest["tree"]
+        return files_of(manifest, self.cache)[manifest["tree"]["sha256"]]
 
     def release(self) -> str:
         """Build and identify."""
@@ -258,7 +281,7 @@ def test_requires_python_chooses_the_pythons(shop: Workshop) -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "words"),
-    [("<3.10", "asks for Python <3.10; the supported hosts have 3.11 and 3.13"), ("^3.11", "is no version specifier")],
+    [("<3.10", "asks for Python <3.10; the hosts have 3.11 and 3.13"), ("^3.11", "is no version specifier")],
 )
 def test_a_python_that_no_host_has_is_refused(shop: Workshop, wanted: str, words: str) -> None:
     shop.put("pyproject.toml", f'[project]\nname = "x"\nversion = "1"\nrequires-python = "{wanted}"\n')
@@ -279,35 +302,56 @@ def test_a_pyproject_that_is_no_toml_is_named(shop: Workshop) -> None:
         shop.build()
 
 
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Resolve to the same lock, whatever is asked; returns what was asked."""
+    asked: list[list[str]] = []
+
+    def compiled(command: list[str], _: Indexes, at: Path) -> str:
+        asked.append(
+            [*command[command.index("--python-version") + 1 :], (at / command[-1]).read_text(encoding="utf-8")]
+        )
+        return LOCK
+
+    monkeypatch.setattr(locks, "_compile", compiled)
+    return asked
+
+
 @pytest.mark.parametrize("name", ["requirements.txt", "pyproject.toml"])
 def test_what_is_not_locked_is_locked_by_the_build(shop: Workshop, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     (shop.project / "requirements.txt").unlink()
-    shop.put(name, "flask\n" if name.endswith("txt") else '[project]\nname = "x"\nversion = "1"\n')
-    seen: list[Path] = []
-
-    def lock(path: Path, _: Path) -> str:
-        seen.append(path)
-        return LOCK
-
-    monkeypatch.setattr(wheels, "lock", lock)
+    text = "flask\n" if name.endswith("txt") else '[project]\nname = "x"\nversion = "1"\n'
+    shop.put(name, text)
+    asked = stand_in(monkeypatch)
     artifact = shop.build()
-    assert seen == [shop.project / name]
+    assert asked == [["3.11", name, text]]
+    assert artifact["locked_by"].startswith(f"{name}, resolved on 20")
     kept = (shop.cache / "artifacts" / artifact["artifact"] / "lock.txt").read_text(encoding="utf-8")
-    assert kept == "flask==3.0 --hash=sha256:aa\npyuwsgi==2.0 --hash=sha256:bb\n"
+    assert kept == "flask==3.0 --hash=sha256:aa\n"
+    # Kept, until somebody asks for newer versions.
+    shop.build()
+    assert len(asked) == 1
+    build(shop.app, shop.cache, shop.place, shop.server, upgrade=True)
+    assert len(asked) == 2
 
 
-def test_a_package_is_built_from_its_pin_alone(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def lock(path: Path, _: Path) -> str:
-        asked.append(path.read_text(encoding="utf-8"))
-        return LOCK
-
-    monkeypatch.setattr(wheels, "lock", lock)
-    shop.app["source"] = {"package": "flask==3.0"}
+def test_a_package_is_built_from_its_pin_and_what_the_entry_adds(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = stand_in(monkeypatch)
+    shop.app["source"] = {"package": "flask==3.0", "extra_requirements": ["redis"]}
     artifact = shop.build()
-    assert asked == ["flask==3.0\n"]
+    assert asked == [["3.11", "requirements.in", "flask==3.0\nredis\n"]]
     assert (artifact["version"], artifact["tree"], artifact["commit"]) == ("3.0", None, None)
+
+
+def test_a_build_is_for_the_pythons_that_are_asked_for_and_resolves_from_the_lowest(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.put("requirements.txt", "flask\n")
+    asked = stand_in(monkeypatch)
+    assert shop.build(("cp313",))["python"] == ["cp313"]
+    assert asked[0][0] == "3.13"
+    assert list(shop.fetched) == ["cp313"]
 
 
 def test_the_manifest_says_where_it_comes_from(shop: Workshop) -> None:
@@ -315,26 +359,258 @@ def test_the_manifest_says_where_it_comes_from(shop: Workshop) -> None:
     assert (artifact["commit"], artifact["dirty"], artifact["source"]) == (None, False, "project")
     shop.commit()
     artifact = shop.build()
-    assert len(artifact["commit"]) == 40
+    assert artifact["commit"] == shop.head()
     assert artifact["dirty"] is False
     assert "@" in artifact["built_by"]
     shop.put("main.py", "app = 3\n")
     assert shop.build()["dirty"] is True
 
 
-def test_files_that_git_ignores_are_not_in_a_release(shop: Workshop) -> None:
-    shop.put(".gitignore", "ignored.py\n")
-    for name in ("ignored.py", "untracked.py", "node_modules/x.js", "deleted.py"):
+def test_what_git_tracks_is_in_a_release_and_what_it_ignores_is_named(shop: Workshop) -> None:
+    shop.put(".gitignore", "ignored.py\n*.log\nvar/\n")
+    tracked = ["static/dist/app.js", "static/build/app.css", "node_modules/x.js", "dist/y.js", "a/venv/z.py", "gone.py"]
+    for name in [*tracked, "ignored.py", "var/db"]:
         shop.put(name, "")
     shop.commit()
-    (shop.project / "deleted.py").unlink()
-    shop.put("later.py", "")
-    assert names_in(shop) == [".gitignore", "later.py", "main.py", "requirements.txt", "untracked.py"]
+    (shop.project / "gone.py").unlink()
+    for name in [
+        "later.py",
+        "static/node_modules/new.js",
+        "build/left.py",
+        "own-env/pyvenv.cfg",
+        "a/__pycache__/z.pyc",
+    ]:
+        shop.put(name, "")
+    expected = {*tracked, ".gitignore", "later.py", "main.py", "requirements.txt", "static/node_modules/new.js"}
+    assert set(names_in(shop)) == expected - {"gone.py"}
+    assert shop.build()["left_out"] == [
+        "build (not tracked by git)",
+        "ignored.py (ignored by git)",
+        "own-env (not tracked by git)",
+        "var (ignored by git)",
+    ]
+
+
+def test_leftovers_are_left_out_at_the_root_only_where_there_is_no_git(shop: Workshop) -> None:
+    for name in ["venv/x.py", "dist/x.whl", "web/dist/app.js", "web/node_modules/x.js", "__pycache__/main.pyc"]:
+        shop.put(name, "")
+    assert names_in(shop) == ["main.py", "requirements.txt", "web/dist/app.js", "web/node_modules/x.js"]
+    assert shop.build()["left_out"] == ["dist", "venv"]
+
+
+def test_what_git_ignores_can_be_included(shop: Workshop) -> None:
+    shop.put(".gitignore", "static/\n*.mo\n")
+    shop.commit()
+    for name in ["static/bundle/app.js", "static/other.js", "de/x.mo", "fr/x.mo"]:
+        shop.put(name, "")
+    shop.app["source"]["include"] = ["static/bundle", "*/x.mo"]
+    assert names_in(shop)[1:5] == ["de/x.mo", "fr/x.mo", "main.py", "requirements.txt"]
+    assert "static/bundle/app.js" in names_in(shop)
+    assert "static/other.js" not in names_in(shop)
+    shop.app["source"]["include"] = ["static/bundel"]
+    with pytest.raises(ReleaseError, match=r"source\.include: static/bundel: there is no such file"):
+        shop.build()
+
+
+@pytest.mark.parametrize("leads_to", ["/etc/passwd", "../outside", "folder/../../outside"])
+@pytest.mark.parametrize("tracked", [True, False])
+def test_a_link_out_of_the_tree_is_refused_by_the_build(shop: Workshop, leads_to: str, tracked: bool) -> None:  # noqa: FBT001
+    shop.put("folder/x.py", "")
+    (shop.place / "outside").write_text("", encoding="utf-8")
+    (shop.project / "link").symlink_to(leads_to)
+    if tracked:
+        shop.commit()
+    with pytest.raises(ReleaseError, match=f"link is a symbolic link to {leads_to}, which is outside"):
+        shop.build()
+
+
+def with_submodule(shop: Workshop) -> None:
+    library = Workshop(shop.place / "library")
+    library.put("lib.py", "X = 1\n")
+    library.commit()
+    shop.commit()
+    shop.git("-c", "protocol.file.allow=always", "submodule", "add", str(library.project), "vendor/lib")
+    shop.commit()
+
+
+def test_submodules_are_in_a_tree_and_in_a_clone(shop: Workshop) -> None:
+    (shop.place / "library").mkdir()
+    with_submodule(shop)
+    assert "vendor/lib/lib.py" in names_in(shop)
+    shop.app["source"] = {"git": str(shop.project), "ref": "main"}
+    assert "vendor/lib/lib.py" in names_in(shop)
+
+
+def test_a_submodule_that_was_never_fetched_is_fetched_and_the_working_copy_stays(shop: Workshop) -> None:
+    (shop.place / "library").mkdir()
+    with_submodule(shop)
+    shop.git("submodule", "deinit", "--force", "vendor/lib")
+    assert not list((shop.project / "vendor/lib").iterdir())
+    assert "vendor/lib/lib.py" in names_in(shop)
+    assert not list((shop.project / "vendor/lib").iterdir())
+    shutil.rmtree(shop.place / "library")
+    with pytest.raises(ReleaseError, match="submodule vendor/lib: its submodules cannot be fetched"):
+        shop.build()
+
+
+def test_a_pointer_of_git_lfs_is_never_shipped(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "4d" * 32 + "\nsize 12345\n"
+    shop.put("static/model.bin", pointer)
+    shop.commit()
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name, **_: None if name == "git-lfs" else which(name))
+    with pytest.raises(ReleaseError, match=r"static/model\.bin: in Git LFS, .* Install git-lfs"):
+        shop.build()
+
+
+@pytest.mark.skipif(shutil.which("git-lfs") is None, reason="this machine has no git-lfs")
+@pytest.mark.parametrize("kind", ["path", "git"])
+def test_files_of_git_lfs_are_fetched(shop: Workshop, kind: str) -> None:
+    shop.git("init")
+    shop.git("lfs", "install", "--local")
+    shop.git("lfs", "track", "*.bin")
+    shop.put("static/model.bin", "the model " * 200)
+    shop.commit()
+    clone = shop.place / "clone"
+    subprocess.run(
+        ["git", "clone", "-q", str(shop.project), str(clone)],
+        check=True,
+        env={**os.environ, "GIT_LFS_SKIP_SMUDGE": "1"},
+    )
+    assert (clone / "static/model.bin").stat().st_size < 200
+    shop.app["source"] = {"path": "clone"} if kind == "path" else {"git": f"file://{shop.project}", "ref": "main"}
+    with tarfile.open(shop.tree()) as archive:
+        content = archive.extractfile("static/model.bin")
+        assert content
+        assert content.read() == b"the model " * 200
+    assert (clone / "static/model.bin").stat().st_size < 200
+
+
+def test_an_app_in_a_directory_of_a_repository(shop: Workshop) -> None:
+    shop.put("services/api/requirements.txt", LOCK)
+    shop.put("services/api/wsgi.py", "app = 1\n")
+    shop.commit()
+    shop.app["source"] = {"git": str(shop.project), "ref": "main", "subdir": "services/api"}
+    assert names_in(shop) == ["requirements.txt", "wsgi.py"]
+    shop.app["source"]["subdir"] = "services/apy"
+    with pytest.raises(ReleaseError, match="it has no directory services/apy"):
+        shop.build()
+
+
+def test_a_setup_py_next_to_requirements_forces_nothing(shop: Workshop) -> None:
+    shop.put("setup.py", "raise SystemExit('nobody uses this')\n")
+    assert "setup.py" in names_in(shop)
+
+
+def test_no_place_of_the_controller_is_in_a_manifest(shop: Workshop) -> None:
+    shop.put("lib/x-1.0-py3-none-any.whl", "")
+    (shop.project / "lib/x-1.0-py3-none-any.whl").unlink()
+    make_wheel(shop.project / "lib", "x")
+    shop.put("requirements.txt", LOCK + "./lib/x-1.0-py3-none-any.whl\n")
+    for source in ({"path": str(shop.project)}, {"path": "project"}):
+        shop.app["source"] = source
+        manifest = shop.build()
+        assert str(shop.place) not in json.dumps(manifest)
+        assert manifest["source"] == "project"
+    [own] = [each for each in manifest["wheels"]["cp311"] if each["name"] == "x"]
+    assert own["origin"] == "lib/x-1.0-py3-none-any.whl"
+
+
+def test_a_folder_of_the_project_is_built_with_it(shop: Workshop) -> None:
+    shop.put("libs/own/pyproject.toml", PYPROJECT)
+    shop.put("libs/own/backend.py", BACKEND)
+    shop.put("libs/own/own.py", "X = 1\n")
+    shop.put("requirements.txt", LOCK + "-e ./libs/own\n")
+    manifest = shop.build()
+    assert [each["origin"] for each in manifest["wheels"]["cp311"] if each["name"] == "own"] == ["own of the project"]
+    shop.put("libs/own/own.py", "X = 2\n")
+    assert shop.build()["artifact"] != manifest["artifact"]
+
+
+def test_a_requirement_at_a_commit_is_built_and_recorded(shop: Workshop) -> None:
+    library = Workshop(shop.place / "a")
+    for name, text in {"pyproject.toml": PYPROJECT, "backend.py": BACKEND, "own.py": "X = 1\n"}.items():
+        library.put(name, text)
+    library.commit()
+    commit = library.head()
+    shop.put("requirements.txt", LOCK + f"own @ git+file://{library.project}@{commit}\n")
+    [own] = [each for each in shop.build()["wheels"]["cp313"] if each["name"] == "own"]
+    assert own["origin"] == f"git+file://{library.project}@{commit}"
+
+
+def test_a_repository_cannot_name_a_folder_outside_itself(shop: Workshop) -> None:
+    Workshop(shop.place / "secret").put("pyproject.toml", PYPROJECT)
+    shop.put("requirements.txt", LOCK + f"{shop.place}/secret/project\n")
+    shop.commit()
+    shop.app["source"] = {"git": str(shop.project), "ref": "main"}
+    with pytest.raises(ReleaseError, match="names a folder outside itself"):
+        shop.build()
+
+
+def test_build_commands_run_in_a_copy_and_what_they_make_is_shipped(shop: Workshop) -> None:
+    shop.put(".gitignore", "static/\n")
+    shop.put(
+        "make",
+        "#!/bin/sh\nmkdir -p static/dist node_modules/x web/node_modules\necho $APP_COMMIT-$WORD >static/dist/v\n"
+        'touch node_modules/x/y web/node_modules/z\necho once >>"$COUNTED"\n',
+    )
+    (shop.project / "make").chmod(0o755)
+    shop.commit()
+    shop.app["build"] = [["./make"]]
+    shop.app["env"] = {"WORD": "green", "COUNTED": str(shop.place / "counted")}
+    with tarfile.open(shop.tree()) as archive:
+        names = archive.getnames()
+        made = archive.extractfile("static/dist/v")
+        assert made
+        assert made.read().decode() == f"{shop.head()}-green\n"
+    assert names == [".gitignore", "main.py", "make", "requirements.txt", "static/dist/v"]
+    assert sorted(path.name for path in shop.project.iterdir()) == [
+        ".git",
+        ".gitignore",
+        "main.py",
+        "make",
+        "requirements.txt",
+    ]
+    # The same again is taken from the cache; another tree is built again.
+    first = shop.release()
+    assert (shop.place / "counted").read_text(encoding="utf-8") == "once\n"
+    shop.put("main.py", "app = 2\n")
+    assert shop.release() != first
+    assert (shop.place / "counted").read_text(encoding="utf-8") == "once\nonce\n"
+
+
+def test_a_build_command_that_fails_shows_why_and_keeps_its_output(shop: Workshop) -> None:
+    shop.app["build"] = [["sh", "-c", "echo the reason; exit 3"]]
+    with pytest.raises(ReleaseError, match=r"(?s)'sh -c .*' failed with exit status 3; .*api-build\.log:\nthe reason"):
+        shop.build()
+    assert "the reason" in (shop.cache / "logs/api-build.log").read_text(encoding="utf-8")
+    shop.app["build"] = [["no-such-program"]]
+    with pytest.raises(ReleaseError, match=r"build: |no virtualenv"):
+        shop.build()
+
+
+def test_build_commands_find_what_the_app_needs(shop: Workshop) -> None:
+    shop.app["build"] = [
+        [
+            "python",
+            "-c",
+            "import flask, main, os; open(os.environ['APP_DATA_DIR'] + '/x', 'w'); open('made.txt', 'w').write(flask.VERSION)",
+        ]
+    ]
+    assert "made.txt" in names_in(shop)
+
+
+def test_a_template_that_the_backend_leaves_out_is_named(shop: Workshop) -> None:
+    shop.put("pyproject.toml", PYPROJECT)
+    shop.put("backend.py", BACKEND.replace('archive.write("own.py")', 'archive.write("own/__init__.py")'))
+    shop.put("own/__init__.py", "")
+    shop.put("own/templates/a.html", "")
+    assert shop.build()["left_out"] == ["own/templates/a.html (not put into the wheel by the project's build backend)"]
 
 
 def names_in(shop: Workshop) -> list[str]:
     """The files of the tree that was packed."""
-    with tarfile.open(shop.build()["tree"]["path"]) as archive:
+    with tarfile.open(shop.tree()) as archive:
         return archive.getnames()
 
 
@@ -349,7 +625,7 @@ def test_links_and_programs_and_hard_links_are_in_a_tree(shop: Workshop, tracked
     os.link(shop.project / "main.py", shop.project / "twin.py")
     if tracked:
         shop.commit()
-    with tarfile.open(shop.build()["tree"]["path"]) as archive:
+    with tarfile.open(shop.tree()) as archive:
         found = {member.name: member for member in archive}
         twin = archive.extractfile("twin.py")
         assert twin
@@ -383,10 +659,10 @@ def test_the_apps_own_wheel_is_built_from_its_files_and_not_looked_for_at_an_ind
     assert first["tree"] is None
     # Zipped at another time it is the same artifact; a wheel that got lost is built again.
     os.utime(shop.project / "own.py", (1_000_000_000, 1_000_000_000))
-    Path(own["path"]).unlink()
+    files_of(first, shop.cache)[own["sha256"]].unlink()
     again = shop.build()
     assert again["artifact"] == first["artifact"]
-    assert all(Path(each["path"]).is_file() for each in again["wheels"]["cp311"])
+    assert all(path.is_file() for path in files_of(again, shop.cache).values())
     shop.put("own.py", "X = 2\n")
     assert shop.build()["artifact"] != first["artifact"]
 
@@ -398,11 +674,12 @@ def test_a_wheel_that_does_not_build_shows_why(shop: Workshop) -> None:
         shop.build()
 
 
-def test_a_wheel_that_fits_one_python_only_is_refused(shop: Workshop) -> None:
+def test_what_compiles_needs_a_debian_tree(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.put("pyproject.toml", PYPROJECT)
     shop.put("own.py", "")
     shop.put("backend.py", BACKEND.replace("py3-none-any.whl", "cp311-cp311-linux_x86_64.whl"))
-    with pytest.raises(ReleaseError, match="the project compiles something"):
+    monkeypatch.setattr(debian, "BASES", shop.place / "none")
+    with pytest.raises(ReleaseError, match=r"(?s)project compiles something.*this controller lacks a tree of bookworm"):
         shop.build()
 
 
@@ -413,8 +690,8 @@ def test_a_wheel_that_fits_one_python_only_is_refused(shop: Workshop) -> None:
 def test_a_version_that_comes_from_git_comes_from_the_tag(
     place: Path, described: str | None, commit: str | None, expected: str
 ) -> None:
-    source = builds.Source(place, (), commit, dirty=False, described=described)
-    assert builds._scm_version(source) == expected
+    source = Source(place, (), commit, dirty=False, described=described)
+    assert wheels.scm_version(source) == expected
 
 
 def remote(shop: Workshop) -> str:
@@ -431,7 +708,7 @@ def test_a_git_source_is_built_from_its_ref(shop: Workshop) -> None:
     artifact = shop.build()
     assert (artifact["version"], artifact["dirty"]) == ("v1.0", False)
     assert artifact["source"].endswith("project@v1.0")
-    with tarfile.open(artifact["tree"]["path"]) as archive:
+    with tarfile.open(shop.tree()) as archive:
         content = archive.extractfile("main.py")
         assert content
         assert content.read() == b"app = 1\n"
@@ -442,9 +719,9 @@ def test_a_git_source_is_built_from_its_ref(shop: Workshop) -> None:
 def test_a_path_and_a_clone_of_it_are_the_same_files(shop: Workshop) -> None:
     (shop.project / "to_nothing").symlink_to("nothing")
     shop.commit()
-    here = shop.build()["tree"]["digest"]
+    here = shop.build()["tree"]
     shop.app["source"] = {"git": str(shop.project), "ref": "main"}
-    assert shop.build()["tree"]["digest"] == here
+    assert shop.build()["tree"] == here
 
 
 def test_a_tag_that_was_moved_is_followed(shop: Workshop) -> None:
@@ -487,7 +764,7 @@ def test_a_release_that_was_identified_can_be_taken_again(shop: Workshop) -> Non
 
 def test_the_bill_of_materials_names_every_wheel_once(shop: Workshop) -> None:
     artifact = shop.build()
-    found = json.loads(Path(artifact["sbom"]).read_text(encoding="utf-8"))
+    found = json.loads(sbom_of(artifact, shop.cache).read_text(encoding="utf-8"))
     assert (found["bomFormat"], found["specVersion"]) == ("CycloneDX", "1.6")
     listed = {each["name"]: each["hashes"][0]["content"] for each in found["components"]}
     assert listed == {each["name"]: each["sha256"] for each in artifact["wheels"]["cp311"]}

@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 
 from praetor.inventory.check import check_apps, differences, missing
-from praetor.inventory.model import App
+from praetor.inventory.model import App, Source
 
 KEYS = ", ".join(App.model_fields)
 COMMAND = 'a command, such as "python -m api.migrate" or [python, -m, api.migrate]'
 PROJECT = "the directory of a Python project"
+DATA = "a place in the project's tree, or in venv/"
+DATA_DIR = "${APP_DATA_DIR}, the one variable that is replaced here"
+COMMAND = 'a command, such as "python -m api.migrate" or [python, -m, api.migrate]'
+SOURCE_KEYS = ", ".join(Source.model_fields)
 NAME = "a name of a-z, 0-9 and _ that begins with a letter, at most 31 characters"
 HOST = "a host name in lower case, such as api.example.org"
 GIT = "a git URL (https, ssh, file or user@host:path) without credentials"
@@ -79,7 +83,11 @@ def test_a_minimal_app_gets_every_default() -> None:
     assert checked.apps == [
         {
             "name": "api",
-            "source": {"package": "flask==3.1.0", "sdists": []},
+            "source": {"package": "flask==3.1.0", "extras": [], "extra_requirements": [], "include": []},
+            "build": [],
+            "data": [],
+            "packages": [],
+            "build_packages": [],
             "wsgi": "api.wsgi:app",
             "server_names": ["api.example.org"],
             "profile": "prod",
@@ -174,7 +182,7 @@ def test_what_is_correct_is_accepted(changes: dict[str, Any]) -> None:
         # missing keys
         ({"wsgi": ...}, "wsgi", "nothing (app api)", "module:callable, such as api.wsgi:app"),
         ({"name": ...}, "name", "nothing", NAME),
-        ({"source": ...}, "source", "nothing (app api)", "a mapping with the keys path, git, ref, package, sdists"),
+        ({"source": ...}, "source", "nothing (app api)", "a mapping with the keys " + SOURCE_KEYS),
         ({"server_names": ...}, "server_names", "nothing (app api)", "a list of host names"),
         # names
         ({"name": "Api"}, "name", '"Api"', NAME),
@@ -205,7 +213,7 @@ def test_what_is_correct_is_accepted(changes: dict[str, Any]) -> None:
         ),
         ({"limits": [30]}, "limits", "a list", "a mapping with the keys request_s, body_mb, memory_mb"),
         ({"config": None}, "config", "nothing", "a mapping"),
-        ({"source": "app"}, "source", '"app"', "a mapping with the keys path, git, ref, package, sdists"),
+        ({"source": "app"}, "source", '"app"', "a mapping with the keys " + SOURCE_KEYS),
         ({"server_names": "api.example.org"}, "server_names", '"api.example.org"', "a list of host names"),
         # ranges
         ({"threads": 0}, "threads", "0", "a whole number from 1 to 64"),
@@ -227,6 +235,39 @@ def test_what_is_correct_is_accepted(changes: dict[str, Any]) -> None:
         ({"release": {"batches": []}}, "release.batches", "an empty list", 'a list such as ["1", "25%"]'),
         ({"release": {"batches": ["0%"]}}, "release.batches[0]", '"0%"', BATCH),
         ({"release": {"batches": [1, "101%"]}}, "release.batches[1]", '"101%"', BATCH),
+        # places in the project, packages, what a package of an index has not
+        ({"data": ["/var/x"]}, "data[0]", '"/var/x" (it leads out of the project)', DATA),
+        ({"data": ["a/../../x"]}, "data[0]", '"a/../../x" (it leads out of the project)', DATA),
+        ({"data": ["."]}, "data[0]", '"." (an app must not be able to write to its own code)', DATA),
+        ({"data": ["venv/lib/x"]}, "data[0]", '"venv/lib/x" (an app must not be able to write to its own code)', DATA),
+        ({"packages": ["Lib Magic"]}, "packages[0]", '"Lib Magic"', "the name of a Debian package"),
+        (
+            {"source": {"git": "https://example.org/a.git", "ref": "v1"}, "build": ["npm ci && npm x"]},
+            "build[0]",
+            '"npm ci && npm x" (no shell runs commands, so && has no meaning)',
+            COMMAND,
+        ),
+        ({"env": {"A": "$APP_DATA_DIR/x"}}, "env.A", '"$APP_DATA_DIR/x"', DATA_DIR),
+        ({"config": {"a": ["${APP_DATADIR}"]}}, "config.a[0]", '"${APP_DATADIR}"', DATA_DIR),
+        ({"build": ["make"]}, "build", "commands with a package", "no build: a package of an index is built"),
+        (
+            {"source": {"package": "a==1", "include": ["x"]}},
+            "source.include",
+            "include with a package",
+            "no such key: it is about a project's files",
+        ),
+        (
+            {"source": {"package": "a==1", "extra_requirements": ["b =="]}},
+            "source.extra_requirements[0]",
+            '"b =="',
+            "a requirement, such as psycopg2-binary>=2.9",
+        ),
+        (
+            {"source": {"package": "a==1", "subdir": "x"}},
+            "source.subdir",
+            "a subdir next to package",
+            "no subdir: it belongs to git",
+        ),
         # where the app comes from
         ({"source": {}}, "source", "none of them", "exactly one of path, git (with ref) or package"),
         (
@@ -457,9 +498,11 @@ def test_a_path_source_must_be_a_python_project(tmp_path: Path) -> None:
     assert said(app(source={"path": "nope"}), root=tmp_path) == [
         f'apps[0].source.path: found "nope", which is no directory in {tmp_path}, expected {PROJECT}'
     ]
-    assert said(app(source={"path": "empty"}), root=tmp_path) == [
-        f'apps[0].source.path: found "empty" without pyproject.toml and requirements.txt, expected {PROJECT}'
-    ]
+    [message] = said(app(source={"path": "empty"}), root=tmp_path)
+    assert message == (
+        'apps[0].source.path: found "empty" without pyproject.toml or requirements.txt, expected '
+        f"{PROJECT} (a file of another name: source.requirements)"
+    )
     (tmp_path / "empty" / "requirements.txt").write_text("flask\n")
     assert said(app(source={"path": "empty"}), root=tmp_path) == []
 

@@ -53,3 +53,27 @@ def test_silence_says_where_to_look(host: AppHost, asked: list[list[str]], monke
     monkeypatch.setattr(logs, "_CHATTER", re.compile(""))
     assert logs.last_lines(host, 1000.0).startswith(f"(nothing; look with: journalctl _UID={os.getuid()}")
     assert asked
+
+
+RELEASE = "/srv/apps/shop/releases/1.0-abcdef12"
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        (f"PermissionError: [Errno 13] Permission denied: '{RELEASE}/src/instance'", "data: [instance]"),
+        (f"OSError: [Errno 30] Read-only file system: '{RELEASE}/src/logs/app.log'", "data: [logs]"),
+        (f"PermissionError: [Errno 13] Permission denied: '{RELEASE}/venv/var/flaskr-instance'", "data: [venv/var]"),
+        ("PermissionError: [Errno 13] Permission denied: 'uploads/a.png'", "data: [uploads]"),
+        ("PermissionError: [Errno 13] Permission denied: './app.log'", "data: [app.log]"),
+        ("sqlite3.OperationalError: unable to open database file", "data: [app.db]"),
+        ("django.db.utils.OperationalError: attempt to write a readonly database", "data: [app.db]"),
+        ("PermissionError: [Errno 13] Permission denied: '/etc/shadow'", ""),
+        (f"PermissionError: [Errno 13] Permission denied: '{RELEASE}/venv/lib/python3.11/x'", ""),
+        ("ModuleNotFoundError: No module named 'logs'", ""),
+    ],
+)
+def test_an_app_that_writes_to_its_release_is_told_the_key_that_helps(line: str, key: str) -> None:
+    hint = logs.read_only_hint(f"Traceback (most recent call last):\n{line}\nunable to load app 0")
+    assert key in hint
+    assert bool(hint) == bool(key)

@@ -437,3 +437,66 @@ def test_release_json_is_written_last(host: AppHost, place: Path, monkeypatch: p
     assert written[-1] == "release.json"
     assert json.loads((host.release_dir("1-a") / "release.json").read_text(encoding="utf-8"))["id"] == "1-a"
     assert subprocess.run(["find", place, "-name", ".tmp.*"], capture_output=True, check=True).stdout == b""
+
+
+def in_data(host: AppHost, owner: pwd.struct_passwd) -> None:
+    """Give the app its data directory."""
+    host.data.mkdir(parents=True, exist_ok=True)
+    os.chown(host.data, owner.pw_uid, owner.pw_gid)
+
+
+@AS_ROOT
+def test_places_that_an_app_writes_to_lie_in_its_data_and_outlive_releases(
+    host: AppHost, open_place: Path, user: pwd.struct_passwd
+) -> None:
+    with_uv(host)
+    in_data(host, user)
+    tree = open_place / "tree.tar"
+    with tarfile.open(tree, "w") as archive:
+        put(archive, "app.db", "shipped")
+        put(archive, "uploads/one.txt", "1")
+    manifest = release_of(tree=tree)
+    manifest["settings"]["data"] = ["instance", "logs/", "app.db", "uploads", "venv/var", "fresh.db"]
+    write = (
+        "import pathlib, sys; assert pathlib.Path('app.db').read_text() == sys.argv[1];"
+        "[pathlib.Path(each).write_text('written') for each in"
+        " ('instance/a', 'logs/b', 'app.db', 'uploads/two.txt', sys.prefix + '/var/c', 'fresh.db')]"
+    )
+    send(host, manifest, [["python", "-c", write, "shipped"]])
+    kept = {path.relative_to(host.data).as_posix() for path in host.data.rglob("*") if path.is_file()}
+    assert kept == {"instance/a", "logs/b", "app.db", "uploads/one.txt", "uploads/two.txt", "venv/var/c", "fresh.db"}
+    assert {path.stat().st_uid for path in host.data.rglob("*")} == {user.pw_uid}
+    # The next release finds what was written, and what it ships does not replace it.
+    send(host, manifest | {"id": "2-b"}, [["python", "-c", write, "written"]])
+
+
+@AS_ROOT
+def test_a_link_in_an_apps_data_gives_root_no_way_out(host: AppHost, open_place: Path, user: pwd.struct_passwd) -> None:
+    with_uv(host)
+    in_data(host, user)
+    outside = open_place / "outside"
+    outside.mkdir(mode=0o700)
+    (host.data / "instance").symlink_to(outside)
+    tree = open_place / "tree.tar"
+    with tarfile.open(tree, "w") as archive:
+        put(archive, "instance/settings.py", "shipped")
+    manifest = release_of(tree=tree)
+    manifest["settings"]["data"] = ["instance"]
+    with pytest.raises(ReleaseError, match="a place of `data` cannot be made"):
+        send(host, manifest)
+    assert list(outside.iterdir()) == []
+    assert host.leftovers() == []
+
+
+@AS_ROOT
+def test_a_command_that_writes_into_its_release_is_told_which_key_helps(host: AppHost, open_place: Path) -> None:
+    with_uv(host)
+    tree = open_place / "tree.tar"
+    with tarfile.open(tree, "w") as archive:
+        put(archive, "app.py", "")
+    with pytest.raises(ReleaseError, match=r"data: \[logs\]"):
+        send(
+            host,
+            release_of(tree=tree),
+            [["python", "-c", "open('logs/a.log', 'w') if 0 else __import__('os').mkdir('logs')"]],
+        )

@@ -8,18 +8,12 @@ from pathlib import Path
 import pytest
 from wheel import make_wheel, sha256
 
-from praetor.build import wheels
-from praetor.build.wheels import (
-    Requirement,
-    applies,
-    build_sdist,
-    content_digest,
-    fetch,
-    is_locked,
-    keep,
-    lock,
-    requirements,
-)
+from praetor.build import cache as caches
+from praetor.build import debian, indexes
+from praetor.build.cache import Wheel, keep, place_of
+from praetor.build.indexes import Indexes
+from praetor.build.requirements import Requirement, applies, parsed
+from praetor.build.wheels import content_digest, fetch, made_of_source
 from praetor.host.layout import ReleaseError
 
 
@@ -58,34 +52,11 @@ Flask_Thing[async]==1.0 ; python_version < "3.12" \\
     # via something
 other==2.0 --hash=sha256:cc
 """
-    first, second = requirements(text)
+    first, second = parsed(text)
     assert first == Requirement('Flask_Thing[async]==1.0 ; python_version < "3.12"', ("sha256:aa", "sha256:bb"))
     assert (first.name, second.name) == ("flask-thing", "other")
     assert first.locked
     assert second.locked
-
-
-@pytest.mark.parametrize(
-    "line", ["-r base.txt", "--requirement base.txt", "-c c.txt", "--constraint=c.txt", "-e .", "--editable ."]
-)
-def test_what_cannot_be_locked_is_refused_by_its_line(line: str) -> None:
-    with pytest.raises(ReleaseError, match=f"'{line}': other files and editable installs cannot be locked"):
-        list(requirements(f"flask\n{line}\n"))
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("flask==1.0 --hash=sha256:aa", True),
-        ("flask==1.0", False),
-        ("flask>=1.0 --hash=sha256:aa", False),
-        ("flask==1.0 --hash=sha256:aa\nother", False),
-        ('flask>=1.0 ; python_version == "3.11" --hash=sha256:aa', False),
-        ("# nothing\n", False),
-    ],
-)
-def test_locked_is_what_is_pinned_with_hashes(text: str, expected: bool) -> None:  # noqa: FBT001
-    assert is_locked(text) is expected
 
 
 @pytest.mark.parametrize(
@@ -106,37 +77,55 @@ def test_a_marker_is_judged_for_each_python(marker: str, on_311: bool, on_313: b
     assert (applies(requirement, "3.11"), applies(requirement, "3.13")) == (on_311, on_313)
 
 
+def fetched(locked: list[Requirement], place: Path) -> list[Wheel]:
+    """The wheels for Debian 12, all of which there are."""
+    found, lacking = fetch(locked, "cp311", None, place / "cache")
+    assert not lacking
+    return found
+
+
 def test_wheels_are_fetched_for_their_python_and_kept(index: Path, place: Path) -> None:
     both = make_wheel(index, "tiny")
     old = make_wheel(index, "oldie", tag="cp311-cp311-manylinux_2_28_x86_64")
     late = make_wheel(index, "late", tag="cp38-abi3-manylinux2014_x86_64")
     locked = [pinned(both), pinned(old, 'python_version < "3.12"'), pinned(late)]
-    found = fetch(locked, "cp311", place / "cache")
+    found = fetched(locked, place)
     assert [wheel.name for wheel in found] == ["late", "oldie", "tiny"]
     assert [wheel.version for wheel in found] == ["1.0"] * 3
     for wheel in found:
-        assert sha256(Path(wheel.path)) == wheel.sha256
+        assert sha256(place_of(wheel, place / "cache")) == wheel.sha256
     # What is gone from the cache comes from the index again, and nothing else does.
-    Path(found[0].path).unlink()
-    assert fetch(locked, "cp311", place / "cache") == found
+    place_of(found[0], place / "cache").unlink()
+    assert fetched(locked, place) == found
     for path in index.iterdir():
         path.unlink()
-    assert fetch(list(reversed(locked)), "cp311", place / "cache") == found
+    assert fetched(list(reversed(locked)), place) == found
 
 
-def test_a_requirement_without_a_wheel_is_named(index: Path, place: Path) -> None:
-    path = make_wheel(index, "newer", tag="cp311-cp311-manylinux_2_39_x86_64")
-    with pytest.raises(
-        ReleaseError, match=r"newer==1\.0 has no wheel for Python 3\.11 on x86-64 Linux \(glibc 2\.36\)"
-    ):
-        fetch([pinned(path)], "cp311", place / "cache")
-    assert not (place / "cache" / "sets").exists()
+def test_all_requirements_without_a_wheel_are_found_in_one_run(index: Path, place: Path) -> None:
+    there = pinned(make_wheel(index, "tiny"))
+    without = [
+        pinned(make_wheel(index, name, tag="cp311-cp311-manylinux_2_39_x86_64")) for name in ("newer", "also_newer")
+    ]
+    found, lacking = fetch([without[0], there, without[1]], "cp311", None, place / "cache")
+    assert [wheel.name for wheel in found] == ["tiny"]
+    assert {each.name for each in lacking} == {"newer", "also-newer"}
+
+
+def test_what_no_index_has_is_not_called_a_missing_wheel(index: Path, place: Path) -> None:
+    make_wheel(index, "tiny")
+    make_wheel(index, "tiny", "1.1")
+    with pytest.raises(ReleaseError, match="no-such-thing is at none of the package indexes") as caught:
+        fetch([Requirement("no-such-thing==1.0", ("sha256:" + "0" * 64,))], "cp311", None, place / "cache")
+    assert "wheel" not in str(caught.value)
+    with pytest.raises(ReleaseError, match=r"tiny==2\.0: .* do not have this version; the newest there: 1\.1, 1\.0"):
+        fetch([Requirement("tiny==2.0", ("sha256:" + "0" * 64,))], "cp311", None, place / "cache")
 
 
 def test_a_wheel_with_another_content_is_refused(index: Path, place: Path) -> None:
     make_wheel(index, "tiny")
     with pytest.raises(ReleaseError, match=r"(?s)cannot download the wheels for Python 3\.11.*HASH"):
-        fetch([Requirement("tiny==1.0", ("sha256:" + "0" * 64,))], "cp311", place / "cache")
+        fetch([Requirement("tiny==1.0", ("sha256:" + "0" * 64,))], "cp311", None, place / "cache")
 
 
 @pytest.mark.usefixtures("index")
@@ -146,33 +135,8 @@ def test_an_index_that_does_not_answer_is_not_a_missing_wheel(place: Path, monke
     monkeypatch.setenv("PIP_RETRIES", "1")
     monkeypatch.setenv("no_proxy", "*")
     with pytest.raises(ReleaseError, match="cannot download the wheels") as caught:
-        fetch([Requirement("tiny==1.0", ("sha256:" + "0" * 64,))], "cp311", place / "cache")
+        fetch([Requirement("tiny==1.0", ("sha256:" + "0" * 64,))], "cp311", None, place / "cache")
     assert "has no wheel" not in str(caught.value)
-
-
-def test_a_lock_holds_what_is_needed_and_is_kept(index: Path, place: Path) -> None:
-    make_wheel(index, "tiny", needs='extra-thing ; python_version < "3.12"')
-    thing = make_wheel(index, "extra_thing")
-    wanted = place / "requirements.txt"
-    wanted.write_text("tiny\n", encoding="utf-8")
-    locked = lock(wanted, place / "cache")
-    assert is_locked(locked)
-    assert {found.name for found in requirements(locked)} == {"tiny", "extra-thing"}
-    assert f"sha256:{sha256(thing)}" in locked
-    assert str(place) not in locked
-    # What is published later changes nothing.
-    make_wheel(index, "tiny", "2.0")
-    assert lock(wanted, place / "cache") == locked
-    assert [path.suffix for path in (place / "cache" / "locks").iterdir()] == [".txt"]
-
-
-@pytest.mark.usefixtures("index")
-def test_what_cannot_be_resolved_is_explained(place: Path) -> None:
-    wanted = place / "requirements.txt"
-    wanted.write_text("no-such-thing\n", encoding="utf-8")
-    with pytest.raises(ReleaseError, match=r"(?s)the requirements cannot be resolved:.*no-such-thing"):
-        lock(wanted, place / "cache")
-    assert not list((place / "cache").rglob("*.txt"))
 
 
 def test_a_wheel_is_kept_whole_or_not_at_all(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +151,7 @@ def test_a_wheel_is_kept_whole_or_not_at_all(place: Path, monkeypatch: pytest.Mo
         with pytest.raises(KeyboardInterrupt):
             keep(path, place / "cache")
     assert not list((place / "cache").rglob("*.whl"))
-    assert sha256(Path(keep(path, place / "cache").path)) == sha256(path)
+    assert sha256(place_of(keep(path, place / "cache"), place / "cache")) == sha256(path)
 
 
 def test_two_builds_at_once_write_the_same_file(place: Path) -> None:
@@ -197,7 +161,7 @@ def test_two_builds_at_once_write_the_same_file(place: Path) -> None:
     def write() -> None:
         try:
             for _ in range(50):
-                wheels.write(target, "text")
+                caches.write(target, "text")
         except OSError as error:
             errors.append(error)
 
@@ -251,23 +215,32 @@ def make_sdist(index: Path, tag: str) -> Requirement:
     return Requirement("sourced==1.0", (f"sha256:{sha256(path)}",))
 
 
-def test_a_package_without_a_wheel_is_built_where_the_inventory_says_so(index: Path, place: Path) -> None:
+def made(requirement: Requirement, place: Path) -> dict[str, Wheel]:
+    """What is made of a source for both Debians."""
+    return made_of_source(requirement, ["cp311", "cp313"], indexes.known(None, Indexes()), [], place / "cache")
+
+
+def test_a_package_that_is_published_as_source_is_built_once_for_all(index: Path, place: Path) -> None:
     requirement = make_sdist(index, "py3-none-any")
-    with pytest.raises(ReleaseError, match=r"source\.sdists: \[sourced\]"):
-        fetch([requirement], "cp311", place / "cache")
-    built = build_sdist(requirement, place / "cache")
-    assert (built.file, sha256(Path(built.path))) == ("sourced-1.0-py3-none-any.whl", built.sha256)
+    assert fetch([requirement], "cp311", None, place / "cache") == ([], [requirement])
+    built = made(requirement, place)
+    assert built["cp311"] == built["cp313"]
+    assert built["cp311"].file == "sourced-1.0-py3-none-any.whl"
     (index / "sourced-1.0.tar.gz").unlink()
-    assert build_sdist(requirement, place / "cache") == built
+    assert made(requirement, place) == built
 
 
-def test_a_package_that_compiles_something_is_not_built(index: Path, place: Path) -> None:
+def test_what_compiles_says_what_the_controller_lacks(
+    index: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     requirement = make_sdist(index, "cp311-cp311-linux_x86_64")
-    with pytest.raises(ReleaseError, match="fits one Python only"):
-        build_sdist(requirement, place / "cache")
+    monkeypatch.setattr(debian, "BASES", place / "none")
+    with pytest.raises(ReleaseError, match=r"(?s)sourced compiles something.*lacks a tree of bookworm .*make lab"):
+        made(requirement, place)
 
 
-def test_a_source_with_another_content_is_refused(index: Path, place: Path) -> None:
+def test_a_source_with_another_content_is_refused(index: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_sdist(index, "py3-none-any")
+    monkeypatch.setattr(debian, "BASES", place / "none")
     with pytest.raises(ReleaseError, match=r"(?s)cannot build a wheel of sourced==1.0.*HASH"):
-        build_sdist(Requirement("sourced==1.0", ("sha256:" + "0" * 64,)), place / "cache")
+        made(Requirement("sourced==1.0", ("sha256:" + "0" * 64,)), place)

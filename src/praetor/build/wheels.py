@@ -1,234 +1,358 @@
-"""Locked requirements, and the wheels that satisfy them on the supported hosts. Runs on the controller."""
+"""The wheels that satisfy locked requirements on the supported hosts: published ones, and those that are made on the controller."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import pathlib
 import re
-import shutil
 import subprocess
-import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from packaging.requirements import Requirement as Parsed
+from packaging.tags import compatible_tags, cpython_tags
+from packaging.utils import parse_wheel_filename
 
 from praetor.host.layout import ReleaseError
 
-PYTHONS = {"cp311": "3.11", "cp313": "3.13"}  # Debian 12 and 13
-_EXACT = {"3.11": "3.11.2", "3.13": "3.13.5"}  # what they have; markers ask for it
+from . import debian, requirements, sources
+from .cache import Wheel, keep, normalised, note, noted
+from .indexes import Indexes
+from .programs import last_lines, run, tool, without_credentials
+from .requirements import PYTHONS, Requirement
+from .sources import Source
+
 EPOCH = "315532800"  # 1980 is the beginning of time in zip files: equal input, equal wheel
 GLIBC = (2, 36)  # Debian 12's, the older one
 
-_NO_WHEEL = re.compile(r"No matching distribution found for ([^\s(]+)")
+_NO_WHEEL = re.compile(r"No matching distribution found for ([^\s(;]+)")
 _NO_INDEX = re.compile(r"Retrying \(|Could not fetch URL")  # pip says both: it saw no file, because it saw no index
-_HASH = re.compile(r"--hash[= ](\S+)")
+_COMPILES = re.compile(
+    r"\b(gcc|g\+\+|cc|clang|cmake|meson|ninja|cargo|rustc|pkg-config|pkgconf)\b|\.h: No such file|[-_]config\b|compil",
+    re.IGNORECASE,
+)
+# What is published as source, and what has the same module as a wheel.
+ALTERNATIVES = {
+    "psycopg2": "psycopg2-binary",
+    "mysqlclient": "PyMySQL (with pymysql.install_as_MySQLdb())",
+    "uwsgi": "pyuwsgi",
+    "pycrypto": "pycryptodome",
+    "python-ldap": "ldap3 (another API)",
+    "m2crypto": "cryptography (another API)",
+    "pylibmc": "pymemcache (another API)",
+    "misaka": "mistune (another API)",
+    "sklearn": "scikit-learn",
+}
+# What the sources of some need, as Debian calls it.
+BUILD_PACKAGES = {
+    "psycopg2": "libpq-dev",
+    "mysqlclient": "libmariadb-dev, pkgconf",
+    "python-ldap": "libldap-dev, libsasl2-dev",
+    "pycairo": "libcairo2-dev, pkgconf",
+    "pygraphviz": "libgraphviz-dev",
+    "xmlsec": "libxmlsec1-dev, pkgconf",
+    "lxml": "libxml2-dev, libxslt1-dev",
+    "pillow": "libjpeg-dev, zlib1g-dev",
+    "pyodbc": "unixodbc-dev",
+    "cffi": "libffi-dev",
+    "misaka": "libffi-dev",
+    "cryptography": "cargo, libssl-dev, pkgconf",
+    "pycurl": "libcurl4-openssl-dev, libssl-dev",
+    "pylibmc": "libmemcached-dev",
+    "gssapi": "libkrb5-dev",
+    "dbus-python": "libdbus-1-dev, libglib2.0-dev",
+}
 
 
-@dataclass(frozen=True)
-class Wheel:
-    """A wheel on the controller. The file name says name, version and tags, PEP 427."""
-
-    file: str
-    sha256: str
-    path: str
-
-    @property
-    def name(self) -> str:
-        """The project's normalised name, PEP 503."""
-        return normalised(self.file.split("-")[0])
-
-    @property
-    def version(self) -> str:
-        """The version."""
-        return self.file.split("-")[1]
-
-
-@dataclass(frozen=True)
-class Requirement:
-    """One pinned line of a lock: `name==version ; marker --hash=...`."""
-
-    text: str
-    hashes: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """The project's normalised name, PEP 503."""
-        return normalised(re.split(r"[\s\[=<>!~;@]", self.text, maxsplit=1)[0])
-
-    @property
-    def locked(self) -> bool:
-        """Pinned to one version, and to its files."""
-        return "==" in self.text.split(";")[0] and bool(self.hashes)
-
-
-def normalised(name: str) -> str:
-    """A project's name in the one form in which names are compared, PEP 503."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def requirements(text: str) -> Iterator[Requirement]:
-    """The requirements of a file in pip's format; options and comments are skipped.
+def fetch(
+    locked: Sequence[Requirement], tag: str, indexes: Indexes | None, cache: pathlib.Path
+) -> tuple[list[Wheel], list[Requirement]]:
+    """The published wheels of locked requirements for a Python tag, downloaded once and kept by hash; and the requirements that have none.
 
     Raises:
-        ReleaseError: the file includes another one, which a lock does not.
+        ReleaseError: an index was not reached, does not have the package at all, or has another file.
     """
-    for line in text.replace("\\\n", " ").splitlines():
-        line = re.sub(r"(^|\s)#.*$", "", line).strip()  # noqa: PLW2901  cut, not replaced
-        if line.startswith(("-r", "--requirement", "-c", "--constraint", "-e", "--editable")):
-            raise ReleaseError(
-                f"requirements.txt: '{line}': other files and editable installs cannot be locked; list the packages themselves"
-            )
-        if line and not line.startswith("-"):
-            yield Requirement(line.split(" --hash")[0].strip(), tuple(_HASH.findall(line)))
-
-
-def is_locked(text: str) -> bool:
-    """Whether each requirement is pinned with hashes."""
-    found = list(requirements(text))
-    return bool(found) and all(requirement.locked for requirement in found)
-
-
-def lock(source: pathlib.Path, cache: pathlib.Path) -> str:
-    """Resolve a requirements or pyproject file for all supported Pythons, with the hashes of all files.
-
-    The lock of unchanged requirements is kept, so that releasing the same source again is the same release, whatever was published since.
-
-    Raises:
-        ReleaseError: no resolution; with the resolver's explanation.
-    """
-    kept = cache / "locks" / f"{hashlib.sha256(source.read_bytes()).hexdigest()}.txt"
-    if not kept.is_file():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        oldest = min(PYTHONS.values())
-        command = [
-            tool("uv"),
-            "pip",
-            "compile",
-            "--quiet",
-            "--universal",
-            "--generate-hashes",
-            "--no-emit-index-url",
-            "--no-header",
-        ]
-        temporary = temporary_for(kept)
-        run(
-            [*command, "--no-annotate", "--python-version", oldest, "--output-file", str(temporary), str(source)],
-            "the requirements cannot be resolved",
-        )
-        temporary.rename(kept)
-    return kept.read_text(encoding="utf-8")
-
-
-def marker_environment(python: str) -> dict[str, str]:
-    """The environment that markers are evaluated in, PEP 508, for a Python on a supported host."""
-    return {
-        "implementation_name": "cpython",
-        "implementation_version": _EXACT[python],
-        "os_name": "posix",
-        "platform_machine": "x86_64",
-        "platform_python_implementation": "CPython",
-        "platform_release": "",
-        "platform_system": "Linux",
-        "platform_version": "",
-        "python_full_version": _EXACT[python],
-        "python_version": python,
-        "sys_platform": "linux",
-        "extra": "",
-    }
-
-
-def applies(requirement: Requirement, python: str) -> bool:
-    """Whether the requirement's marker holds for a Python on a supported host."""
-    marker = Parsed(requirement.text).marker
-    return marker is None or marker.evaluate(marker_environment(python))
-
-
-def fetch(locked: list[Requirement], tag: str, cache: pathlib.Path) -> list[Wheel]:
-    """The wheels of locked requirements for a Python tag, downloaded once and kept by hash.
-
-    Raises:
-        ReleaseError: a requirement has no wheel for the tag (named), or the index was not reached.
-    """
-    lines = [
-        _line(requirement)
-        for requirement in sorted(locked, key=lambda requirement: requirement.name)
-        if applies(requirement, PYTHONS[tag])
-    ]
+    needed = [each for each in locked if requirements.applies(each, PYTHONS[tag])]
+    lines = sorted({each.line for each in needed})
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     kept = cache / "sets" / f"{tag}-{digest}.json"
-    if kept.is_file():
-        wheels = [Wheel(**entry) for entry in json.loads(kept.read_text(encoding="utf-8"))]
-        if all(pathlib.Path(wheel.path).is_file() for wheel in wheels):
-            return wheels
-    wheels = _download(lines, tag, cache)
-    write(kept, json.dumps([asdict(wheel) for wheel in wheels]))
-    return wheels
+    without: list[Requirement] = []
+    wheels = noted(kept, cache)
+    if wheels is None:
+        # pip names one at a time; the operator is told of all in one run.
+        while True:
+            absent = {each.name for each in without}
+            try:
+                wheels = _download([each.line for each in needed if each.name not in absent], tag, indexes, cache)
+                break
+            except _NoWheelError as error:
+                [named] = [each for each in needed if each.name == requirements.Requirement(error.name).name]
+                _refuse_what_no_index_has(named, indexes)
+                without.append(named)
+        if not without:
+            note(kept, wheels)
+    return wheels, without
 
 
-def build_sdist(requirement: Requirement, cache: pathlib.Path) -> Wheel:
-    """The wheel of a requirement that is published as source only, built on the controller, once per locked file.
+class _NoWheelError(ReleaseError):
+    """A requirement has no wheel for a Python tag."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def _download(lines: list[str], tag: str, indexes: Indexes | None, cache: pathlib.Path) -> list[Wheel]:
+    platforms = [f"manylinux_{GLIBC[0]}_{minor}_x86_64" for minor in range(GLIBC[1], 4, -1)]
+    platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
+    command = [tool("python"), "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+    command += ["--only-binary=:all:", "--disable-pip-version-check"]
+    command += ["--implementation=cp", f"--python-version={PYTHONS[tag]}", f"--abi={tag}", "--abi=abi3", "--abi=none"]
+    command += [f"--platform={platform}" for platform in platforms]
+    with tempfile.TemporaryDirectory(prefix="wheels-") as directory:
+        place = pathlib.Path(directory)
+        (place / "lock.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        if lines:
+            try:
+                run(
+                    [*command, "--dest", directory, "--requirement", str(place / "lock.txt")],
+                    f"cannot download the wheels for Python {PYTHONS[tag]}",
+                    env=indexes.variables() if indexes else None,
+                )
+            except ReleaseError as error:
+                missing = _NO_WHEEL.search(str(error))
+                if missing is None or _NO_INDEX.search(str(error)):
+                    raise
+                raise _NoWheelError(missing[1]) from None
+        return sorted((keep(path, cache) for path in place.glob("*.whl")), key=lambda wheel: wheel.file)
+
+
+def _refuse_what_no_index_has(requirement: Requirement, indexes: Indexes | None) -> None:
+    """Tell a package without a wheel from one that the index does not have.
 
     Raises:
-        ReleaseError: it cannot be built, or it compiles something and so would fit one Python only.
+        ReleaseError: no index has this version, as a source neither.
     """
-    kept = cache / "built" / f"sdist-{hashlib.sha256(_line(requirement).encode()).hexdigest()}.json"
-    if kept.is_file():
-        wheel = Wheel(**json.loads(kept.read_text(encoding="utf-8")))
-        if pathlib.Path(wheel.path).is_file():
-            return wheel
-    with tempfile.TemporaryDirectory(prefix="sdist-") as directory:
-        lock_file = pathlib.Path(directory) / "lock.txt"
-        lock_file.write_text(_line(requirement) + "\n", encoding="utf-8")
-        command = [
-            tool("python"),
-            "-m",
-            "pip",
-            "wheel",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-            "--require-hashes",
-        ]
-        command += ["--no-binary=:all:", "--wheel-dir", directory, "--requirement", str(lock_file)]
-        run(command, f"cannot build a wheel of {requirement.text}", env={**os.environ, "SOURCE_DATE_EPOCH": EPOCH})
-        [built] = pathlib.Path(directory).glob("*.whl")
-        if not built.name.endswith("-none-any.whl"):
-            raise ReleaseError(
-                f"{requirement.text} compiles something ({built.name}), so that its wheel fits one Python only; put wheels of it into your own index"
-            )
-        wheel = keep(built, cache)
-    write(kept, json.dumps(asdict(wheel)))
-    return wheel
+    command = [tool("python"), "-m", "pip", "index", "versions", "-vv", "--pre", "--ignore-requires-python"]
+    command += [requirement.name]
+    environment = indexes.variables() if indexes else None
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode != 0 and _NO_INDEX.search(done.stderr + done.stdout):
+        raise ReleaseError(f"{requirement.name}: an index did not answer:\n{last_lines(done.stderr or done.stdout)}")
+    # Files that do not fit this controller are passed over, in words.
+    skipped = re.findall(r"Skipping link: .*/([^-/#\s]+)-([^-/#\s]+)-[^/#\s]+\.whl", done.stdout + done.stderr)
+    versions = re.search(r"Available versions: (.*)", done.stdout)
+    listed = versions[1].split(", ") if versions else []
+    listed += [version for name, version in skipped if normalised(name) == requirement.name]
+    if not listed:
+        raise ReleaseError(
+            f"{requirement.name} is at none of the package indexes that are configured. A private one is named in requirements.txt "
+            "(--extra-index-url), or in pip's or uv's configuration on this controller: docs/apps/private-index.md"
+        )
+    if requirement.version and requirement.version not in listed:
+        raise ReleaseError(
+            f"{requirement.name}=={requirement.version}: the package indexes that are configured do not have this version; the newest there: {', '.join(listed[:5])}"
+        )
 
 
-def write(path: pathlib.Path, text: str) -> None:
-    """Write a file of the cache whole or not at all, whoever else builds into it at the same time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_for(path)
-    temporary.write_text(text, encoding="utf-8")
-    temporary.rename(path)
+def made_of_source(
+    requirement: Requirement,
+    tags: Sequence[str],
+    indexes: Indexes,
+    build_packages: Sequence[str],
+    cache: pathlib.Path,
+) -> dict[str, Wheel]:
+    """The wheels of a requirement that is published as source only, by tag, made once per locked file.
+
+    Raises:
+        ReleaseError: it cannot be made; with what helps.
+    """
+
+    def on_controller(out: pathlib.Path) -> None:
+        (out / "lock.txt").write_text(requirement.line + "\n", encoding="utf-8")
+        command = [tool("python"), "-m", "pip", *_of_pip(str(out), str(out / "lock.txt"))]
+        run(
+            command,
+            f"cannot build a wheel of {requirement.text}",
+            env={**indexes.variables(), "SOURCE_DATE_EPOCH": EPOCH},
+        )
+
+    def in_tree(tree: debian.Tree, work: pathlib.Path) -> None:
+        (work / "lock.txt").write_text(requirement.line + "\n", encoding="utf-8")
+        tree.pip(_of_pip("out", "lock.txt"), work, indexes, f"cannot build a wheel of {requirement.text}")
+
+    key = f"sdist-{hashlib.sha256(requirement.line.encode()).hexdigest()}"
+    return _made(requirement.name, key, tags, build_packages, cache, on_controller, in_tree)
 
 
-def temporary_for(path: pathlib.Path) -> pathlib.Path:
-    """A name in the same directory that no other process uses."""
-    return path.with_name(f".{path.name}.{os.getpid()}")
+def made_of_tree(
+    source: Source,
+    key: str,
+    tags: Sequence[str],
+    indexes: Indexes,
+    build_packages: Sequence[str],
+    cache: pathlib.Path,
+    version: str,
+    origin: str = "",
+) -> dict[str, Wheel]:
+    """The wheels of a project's files, by tag, made once per content.
+
+    Args:
+        source: what the project consists of; nothing else is there when its wheel is built.
+        key: a digest of it.
+        tags: of the Pythons.
+        indexes: where what builds it comes from.
+        build_packages: Debian packages that compiling it takes.
+        cache: keeps the wheels.
+        version: for projects whose version is git's: the copy that is built has no history.
+        origin: what the manifest says of where it comes from.
+    """
+    environment = {"SOURCE_DATE_EPOCH": EPOCH, "SETUPTOOLS_SCM_PRETEND_VERSION": version}
+
+    def on_controller(out: pathlib.Path) -> None:
+        sources.export(source, out / "tree")
+        command = [tool("uv"), "build", "--wheel", "--out-dir", str(out), str(out / "tree")]
+        run(command, f"cannot build a wheel of {source.at.name}", env={**indexes.variables(), **environment})
+
+    def in_tree(tree: debian.Tree, work: pathlib.Path) -> None:
+        sources.export(source, work / "tree")
+        command = ["wheel", "--quiet", "--no-deps", "--wheel-dir", "out", "./tree"]
+        tree.pip(command, work, indexes, f"cannot build a wheel of {source.at.name}", environment)
+
+    return _made(source.at.name, key, tags, build_packages, cache, on_controller, in_tree, origin)
 
 
-def keep(path: pathlib.Path, cache: pathlib.Path) -> Wheel:
-    """Copy a wheel into the cache, below its hash."""
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    place = cache / "wheels" / sha256 / path.name
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_for(place)
-    shutil.copyfile(path, temporary)
-    temporary.rename(place)
-    return Wheel(path.name, sha256, str(place))
+def _of_pip(out: str, lock: str) -> list[str]:
+    return ["wheel", "--quiet", "--no-deps", "--require-hashes", "--no-binary=:all:", "--wheel-dir", out, "-r", lock]
+
+
+def _made(
+    name: str,
+    key: str,
+    tags: Sequence[str],
+    build_packages: Sequence[str],
+    cache: pathlib.Path,
+    on_controller: debian.Maker,
+    in_tree: debian.TreeMaker,
+    origin: str = "",
+) -> dict[str, Wheel]:
+    """Make a wheel on the controller, which is enough for what is Python only; else one per Debian release in a clean tree of that release."""
+    kept = cache / "built" / f"{key}.json"
+    if (found := noted(kept, cache)) is not None:
+        return dict.fromkeys(tags, found[0])
+    compiled = {tag: cache / "built" / f"{key}-{tag}-{debian.named(build_packages)}.json" for tag in tags}
+    kept_too = {tag: noted(path, cache) for tag, path in compiled.items()}
+    if all(kept_too.values()):
+        return {tag: each[0] for tag, each in kept_too.items() if each}
+    reason = f"{name} compiles something"
+    with tempfile.TemporaryDirectory(prefix="build-") as directory:
+        try:
+            on_controller(pathlib.Path(directory))
+            built = next(pathlib.Path(directory).glob("*.whl"))
+            if built.name.endswith("-none-any.whl"):
+                wheel = keep(built, cache, origin=origin)
+                note(kept, [wheel])
+                return dict.fromkeys(tags, wheel)
+        except ReleaseError as error:
+            # A project that does not build for another reason does not in a Debian tree either.
+            if not key.startswith("sdist-") and not _COMPILES.search(str(error)):
+                raise
+            reason = str(error)
+    answer = {}
+    for tag in tags:
+        found = kept_too[tag]
+        if not found:
+            wheel = debian.made(tag, build_packages, cache, in_tree, reason, origin)
+            found = [wheel]
+            note(compiled[tag] if not wheel.pure else kept, found)
+        answer[tag] = found[0]
+    return answer
+
+
+def advice(name: str, build_packages: Sequence[str]) -> str:
+    """What helps with a requirement that could not be made of its source."""
+    found = []
+    if name in ALTERNATIVES:
+        found.append(f"require {ALTERNATIVES[name]}, which has wheels")
+    needs = BUILD_PACKAGES.get(name)
+    if needs and not set(needs.split(", ")) <= set(build_packages):
+        found.append(f"name what it is compiled with: build_packages: [{needs}]")
+    return (
+        "; or ".join(found) or "choose a version that publishes a wheel, or put one that you built into your own index"
+    )
+
+
+def own_file(requirement: Requirement, tags: Sequence[str], cache: pathlib.Path) -> dict[str, Wheel]:
+    """The wheel that lies in the project itself, for the tags that it fits.
+
+    Raises:
+        ReleaseError: it fits none of the Pythons.
+    """
+    path = requirement.path
+    assert path is not None  # noqa: S101  the caller has asked
+    fits = {tag: _fits(path.name, tag) for tag in tags}
+    if not all(fits.values()):
+        unfit = ", ".join(PYTHONS[tag] for tag, fit in fits.items() if not fit)
+        raise ReleaseError(
+            f"{path.name}: this wheel does not fit Python {unfit} on x86-64 Linux (glibc {GLIBC[0]}.{GLIBC[1]})"
+        )
+    for value in requirement.hashes:
+        kind, _, wanted = value.partition(":")
+        if hashlib.new(kind, path.read_bytes()).hexdigest() != wanted:
+            raise ReleaseError(f"{path.name}: its content is not what the lock says ({value})")
+    return dict.fromkeys(tags, keep(path, cache, origin=os.path.relpath(path, requirement.base)))
+
+
+def _fits(file: str, tag: str) -> bool:
+    python = tuple(int(part) for part in PYTHONS[tag].split("."))
+    platforms = [f"manylinux_2_{minor}_x86_64" for minor in range(GLIBC[1], 4, -1)]
+    platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
+    allowed = {*cpython_tags(python, [tag], platforms), *compatible_tags(python, tag, platforms)}
+    return bool(allowed & parse_wheel_filename(file)[3])
+
+
+def from_git(
+    requirement: Requirement,
+    tags: Sequence[str],
+    indexes: Indexes,
+    build_packages: Sequence[str],
+    cache: pathlib.Path,
+) -> dict[str, Wheel]:
+    """The wheels of a requirement at a commit of a repository; the manifest says which.
+
+    Raises:
+        ReleaseError: the commit is not there, or its wheel cannot be built.
+    """
+    assert requirement.git is not None  # noqa: S101  the caller has asked
+    url, ref, subdir = requirement.git
+    shown = without_credentials(url)
+    with tempfile.TemporaryDirectory(prefix="git-") as scratch:
+        place = pathlib.Path(scratch) / "clone"
+        tree, commit, described = sources.checkout(url, ref, cache, place, f"cannot get {ref} of {shown}")
+        files = [path for path in place.joinpath(subdir).rglob("*") if not path.is_dir() or path.is_symlink()]
+        inner = tuple(sorted(path.relative_to(tree / subdir) for path in files if ".git" not in path.parts))
+        source = Source(tree / subdir, inner, commit, dirty=False, described=described, at=tree / subdir, root=tree)
+        key = f"git-{hashlib.sha256(f'{shown}#{subdir}'.encode()).hexdigest()[:16]}-{commit}"
+        version, origin = scm_version(source), f"git+{shown}@{commit}"
+        return made_of_tree(source, key, tags, indexes, build_packages, cache, version, origin)
+
+
+def scm_version(source: Source) -> str:
+    """For projects whose version is git's: the copy that is built has no history."""
+    tag = (source.described or "").removeprefix("v")
+    return tag if re.fullmatch(r"\d+(\.\d+)*", tag) else f"0+g{(source.commit or 'unknown')[:8]}"
+
+
+def by_tag(made: Mapping[str, Wheel], needed: Requirement, tags: Sequence[str]) -> dict[str, Wheel]:
+    """Only for the Pythons that a requirement's marker names."""
+    return {tag: made[tag] for tag in tags if tag in made and requirements.applies(needed, PYTHONS[tag])}
+
+
+def names_in(wheel: pathlib.Path) -> frozenset[str]:
+    """The files of a wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        return frozenset(archive.namelist())
 
 
 def content_digest(wheel: pathlib.Path) -> str:
@@ -239,65 +363,3 @@ def content_digest(wheel: pathlib.Path) -> str:
             if not name.endswith((".dist-info/RECORD", ".dist-info/WHEEL")):
                 digest.update(f"{name}\0{hashlib.sha256(archive.read(name)).hexdigest()}\n".encode())
     return digest.hexdigest()
-
-
-def run(command: list[str], failure: str, **options: Any) -> str:
-    """Run a program and return what it printed.
-
-    Raises:
-        ReleaseError: it failed; with the last lines that it printed.
-    """
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
-    if done.returncode != 0:
-        said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-20:])
-        raise ReleaseError(f"{failure}:\n{said}")
-    printed: str = done.stdout
-    return printed
-
-
-def tool(name: str) -> str:
-    """A program of the controller's virtualenv."""
-    return str(pathlib.Path(sys.prefix) / "bin" / name)
-
-
-def _line(requirement: Requirement) -> str:
-    """A requirement as pip reads it, without its marker."""
-    return " ".join(
-        [requirement.text.split(";")[0].strip(), *(f"--hash={value}" for value in sorted(requirement.hashes))]
-    )
-
-
-def _download(lines: list[str], tag: str, cache: pathlib.Path) -> list[Wheel]:
-    platforms = [f"manylinux_{GLIBC[0]}_{minor}_x86_64" for minor in range(GLIBC[1], 4, -1)]
-    platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
-    command = [
-        tool("python"),
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "--require-hashes",
-        "--only-binary=:all:",
-    ]
-    command += ["--implementation=cp", f"--python-version={PYTHONS[tag]}", f"--abi={tag}", "--abi=abi3", "--abi=none"]
-    command += [f"--platform={platform}" for platform in platforms]
-    with tempfile.TemporaryDirectory(prefix="wheels-") as directory:
-        place = pathlib.Path(directory)
-        (place / "lock.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        try:
-            run(
-                [*command, "--dest", directory, "--requirement", str(place / "lock.txt")],
-                f"cannot download the wheels for Python {PYTHONS[tag]}",
-            )
-        except ReleaseError as error:
-            missing = _NO_WHEEL.search(str(error))
-            if missing is None or _NO_INDEX.search(str(error)):
-                raise
-            raise ReleaseError(
-                f"{missing[1]} has no wheel for Python {PYTHONS[tag]} on x86-64 Linux (glibc {GLIBC[0]}.{GLIBC[1]}). Hosts compile nothing: "
-                "choose a version that publishes one (the list of files at its index shows them), put a wheel that you built into your own index, "
-                f"or, if it is pure Python, let the controller build it: source.sdists: [{missing[1].split('==')[0]}]"
-            ) from None
-        return sorted((keep(path, cache) for path in place.glob("*.whl")), key=lambda wheel: wheel.file)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from . import emperors, uwsgi
 from . import journal as journals
 from .layout import AppHost, Emperor, ReleaseError, Slot, link_atomically, remove
-from .logs import last_lines
+from .logs import last_lines, read_only_hint
 
 NEEDED_IN_A_ROW = 2  # one good answer can be luck
 CLIENTS = "www-data"
@@ -129,7 +129,7 @@ def gate(
     remove_slot(host, slot)
     serving = f"{live.release} goes on serving" if live else "nothing was live before, so nothing serves now"
     raise ReleaseError(
-        f"{slot.release} is not healthy: {failure}. It was removed; {serving}. The last lines of its log:\n{lines}"
+        f"{slot.release} is not healthy: {failure}. It was removed; {serving}. The last lines of its log:\n{lines}{read_only_hint(lines)}"
     )
 
 

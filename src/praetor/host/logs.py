@@ -34,3 +34,33 @@ _CHATTER = re.compile(
     r"|your (processes|memory|server|mercy|request)|lock engine|thunder lock|uwsgi socket|Python (version|main)|--- Python|python threads|mapped |spawned uWSGI"
     r"|announcing my loyalty|VACUUM: |unlink\(\): No such file|added /|set cores|setting |limiting |WSGI app 0 .*ready|- \*\*\*|running |request buffer)"
 )
+
+_REFUSED = re.compile(
+    r"(?:Errno 13\] Permission denied|Errno 30\] Read-only file system|PermissionError|OSError)[^'\"\n]*: ['\"]([^'\"\n]+)['\"]"
+)
+_NO_DATABASE = re.compile(r"unable to open database file|attempt to write a readonly database")
+_IN_RELEASE = re.compile(r"/srv/apps/[^/]+/releases/[^/]+/(?:src/)?(.+)")
+
+
+def read_only_hint(lines: str) -> str:
+    """Which key helps an app that wanted to write to its own release; nothing when its log shows no such thing."""
+    for path in _REFUSED.findall(lines):
+        found = _IN_RELEASE.fullmatch(path)
+        place = found[1] if found else "" if path.startswith("/") else path.removeprefix("./")
+        if place and not place.startswith("venv/lib"):
+            return (
+                f"\nA release is read-only, and the app wanted to write to {place}. If it is data, name the place in the entry, and it will lie in the app's "
+                f"data directory: data: [{_place_to_name(place)}]. Or let the app write below APP_DATA_DIR."
+            )
+    if _NO_DATABASE.search(lines):
+        return (
+            "\nAn SQLite file cannot be opened or written. A release is read-only: name the file in the entry, as in data: [app.db], or give the app a path "
+            "in its data directory: ${APP_DATA_DIR}/app.db in env or config."
+        )
+    return ""
+
+
+def _place_to_name(place: str) -> str:
+    """The folder that a file or folder of the project lies in: an app that writes one file there writes others."""
+    parts = place.split("/")
+    return "/".join(parts[:2]) if parts[0] == "venv" else parts[0]

@@ -19,6 +19,7 @@ import time
 from typing import IO, Any
 
 from .layout import DISK_FULL, AppHost, ReleaseError, remove, sync_directory, user_of, write_atomically
+from .logs import read_only_hint
 
 
 def python_tag() -> str:
@@ -86,6 +87,7 @@ def stage(
         os.chown(place, 0, user.pw_gid)
         _virtualenv(host, manifest, place)
         _tree(host, manifest, place)
+        _data_places(host, manifest, place, user)
         _settings(place, parts, user)
         for command in checks:
             run_command(host, release, command, timeout_s=120)
@@ -151,7 +153,9 @@ def run_command(host: AppHost, release: str, command: list[str], timeout_s: floa
                 f"command '{shown}' did not end within {timeout_s:.0f} s and was killed; it had printed:\n{_tail(printed)}"
             ) from None
     if running.returncode != 0:
-        raise ReleaseError(f"command '{shown}' failed with exit status {running.returncode}:\n{_tail(printed)}")
+        raise ReleaseError(
+            f"command '{shown}' failed with exit status {running.returncode}:\n{_tail(printed)}{read_only_hint(printed)}"
+        )
     return printed
 
 
@@ -301,6 +305,43 @@ def _tree(host: AppHost, manifest: dict[str, Any], place: pathlib.Path) -> None:
         for member in archive:
             unpack(archive, member, place / "src")
     _compile(place / "src")
+
+
+def _data_places(host: AppHost, manifest: dict[str, Any], place: pathlib.Path, user: pwd.struct_passwd) -> None:
+    """Links from where the app writes to its data directory. What the project ships there is the beginning of what lies there, once."""
+    for named in manifest["settings"].get("data", []):
+        name = named.removesuffix("/")
+        shipped = place / name if name.startswith("venv/") else place / "src" / name
+        kept = host.data / name
+        is_file = shipped.is_file() if shipped.exists() else bool(kept.suffix) and not named.endswith("/")
+        _as_the_app(["mkdir", "-p", "--", str(kept.parent if is_file else kept)], user)
+        if shipped.exists() or shipped.is_symlink():
+            if shipped.is_dir():
+                _as_the_app(["cp", "-rn", "--", f"{shipped}/.", str(kept)], user)
+            elif not os.path.lexists(kept):
+                _as_the_app(["cp", "--", str(shipped), str(kept)], user)
+            remove(shipped)
+        shipped.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        shipped.symlink_to(kept)
+
+
+def _as_the_app(command: list[str], user: pwd.struct_passwd) -> None:
+    """Change something in an app's data as the app: what is there belongs to it, and may be a link to anywhere."""
+    environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd="/",
+        user=user.pw_uid,
+        group=user.pw_gid,
+        extra_groups=[],
+        umask=0o027,
+    )
+    if done.returncode != 0:
+        raise ReleaseError(f"a place of `data` cannot be made: {_tail(done.stderr, 3)}")
 
 
 def unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, place: pathlib.Path) -> None:

@@ -28,7 +28,7 @@ def work(params: dict[str, Any]) -> dict[str, Any]:
         if params["history"]:
             found[name]["history"] = journals.history(host)[-params["history"] :]
     everywhere = {path.parent.name for path in Layout().apps.glob("*/releases")}
-    return {"apps": found, "others": sorted(everywhere - set(found))}
+    return {"apps": found, "others": sorted(everywhere - set(found)), "python": python_tag()}
 
 
 def survey(host: AppHost, wanted: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from .model import App, Must, variable_problem
 Where: TypeAlias = tuple[str | int, ...]
 
 _OTHER_NAMES = frozenset({"applications", "flask_apps", "app_list", "api", "apis"})
+# What else may lock it stands next to one of these, or is refused by the build with the command that exports it.
+_SAYS_WHAT_IT_NEEDS = ("pyproject.toml", "requirements.txt", "pylock.toml", "setup.py", "setup.cfg", "Pipfile.lock")
 _JSON_TYPES = {
     "string": "a string",
     "integer": "a whole number",
@@ -301,16 +303,9 @@ def _mapping(value: object) -> dict[str, Any]:
 
 def _rules_of_one(entry: dict[str, Any], here: Where, vaulted: frozenset[Where]) -> Iterator[Problem]:
     """Yield what is wrong between the fields of one app."""
-    source = _mapping(entry.get("source"))
-    given = [key for key in ("path", "git", "package") if source.get(key) is not None]
-    if isinstance(entry.get("source"), dict) and len(given) != 1:
-        found = f"{' and '.join(given)} together" if given else "none of them"
-        yield Problem((*here, "source"), found, "exactly one of path, git (with ref) or package")
-    if "git" in given and source.get("ref") is None:
-        yield Problem((*here, "source", "ref"), "nothing", "the tag, branch or commit of git to release")
-    if source.get("ref") is not None and "git" not in given and given:
-        yield Problem((*here, "source", "ref"), f"a ref next to {given[0]}", "no ref: it belongs to git")
+    yield from _rules_of_source(entry, here)
     yield from _rules_of_variables(entry, here)
+    yield from _rules_of_data_dir(entry, here)
     limit = _mapping(entry.get("limits")).get("request_s", 30)
     drain = _mapping(entry.get("release")).get("drain_s", 60)
     if isinstance(limit, int) and isinstance(drain, int) and drain < limit:
@@ -327,6 +322,27 @@ def _rules_of_one(entry: dict[str, Any], here: Where, vaulted: frozenset[Where])
     yield from _no_json((*here, "config"), entry.get("config"))
 
 
+def _rules_of_source(entry: dict[str, Any], here: Where) -> Iterator[Problem]:
+    """Yield keys of a source that do not go together."""
+    source = _mapping(entry.get("source"))
+    given = [key for key in ("path", "git", "package") if source.get(key) is not None]
+    if isinstance(entry.get("source"), dict) and len(given) != 1:
+        found = f"{' and '.join(given)} together" if given else "none of them"
+        yield Problem((*here, "source"), found, "exactly one of path, git (with ref) or package")
+    if "git" in given and source.get("ref") is None:
+        yield Problem((*here, "source", "ref"), "nothing", "the tag, branch or commit of git to release")
+    for key in ("ref", "subdir"):
+        if source.get(key) is not None and "git" not in given and given:
+            yield Problem((*here, "source", key), f"a {key} next to {given[0]}", f"no {key}: it belongs to git")
+    if given == ["package"]:
+        for key in ("requirements", "include", "extras"):
+            if source.get(key):
+                instead = "NAME[EXTRA]==VERSION" if key == "extras" else "no such key: it is about a project's files"
+                yield Problem((*here, "source", key), f"{key} with a package", instead)
+        if entry.get("build"):
+            yield Problem((*here, "build"), "commands with a package", "no build: a package of an index is built")
+
+
 def _rules_of_variables(entry: dict[str, Any], here: Where) -> Iterator[Problem]:
     """Yield names in secrets and env that cannot be variables, or are taken."""
     for part in ("secrets", "env"):
@@ -338,6 +354,19 @@ def _rules_of_variables(entry: dict[str, Any], here: Where) -> Iterator[Problem]
                 yield Problem(place, f"the name {name}" + (f" ({reason})" if reason else ""), expected)
             elif part == "env" and name in _mapping(entry.get("secrets")):
                 yield Problem(place, f"{name} in secrets too", "each variable in one of secrets and env")
+
+
+def _rules_of_data_dir(value: object, where: Where) -> Iterator[Problem]:
+    """Yield where another form of the data directory's variable stands than the one that is replaced."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key not in {"secrets", "build"}:
+                yield from _rules_of_data_dir(inner, (*where, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _rules_of_data_dir(inner, (*where, index))
+    elif isinstance(value, str) and re.search(r"\$APP_DATA_DIR\b|\$\{(?!APP_DATA_DIR\})APP_\w*\}", value):
+        yield Problem(where, describe(value), "${APP_DATA_DIR}, the one variable that is replaced here")
 
 
 def _no_json(where: Where, value: object) -> Iterator[Problem]:
@@ -389,9 +418,15 @@ def _rules_of_files(entry: dict[str, Any], here: Where, root: Path, vaulted: fro
     if not given or not project.is_dir():
         yield Problem(place, f"{describe(given)}, which is no directory in {root}", "the directory of a Python project")
         return
-    if not any((project / name).is_file() for name in ("pyproject.toml", "requirements.txt")):
-        found = f"{describe(given)} without pyproject.toml and requirements.txt"
-        yield Problem(place, found, "the directory of a Python project")
+    named = _mapping(entry.get("source")).get("requirements")
+    if isinstance(named, str) and not (project / named).is_file():
+        yield Problem(
+            (*here, "source", "requirements"), f"{describe(named)}, which is no file in {given}", "a file of it"
+        )
+        return
+    if named is None and not any((project / name).is_file() for name in _SAYS_WHAT_IT_NEEDS):
+        found = f"{describe(given)} without {' or '.join(_SAYS_WHAT_IT_NEEDS[:2])}"
+        yield Problem(place, found, "the directory of a Python project (a file of another name: source.requirements)")
         return
     package = str(entry.get("wsgi", "")).partition(":")[0].partition(".")[0]
     yield from _profile_problem(entry, here, project, package)

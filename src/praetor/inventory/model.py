@@ -148,6 +148,34 @@ def _plain_word_problem(value: str) -> str | None:
     return None if value and not value.startswith("-") and not re.search(r"\s", value) else ""
 
 
+def _place_problem(value: str) -> str | None:
+    """A place inside a project: relative, and not out of it."""
+    parts = value.split("/")
+    if value.startswith("/") or ".." in parts:
+        return "it leads out of the project"
+    return None if value and not re.search(r"[\s\0]", value) else ""
+
+
+def _data_problem(value: str) -> str | None:
+    place = value.removesuffix("/")
+    if place in {"", ".", "venv"} or place.startswith("venv/lib"):
+        return "an app must not be able to write to its own code"
+    return _place_problem(place)
+
+
+def _requirement_problem(value: str) -> str | None:
+    try:
+        Requirement(value)
+    except InvalidRequirement:
+        return ""
+    return None
+
+
+def _debian_problem(value: str) -> str | None:
+    names = [name.strip() for name in value.split("|")]
+    return None if all(re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", name) for name in names) else ""
+
+
 def _text_problem(value: str) -> str | None:
     if "\0" in value:
         return "it holds a NUL character"
@@ -213,21 +241,58 @@ class Part(BaseModel):
 class Source(Part):
     """Where the app comes from: exactly one of `path`, `git` (with `ref`) or `package`."""
 
-    path: Annotated[str, Must("the directory of a Python project, relative to this repository")] | None = Field(
-        default=None, description="Directory of the project on the controller, relative to this repository."
+    path: Annotated[str, Must("the directory of a Python project, relative to this repository or absolute")] | None = (
+        Field(
+            default=None,
+            description="Directory of the project on the controller, relative to this repository or absolute. What git tracks is shipped, "
+            "and what is new and not ignored.",
+            examples=["path: ../shop"],
+        )
     )
     git: (
         Annotated[str, Must("a git URL (https, ssh, file or user@host:path) without credentials", _git_problem)] | None
-    ) = Field(default=None, description="URL of a git repository; needs `ref`.")
+    ) = Field(
+        default=None,
+        description="URL of a git repository; needs `ref`. Submodules and Git LFS files come along.",
+        examples=["git: git@git.example.org:shop.git"],
+    )
     ref: Annotated[str, Must("a tag, branch or commit", _plain_word_problem)] | None = Field(
-        default=None, description="Tag, branch or commit of `git`. A tag or a commit makes the release repeatable."
+        default=None,
+        description="Tag, branch or commit of `git`. A tag or a commit makes the release repeatable.",
+        examples=["ref: v1.4.0"],
+    )
+    subdir: Annotated[str, Must("a directory of the repository", _place_problem)] | None = Field(
+        default=None,
+        description="Directory of the project in the repository of `git`.",
+        examples=["subdir: services/api"],
     )
     package: Annotated[str, Must("NAME==VERSION", _package_problem)] | None = Field(
-        default=None, description="Package of the package index with its exact version."
+        default=None,
+        description="Package of the package index with its exact version.",
+        examples=['package: "radicale==3.5.0"'],
     )
-    sdists: list[Annotated[str, Must("the name of a package", _plain_word_problem)]] = Field(
+    requirements: Annotated[str, Must("a file of the project", _place_problem)] | None = Field(
+        default=None,
+        description="File of the project that says what it needs. None given: the first of uv.lock, pylock.toml, requirements.txt, "
+        "pyproject.toml, setup.py.",
+        examples=["requirements: requirements/prod.txt"],
+    )
+    extras: list[Annotated[str, Must("the name of an extra", _plain_word_problem)]] = Field(
         default_factory=list,
-        description="Packages that publish no wheel and are pure Python: the controller builds theirs from the locked source.",
+        description="Extras of the project (`project.optional-dependencies`) to install.",
+        examples=["extras: [postgres]"],
+    )
+    extra_requirements: list[
+        Annotated[str, Must("a requirement, such as psycopg2-binary>=2.9", _requirement_problem)]
+    ] = Field(
+        default_factory=list,
+        description="What is installed besides what the project or package says it needs, in versions that fit its lock.",
+        examples=["extra_requirements: [psycopg2-binary]"],
+    )
+    include: list[Annotated[str, Must("a file, directory or pattern in the project", _place_problem)]] = Field(
+        default_factory=list,
+        description="Files that git ignores and the app needs, such as what a pipeline has built; they must be there.",
+        examples=['include: ["static/bundle"]'],
     )
 
 
@@ -330,13 +395,36 @@ class App(Part):
     name: Annotated[
         str,
         Must("a name of a-z, 0-9 and _ that begins with a letter, at most 31 characters", _name_problem),
-    ] = Field(description="Name of the app, its system user, its paths and its metrics.")
-    source: Source = Field(description="Where the app comes from.")
+    ] = Field(description="Name of the app, its system user, its paths and its metrics.", examples=["name: shop"])
+    source: Source = Field(description="Where the app comes from.", examples=["source: {path: shop}"])
     wsgi: Annotated[str, match(_WSGI, "module:callable, such as api.wsgi:app")] = Field(
-        description="Module and WSGI callable; `module:factory()` calls a factory."
+        description="Module and WSGI callable; `module:factory()` calls a factory.", examples=["wsgi: shop.wsgi:app"]
     )
     server_names: Annotated[list[HostName], Must("a list of host names", _empty_problem)] = Field(
-        description="Host names that NGINX serves this app for."
+        description="Host names that NGINX serves this app for.", examples=["server_names: [shop.example.org]"]
+    )
+    build: list[Command] = Field(
+        default_factory=list,
+        description="Commands on the controller, in a copy of the project's tree before it is packed; what they make is in the release. "
+        "They find the app's packages, its `env` and APP_COMMIT, APP_VERSION.",
+        examples=['build: ["npm ci", "npm run build", "python manage.py collectstatic --noinput"]'],
+    )
+    data: list[Annotated[str, Must("a place in the project's tree, or in venv/", _data_problem)]] = Field(
+        default_factory=list,
+        description="Places in the project's tree that the app writes to: they lie in its data directory, which outlives releases. One whose "
+        "name has an extension is a file, or ends with / and is a directory. Everything else of a release is read-only.",
+        examples=["data: [instance, logs, app.db, venv/var]"],
+    )
+    packages: list[Annotated[str, Must("the name of a Debian package", _debian_problem)]] = Field(
+        default_factory=list,
+        description="Debian packages that the app needs at run time; installed on each host before a release is staged. `a | b` is either.",
+        examples=["packages: [ffmpeg, libmagic1]"],
+    )
+    build_packages: list[Annotated[str, Must("the name of a Debian package", _debian_problem)]] = Field(
+        default_factory=list,
+        description="Debian packages that compiling takes, for requirements that publish no wheel; installed on the controller only, in a clean "
+        "Debian tree.",
+        examples=["build_packages: [libpq-dev]"],
     )
     profile: Annotated[str, match(_PROFILE, "a name such as prod")] = Field(
         default="prod", description="Profile of the app's own configuration; the app finds it in APP_PROFILE."

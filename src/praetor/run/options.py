@@ -23,6 +23,7 @@ _ONE_APP = Option("The app; not needed where the inventory has one.")
 _WHY = Option("A reason, for the history.")
 _LOCK_WAIT = Option("Seconds to wait for another run on the same app.", "a whole number")
 _CACHE = Option("Directory on the controller that keeps what was built; ~/.cache/praetor unless given.")
+_UPGRADE = Option("Take newer versions of what the project does not lock itself.", "true or false")
 _FORMAT = Option("How the table is printed.", choices=("table", "json"))
 _RESTORE_FIRST = Option(
     "Everything was lost but the backups: database hosts get no data, restore.yml brings it.", "true or false"
@@ -35,11 +36,19 @@ _RELEASE = {
     "why": _WHY,
     "lock_wait": _LOCK_WAIT,
     "force": Option("Also release what is marked bad, or while releases are frozen.", "true or false"),
+    "upgrade": _UPGRADE,
     "release_cache": _CACHE,
 }
 HELP = Option("Print these options and end.", "true or false")
 PLAYBOOKS: dict[str, dict[str, Option]] = {
-    "build": {"app": _APP, "release_cache": _CACHE},
+    "build": {
+        "app": _APP,
+        "pythons": Option(
+            "Python versions to build for, such as '3.11 3.13'; without it all that supported hosts have."
+        ),
+        "upgrade": _UPGRADE,
+        "release_cache": _CACHE,
+    },
     "check": {},
     "deploy": {**_PROVISION, **_RELEASE},
     "drill": {},

@@ -45,7 +45,8 @@ def refusals(
         if state["python"] not in release["manifest"]["wheels"]:
             tags = ", ".join(sorted(release["manifest"]["wheels"]))
             found.append(
-                f"{host}: has Python {state['python']}, and {release['app']} was built for {tags} only (requires-python in its pyproject.toml)"
+                f"{host}: has Python {state['python']}, and {release['app']} was built for {tags} only. Does requires-python in its pyproject.toml exclude it? "
+                "If the host was upgraded since the last run, run the same command again: it is built for its Python now"
             )
     return found
 
@@ -122,7 +123,7 @@ def describe_all(releases: list[dict[str, Any]], surveys: dict[str, dict[str, An
 def describe(release: dict[str, Any], surveys: dict[str, dict[str, Any]]) -> str:
     """The plan for one app, for people: from what to what, packages, settings, and what would happen on each host."""
     new = release["manifest"]
-    lines = [f"{release['app']}: release {release['id']} ({_origin(new)})"]
+    lines = [f"{release['app']}: release {release['id']} ({_origin(new)})", *_kept_and_left(new)]
     shown: list[str] = []
     for host, survey in surveys.items():
         state = survey["apps"][release["app"]]
@@ -188,6 +189,14 @@ def _origin(manifest: dict[str, Any]) -> str:
         else ""
     )
     return f"from {manifest['source']}{commit}"
+
+
+def _kept_and_left(manifest: dict[str, Any]) -> list[str]:
+    """Who chose the packages' versions, and what lies in the project and is not shipped."""
+    lines = [f"  packages: {manifest['locked_by']}"] if manifest.get("locked_by") else []
+    left_out = manifest.get("left_out", [])
+    more = f" and {len(left_out) - 8} more" if len(left_out) > 8 else ""
+    return [*lines, *([f"  not shipped: {', '.join(left_out[:8])}{more}"] if left_out else [])]
 
 
 def _short(commit: str | None) -> str:

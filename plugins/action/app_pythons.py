@@ -1,0 +1,38 @@
+"""Says which Python a host has; asks it only when no run has done so before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from praetor.run.on_host import HostAction
+from praetor.run.pythons import known, remember
+
+
+class ActionModule(HostAction):
+    """Returns `python`, the wheel tag of the host's Python. `cache` is a directory on the controller."""
+
+    _supports_check_mode = True
+    WORK = "survey"
+    ARGUMENTS = {"cache": {"type": "str", "required": True}}  # noqa: RUF012  read only
+    _variables: dict[str, Any] = {}  # noqa: RUF012  set by each run
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Remember what the inventory says of hosts."""
+        self._variables = task_vars or {}
+        return super().run(tmp, task_vars)
+
+    def do(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Look it up, or ask."""
+        cache = Path(args["cache"]).expanduser()
+        if python := known(cache, self._variables, self.host):
+            return {"python": python}
+        answer = self.on_host({"apps": {}, "wanted": {}, "probe": False, "history": 0})
+        if not answer.get("python"):
+            return {
+                **answer,
+                "failed": True,
+                "msg": answer.get("problem") or answer.get("msg") or "the host did not say",
+            }
+        remember(cache, self._variables, self.host, answer["python"])
+        return {"python": answer["python"]}
