@@ -180,11 +180,12 @@ def test_refresh_starts_the_same_release_again(fleet: Fleet) -> None:
 
 
 def test_another_uwsgi_is_taken_by_the_next_release(fleet: Fleet) -> None:
-    before = [host.look()["emperors"] for host in fleet.hosts]
+    before, place = [host.look()["emperors"] for host in fleet.hosts], "/opt/uwsgi/venv-0123456789ab"
     for host in fleet.hosts:
-        # What provision.yml does with another lock: a virtualenv under another name, and the link.
+        # What provision.yml does with another lock: a virtualenv under another name, and the link. Its programs name the Python that they run with.
         host.run(
-            "cp -a $(readlink /opt/uwsgi/venv) /opt/uwsgi/venv-0123456789ab && ln -sfn /opt/uwsgi/venv-0123456789ab /opt/uwsgi/venv"
+            f"cp -a $(readlink /opt/uwsgi/venv) {place} && sed -i '1s|.*|#!{place}/bin/python3|' {place}/bin/uwsgi {place}/bin/pip && "
+            f"ln -sfn {place} /opt/uwsgi/venv"
         )
     said = fleet.start(fleet.newest).must_end("uWSGI or the unit of the Emperor was changed", well=True)
     assert "nothing to do" not in said
@@ -193,8 +194,8 @@ def test_another_uwsgi_is_taken_by_the_next_release(fleet: Fleet) -> None:
     assert not {tuple(found) for found in before} & {tuple(found) for found in after}
     for host in fleet.hosts:
         running = host.run("ps -u sample -o args=")
-        assert "/opt/uwsgi/venv-0123456789ab/bin/uwsgi" in running, running
-        assert host.run("ls -d /opt/uwsgi/venv-*").split() == ["/opt/uwsgi/venv-0123456789ab"]
+        assert f"{place}/bin/python3 {place}/bin/uwsgi" in running, running
+        assert host.run("ls -d /opt/uwsgi/venv-*").split() == [place]
 
 
 def test_a_replaced_library_is_taken_by_a_refresh(fleet: Fleet) -> None:
