@@ -15,7 +15,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     """Prints one table.
 
     Arguments: `table`, status, history or demo; `register`, the variable with each host's survey; `format`, table or json. For demo also
-    `certificates`, who issues those of the sites, and `authority`, the file with the internal one's.
+    `certificates`, who issues those of the sites, and `authority`, the file with the internal one's; `balancers`, the results of asking these.
     """
 
     TRANSFERS_FILES = False
@@ -32,6 +32,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             address = variables["hostvars"][host].get("ansible_host", host)
             surveys[host] = {**seen, "address": str(address), "tls": args.get("certificates") != "none"}
             surveys[host]["authority"] = args["authority"] if args.get("certificates") == "internal" else ""
+        # What balancers said is about all hosts; it lies with the first.
+        looks = {each["item"]: each["servers"] for each in args.get("balancers", []) if "servers" in each}
+        if looks:
+            first = surveys[variables["ansible_play_hosts_all"][0]]
+            first |= {"balancers": looks, "fleet": list(variables["groups"].get("app_hosts", []))}
         table = args["table"]
         Display().display(
             json.dumps(TABLES[table](surveys)) if args["format"] == "json" else f"\n{text(table, surveys)}\n"

@@ -13,6 +13,8 @@ from ansible.errors import AnsibleError
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible.plugins.action import ActionBase
 
+from praetor.inventory.balancers import BalancerVariables, CheckedApp
+from praetor.inventory.balancers import problems as balancer_problems
 from praetor.inventory.check import Checked, Problem, Where, check_apps, differences, missing, path_text
 
 try:
@@ -21,6 +23,7 @@ except ImportError:  # internal to ansible-core: without it the messages lack fi
     Origin = VaultedValue = None
 
 
+OTHER_TIERS = ("app_hosts", "monitoring_hosts", "database_hosts", "backup_hosts")
 _EXAMPLE_WARNING = (
     "The secrets of this inventory open with the example password, which everyone can read. "
     "Encrypt them with your own: inventories/README.md."
@@ -149,6 +152,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                 more = _mistakes(read, check_apps(everyone[other], root, frozenset(read.vaulted)))
                 lines += [line for line in more if line not in lines]
         lines += differences(everyone)
+        lines += [] if lines else self._balancers(variables, checked.apps)
         if lines:
             return self._failed(result, lines)
         result["warnings"] = self._warnings(reader, root)
@@ -181,6 +185,24 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         except AnsibleError:
             return False
         return True
+
+    @staticmethod
+    def _balancers(variables: dict[str, Any], apps: list[dict[str, Any]]) -> list[str]:
+        """Return why the inventory's balancers cannot work."""
+        groups, hostvars = variables["groups"], variables["hostvars"]
+        balancers = groups.get("balancer_hosts", [])
+        told: dict[str, BalancerVariables] = {
+            host: {
+                "ansible_host": str(hostvars[host].get("ansible_host", host)),
+                "keepalived_addresses": [str(held) for held in hostvars[host].get("keepalived_addresses", [])],
+                "keepalived_router_id": int(hostvars[host].get("keepalived_router_id", 51)),
+            }
+            for host in balancers
+        }
+        elsewhere = {host for tier in OTHER_TIERS for host in groups.get(tier, [])}
+        mode = str(hostvars[balancers[0]].get("certificates_mode", "internal")) if balancers else ""
+        checked: list[CheckedApp] = [{"name": app["name"], "status": app["health"]["status"]} for app in apps]
+        return balancer_problems(told, elsewhere, checked, mode)
 
     @staticmethod
     def _failed(result: dict[str, Any], lines: list[str]) -> dict[str, Any]:

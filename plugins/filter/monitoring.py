@@ -11,48 +11,79 @@ METRICS_PORT = 9443
 JOURNAL_PORT = 19532
 HOST_CERTIFICATE = "/etc/praetor/tls/host"
 EXPORTERS = {"node": 9100, "nginx": 9113, "app": 9117}
+BALANCER_EXPORTERS = {"node": 9100, "haproxy": 8405}
 
 
 AUTHORITY = "/etc/praetor/tls/host/authority.pem"
 
 
-def probe_modules(apps: Iterable[dict[str, Any]], certificates: str) -> dict[str, dict[str, Any]]:
+def probe_modules(
+    apps: Iterable[dict[str, Any]], certificates: str, balancers: Iterable[str] = ()
+) -> dict[str, dict[str, Any]]:
     """Make a module of the blackbox exporter for each status that means that an app is healthy: `http_200`.
+
+    Behind balancers, which then have the clients' certificates, the app hosts have the internal authority's: `http_200_host` trusts it.
 
     Args:
         apps: the inventory's.
         certificates: the mode of role certificates, which says whom a client trusts.
+        balancers: the balancers, if there are any.
 
     """
-    http: dict[str, Any] = {"follow_redirects": False, "preferred_ip_protocol": "ip4"}
-    if certificates == "internal":
-        http["tls_config"] = {"ca_file": AUTHORITY}
-    return {
-        f"http_{status}": {"prober": "http", "timeout": "5s", "http": {"valid_status_codes": [status], **http}}
-        for status in sorted({app["health"]["status"] for app in apps})
-    }
+    trusts = {"": certificates, **({"_host": "internal"} if balancers else {})}
+    modules = {}
+    for kind, trusted in trusts.items():
+        http: dict[str, Any] = {"follow_redirects": False, "preferred_ip_protocol": "ip4"}
+        if trusted == "internal":
+            http["tls_config"] = {"ca_file": AUTHORITY}
+        for status in sorted({app["health"]["status"] for app in apps}):
+            codes = {"valid_status_codes": [status], **http}
+            modules[f"http_{status}{kind}"] = {"prober": "http", "timeout": "5s", "http": codes}
+    return modules
 
 
 def probes(
-    hosts: Iterable[str], hostvars: Mapping[str, Any], apps: Iterable[dict[str, Any]], certificates: str
+    hosts: Iterable[str],
+    hostvars: Mapping[str, Any],
+    apps: Iterable[dict[str, Any]],
+    certificates: str,
+    balancers: Iterable[str] = (),
 ) -> list[dict[str, Any]]:
-    """Ask every host for the health of every app under every name, whatever the names resolve to."""
+    """Ask every host for the health of every app under every name, whatever the names resolve to.
+
+    Behind balancers also these: at the addresses that they share, or at each of them where they share none.
+    """
     scheme = "http" if certificates == "none" else "https"
+    balancers = list(balancers)
+    kind = "_host" if balancers else ""
+    asked = {host: (address(host, hostvars), kind) for host in hosts}
+    asked |= {name: (where, "") for name, where in clients_reach(balancers, hostvars).items()}
     return [
         {
-            "targets": [f"{scheme}://{address(host, hostvars)}{app['health']['path']}"],
+            "targets": [f"{scheme}://{f'[{where}]' if ':' in where else where}{app['health']['path']}"],
             "labels": {
-                "instance": host,
+                "instance": instance,
                 "app": app["name"],
                 "server_name": name,
                 "__param_hostname": name,
-                "__param_module": f"http_{app['health']['status']}",
+                "__param_module": f"http_{app['health']['status']}{module}",
             },
         }
         for app in apps
-        for host in hosts
+        for instance, (where, module) in asked.items()
         for name in app["server_names"]
     ]
+
+
+def clients_reach(balancers: Iterable[str], hostvars: Mapping[str, Any]) -> dict[str, str]:
+    """Return where clients reach the sites behind balancers, by the name that is shown: the shared addresses, or each balancer's own."""
+    balancers = list(balancers)
+    shared = (
+        [str(held).partition("/")[0] for held in hostvars[balancers[0]].get("keepalived_addresses") or []]
+        if balancers
+        else []
+    )
+    return {held: held for held in shared} or {host: address(host, hostvars) for host in balancers}
 
 
 def address(host: str, hostvars: Mapping[str, Any]) -> str:
@@ -76,13 +107,14 @@ def metrics_endpoint(host: str, groups: Mapping[str, list[str]], hostvars: Mappi
     monitors = groups.get("monitoring_hosts", [])
     if not monitors:
         return {}
+    exporters = BALANCER_EXPORTERS if host in groups.get("balancer_hosts", []) else EXPORTERS
     return {
         "listen": f"{address(host, hostvars)}:{METRICS_PORT}",
         "certificate": f"{HOST_CERTIFICATE}/cert.pem",
         "key": f"{HOST_CERTIFICATE}/key.pem",
         "authority": f"{HOST_CERTIFICATE}/authority.pem",
         "clients": list(monitors),
-        "sources": {name: f"127.0.0.1:{port}" for name, port in EXPORTERS.items()},
+        "sources": {name: f"127.0.0.1:{port}" for name, port in exporters.items()},
     }
 
 

@@ -96,11 +96,23 @@ def reached_as(hosts: list[str], variables: dict[str, dict[str, Any]]) -> dict[s
 def firewall_allow(
     host: str, groups: dict[str, list[str]], variables: dict[str, dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return what may come in besides SSH: sites to all, metrics to monitoring hosts, logs from app hosts, apps to databases."""
+    """Return what may come in besides SSH.
+
+    Sites for all or, behind balancers, for these; metrics for monitoring hosts, logs to those, apps to databases.
+    """
     apps, monitoring = groups.get("app_hosts", []), groups.get("monitoring_hosts", [])
+    balancers = groups.get("balancer_hosts", [])
     allowed: list[dict[str, Any]] = []
-    if host in apps:
+    if host in balancers or (host in apps and not balancers):
         allowed.append({"name": "sites", "ports": [80, 443]})
+    elif host in apps:
+        # Whoever else came here would pass by the balancers' limits.
+        admins = list(variables[host].get("firewall_admin_networks", []))
+        callers = sorted({*addresses([*balancers, *monitoring], variables), *admins})
+        allowed.append({"name": "sites", "ports": [443], "from": callers})
+    if host in balancers and len(balancers) > 1:
+        others = addresses([other for other in balancers if other != host], variables)
+        allowed.append({"name": "who holds the address", "protocol": "vrrp", "from": others})
     databases, backups = groups.get("database_hosts", []), groups.get("backup_hosts", [])
     if host in databases:
         peers = [one for one in databases if one != host]
@@ -111,13 +123,50 @@ def firewall_allow(
     if monitoring:
         allowed.append({"name": "metrics", "ports": [9443], "from": addresses(monitoring, variables)})
     if host in monitoring:
-        allowed.append({"name": "logs", "ports": [19532], "from": addresses(apps, variables)})
+        allowed.append({"name": "logs", "ports": [19532], "from": addresses([*apps, *balancers], variables)})
     return allowed
 
 
 def open_ports(host: str, groups: dict[str, list[str]], variables: dict[str, dict[str, Any]], ssh: int) -> list[int]:
     """Return the TCP ports that the firewall leaves open on a host, SSH's first."""
-    return [ssh, *(port for allowed in firewall_allow(host, groups, variables) for port in allowed["ports"])]
+    return [ssh, *(port for allowed in firewall_allow(host, groups, variables) for port in allowed.get("ports", []))]
+
+
+def haproxy_sites(
+    apps: list[dict[str, Any]], groups: dict[str, list[str]], variables: dict[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Turn checked apps into the sites of role haproxy: each served by every app host."""
+    servers = []
+    for host in groups.get("app_hosts", []):
+        found = addresses([host], variables)[0]
+        servers.append({"name": host, "address": f"[{found}]:443" if ":" in found else f"{found}:443"})
+    return [
+        {
+            "name": app["name"],
+            "server_names": app["server_names"],
+            "certificate": f"/etc/praetor/tls/sites/{app['name']}/fullchain.pem",
+            "key": f"/etc/praetor/tls/sites/{app['name']}/key.pem",
+            "servers": servers,
+            "health": {"path": app["health"]["path"], "status": app["health"]["status"]},
+            "request_s": app["limits"]["request_s"],
+        }
+        for app in apps
+    ]
+
+
+def releases_that_differ(survey: dict[str, Any], others: list[dict[str, Any]]) -> list[str]:
+    """Return the apps whose live release on a host is not that of other hosts, as `api (1.0-x here, 1.1-y on others)`.
+
+    Args:
+        survey: of the host.
+        others: of other hosts; those that gave no answer count for nothing.
+    """
+    found = []
+    for app, state in survey["apps"].items():
+        live = {each["apps"][app]["live"] for each in others if app in each.get("apps", {})} - {None}
+        if live and state["live"] not in live:
+            found.append(f"{app} ({state['live'] or 'nothing'} here, {', '.join(sorted(live))} on others)")
+    return found
 
 
 def databases(apps: list[dict[str, Any]], groups: dict[str, list[str]]) -> list[Wanted]:
@@ -175,4 +224,6 @@ class FilterModule:
             "reached_as": reached_as,
             "survey_targets": survey_targets,
             "with_databases": with_databases,
+            "haproxy_sites": haproxy_sites,
+            "releases_that_differ": releases_that_differ,
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import time
 from datetime import UTC, datetime
@@ -37,6 +39,11 @@ options:
     description: Whether the unit may be waiting for its next start, because it ends while another host is away.
     type: bool
     default: false
+  haproxy_master:
+    description:
+      - Socket of HAProxy's master process, for a unit that runs it. A reload that could load nothing reports success to systemd and leaves
+        the old worker at work; so the age of the worker counts here, and the master is asked after each reload.
+    type: path
 """
 
 RETURN = r"""
@@ -48,6 +55,8 @@ actions:
 
 _PROPERTIES = "LoadState,UnitFileState,ActiveState,ActiveEnterTimestamp,StateChangeTimestamp"
 _SETTLED_S = 0.7
+# How long HAProxy's new worker may take to load certificates and lists.
+_LOADED_S = 30
 
 
 def parse_show(text: str) -> dict[str, str]:
@@ -67,14 +76,68 @@ def up(*, retries: bool) -> set[str]:
     return {"active", "reloading"} | ({"activating"} if retries else set())
 
 
+def haproxy_workers(text: str) -> list[int]:
+    """Read the pids of the workers that take connections from what HAProxy's master says to ``show proc``."""
+    _, _, after = text.partition("# workers")
+    lines, _, _ = after.partition("# old workers")
+    return [int(line.split()[0]) for line in lines.splitlines() if line.split()[1:2] == ["worker"]]
+
+
+def _ask_haproxy(master: str) -> list[int]:
+    """Return the pids of the workers; none where the master does not answer."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(5)
+            connection.connect(master)
+            connection.sendall(b"show proc\n")
+            connection.shutdown(socket.SHUT_WR)  # or the master waits for more
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    except OSError:
+        return []
+    return haproxy_workers(answer.decode(errors="replace"))
+
+
+def _started(pids: list[int]) -> float:
+    """Return when the youngest of some processes started, in seconds since the epoch; 0 where there is none."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    ages = []
+    for pid in pids:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ages.append(float(Path("/proc/uptime").read_text().split()[0]) - int(fields[19]) / ticks)
+        except OSError:
+            continue
+    return time.time() - min(ages) if ages else 0.0
+
+
+def _await_worker(master: str, before: list[int]) -> bool:
+    """Wait until HAProxy has another worker than before a reload."""
+    deadline = time.monotonic() + _LOADED_S
+    while time.monotonic() < deadline:
+        now = _ask_haproxy(master)
+        if now and not set(now) & set(before):
+            return True
+        time.sleep(0.1)
+    return False
+
+
 def decide(
-    shown: dict[str, str], restart_on: list[float], reload_on: list[float], *, retries: bool = False
+    shown: dict[str, str],
+    restart_on: list[float],
+    reload_on: list[float],
+    *,
+    retries: bool = False,
+    loaded: float | None = None,
 ) -> list[str]:
-    """Name what must be done to a unit, given what systemd says about it and the times at which its files were changed."""
+    """Name what must be done to a unit, given what systemd says about it and the times at which its files were changed.
+
+    `loaded` is when it read its files last, where the unit can tell that better than systemd.
+    """
     actions = ["enable"] if shown.get("UnitFileState") in {"disabled", ""} else []
     started = parse_time(shown.get("ActiveEnterTimestamp", ""))
     # A reload changes the state twice, and the start before it once.
-    loaded = parse_time(shown.get("StateChangeTimestamp", ""))
+    if loaded is None:
+        loaded = parse_time(shown.get("StateChangeTimestamp", ""))
     if shown.get("ActiveState") not in up(retries=retries):
         actions.append("start")
     elif max(restart_on, default=0.0) > started:
@@ -104,7 +167,7 @@ def _journal(unit: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
-def _apply(unit: str, actions: list[str], *, retries: bool) -> str:
+def _apply(unit: str, actions: list[str], *, retries: bool, master: str | None = None) -> str:
     """Do what was decided; an empty string, or what went wrong."""
     if actions != ["reload"]:
         # Always: systemd 252 says NeedDaemonReload=no of a drop-in in a directory that is new.
@@ -112,10 +175,13 @@ def _apply(unit: str, actions: list[str], *, retries: bool) -> str:
         state = _show(unit)["LoadState"]
         if state != "loaded":
             return f"there is no {unit} that could be loaded: {state}"
+    before = _ask_haproxy(master) if master else []
     for action in actions:
         done = _systemctl(action, unit)
         if done.returncode:
             return f"systemctl {action} {unit}: {done.stderr.strip()}\n{_journal(unit)}"
+    if master and "reload" in actions and not _await_worker(master, before):
+        return f"{unit} was reloaded and loaded nothing; it goes on with what it had before:\n{_journal(unit)}"
     if {"start", "restart"} & set(actions):
         # A simple service is "active" as soon as it is forked, whatever becomes of it.
         time.sleep(_SETTLED_S)
@@ -134,15 +200,18 @@ def main() -> None:
             "restart_on": paths,
             "reload_on": paths,
             "retries": {"type": "bool", "default": False},
+            "haproxy_master": {"type": "path"},
         },
         supports_check_mode=True,
     )
     unit: str = module.params["name"]
     retries: bool = module.params["retries"]
     changed = (_changed_at(module.params[key]) for key in ("restart_on", "reload_on"))
-    actions = decide(_show(unit), *changed, retries=retries)
+    master: str | None = module.params["haproxy_master"]
+    loaded = _started(_ask_haproxy(master)) if master else None
+    actions = decide(_show(unit), *changed, retries=retries, loaded=loaded)
     if actions and not module.check_mode:
-        error = _apply(unit, actions, retries=retries)
+        error = _apply(unit, actions, retries=retries, master=master)
         if error:
             module.fail_json(msg=error, actions=actions)
     module.exit_json(changed=bool(actions), actions=actions)

@@ -28,7 +28,7 @@ def test_a_site_without_tls_is_one_server() -> None:
     [text] = imported("plugins/filter/wiring.py").first_sites([APP], TEMPLATE, tls=False, journal=True).values()
     assert text.count("server {") == 1
     assert "ssl" not in text
-    assert "tag=api site_json;" in text
+    assert "tag=api site_json if=$site_logged;" in text
 
 
 def test_a_survey_asks_for_all_apps_or_for_one_that_exists() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from . import emperors, uwsgi
+from . import drained, emperors, uwsgi
 from . import journal as journals
 from . import site as sites
 from .gate import Health
@@ -28,7 +28,8 @@ def work(params: dict[str, Any]) -> dict[str, Any]:
         if params["history"]:
             found[name]["history"] = journals.history(host)[-params["history"] :]
     everywhere = {path.parent.name for path in Layout().apps.glob("*/releases")}
-    return {"apps": found, "others": sorted(everywhere - set(found)), "python": python_tag()}
+    others = sorted(everywhere - set(found))
+    return {"apps": found, "others": others, "python": python_tag(), "drained": drained.look()}
 
 
 def survey(host: AppHost, wanted: dict[str, Any] | None = None) -> dict[str, Any]:

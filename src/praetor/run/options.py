@@ -30,6 +30,8 @@ _RESTORE_FIRST = Option(
 )
 _PROVISION = {"release_cache": _CACHE, "restore_first": _RESTORE_FIRST}
 _TO = Option("The database host that becomes the primary. Needed.")
+_HOST = Option("The app host. Needed.")
+_KEEP = Option("How many other hosts must go on serving each app; 1.", "a whole number")
 _RELEASE = {
     "app": _APP,
     "release": Option("An artifact that was built before, by the id of a release of it. Needs `app`."),
@@ -51,6 +53,7 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
     },
     "check": {},
     "deploy": {**_PROVISION, **_RELEASE},
+    "drain": {"host": _HOST, "why": Option("A reason, for whoever finds the host drained."), "keep": _KEEP},
     "drill": {},
     "failover": {"to": _TO, "force": Option("Also while the old primary serves.", "true or false")},
     "freeze": {
@@ -77,6 +80,13 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         "request_id": Option("Trace one request, by the id that the client got in X-Request-ID."),
         "since": Option("From when on: 15m, 2h, 3d, or a time in UTC; 15m, with `request_id` a day."),
         "format": Option("How lines are printed.", choices=("text", "json")),
+    },
+    "maintain": {
+        "host": Option("This host only; without it all app hosts and balancers."),
+        "keep": _KEEP,
+        "reboot": Option("When to reboot; auto: where an update asks for it.", choices=("auto", "always", "never")),
+        "why": Option("A reason, for whoever finds a host drained."),
+        "update": Option("Whether to bring packages up to date; true.", "true or false"),
     },
     "provision": _PROVISION,
     "rejoin": {"host": Option("The database host that becomes a standby; what it has is replaced. Needed.")},
@@ -105,6 +115,7 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         "table": Option("Which table; `demo` has a command to try for each host.", choices=("status", "demo")),
     },
     "switchover": {"to": _TO},
+    "undrain": {"host": _HOST},
     "verify": {"tests": Option("Options of pytest, such as '-k isolation'.")},
 }
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from .fleet import strangers
+
+if TYPE_CHECKING:
+    from praetor.host.balancer import Servers
 
 Row = dict[str, Any]
 Surveys = dict[str, dict[str, Any]]
@@ -19,7 +24,26 @@ def status(surveys: Surveys) -> list[Row]:
         for name, state in survey.get("apps", {}).items():
             workers = f"{state['workers']} ({state['busy']} busy)" if state["workers"] else "0"
             rows.append(_row(host, name, state["live"] or "-", state["since"] or "-", workers, _health(state)))
+    looks = balancers(surveys)
+    for row in rows if looks else []:
+        row["balancers"] = _said_by(looks, row["host"], row["app"])
     return rows
+
+
+def balancers(surveys: Surveys) -> dict[str, Servers]:
+    """What balancers say about the hosts behind them, by balancer; nothing in an inventory without."""
+    return {name: look for survey in surveys.values() for name, look in survey.get("balancers", {}).items()}
+
+
+def _said_by(looks: dict[str, Servers], host: str, app: str) -> str:
+    """`UP` where all balancers agree, else what each one says."""
+    said = {}
+    for name, look in looks.items():
+        known = look.get(app, {})
+        said[name] = known[host]["status"] if host in known else "unknown"
+    if len(set(said.values())) == 1:
+        return str(next(iter(said.values())))
+    return ", ".join(f"{name} {status}" for name, status in said.items())
 
 
 def demo(surveys: Surveys) -> list[Row]:
@@ -76,8 +100,19 @@ TABLES: dict[str, Callable[[Surveys], list[Row]]] = {"status": status, "demo": d
 
 def notes(surveys: Surveys) -> list[str]:
     """Sentences on what stands out: locks, freezes, leftovers, bad releases, apps that the inventory does not name."""
-    lines = []
+    lines = [
+        f"{host}: the balancers know it and the inventory does not; run provision.yml for the balancers"
+        for host in strangers(
+            balancers(surveys), next((survey["fleet"] for survey in surveys.values() if "fleet" in survey), [])
+        )
+    ]
     for host, survey in surveys.items():
+        if survey.get("drained"):
+            said = survey["drained"]
+            why = f": {said['why']}" if said["why"] else ""
+            lines.append(
+                f"{host}: drained since {said['since']} by {said['by']}{why}; playbooks/undrain.yml -e host={host} ends it"
+            )
         lines += [
             f"{host}: {name} is on the host and not in the inventory; playbooks/remove.yml -e app={name} removes it"
             for name in survey.get("others", [])
