@@ -125,8 +125,8 @@ def test_no_request_is_lost_by_rolling_replacements_behind_a_proxy_that_tries_th
         "run",
         "sh",
         "-c",
-        f"mkdir -p /tmp/nginx; echo '{text}' >/tmp/proxy.conf; exec nginx -e stderr -c /tmp/proxy.conf",
-        options=(*network(10), "--env", "PATH=/usr/sbin:/usr/bin:/bin"),
+        f"mkdir -p /tmp/nginx; echo '{text}' >/tmp/proxy.conf; exec /usr/sbin/nginx -e stderr -c /tmp/proxy.conf",
+        options=network(10),
     )
     deadline = time.monotonic() + 60
     while ask(f"{base}.10", get()) != 200:
@@ -141,6 +141,17 @@ def test_no_request_is_lost_by_rolling_replacements_behind_a_proxy_that_tries_th
     statuses = load.end()
     assert statuses.keys() == {200}, statuses
     assert statuses[200] > 500
+
+
+def test_it_goes_on_serving_until_the_balancer_has_noticed(start: Start) -> None:
+    container = start(options=("--env", "DRAIN_S=3")).ready()
+    docker("kill", "--signal", "TERM", container.name)
+    until, served = time.monotonic() + 2, 0
+    while time.monotonic() < until:
+        assert ask(container.address, get()) == 200
+        served += 1
+    assert served > 5
+    assert container.ended()[0] == 0
 
 
 def pid_of(container: Container, words: str) -> str:
