@@ -22,9 +22,6 @@ from project import ROOT
 
 LAB = os.environ.get("PRAETOR_LAB", "praetor")
 NETWORK = f"198.19.{os.environ.get('PRAETOR_LAB_NET', '0')}"
-SECOND_NETWORK = (
-    f"198.19.{(int(os.environ.get('PRAETOR_LAB_NET', '0')) + 128) % 256}"  # made by the tests that need one
-)
 KEPT = Path("/var/cache/praetor-lab")
 STATE = Path("/run", f"praetor-image-{LAB}")
 BRIDGE = f"im-{LAB}"

@@ -9,9 +9,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
 
-import engine
 import pytest
 from conftest import Container, Start
 from engine import docker
@@ -88,59 +86,6 @@ def test_a_stop_under_load_answers_all_that_was_accepted(start: Start) -> None:
     logged = collections.Counter(line["status"] for line in container.said() if "upstream_status" in line)
     assert logged.keys() <= {200, 201}, logged
     assert logged[200] > 50
-
-
-PROXY = """
-pid /tmp/nginx.pid; error_log stderr; daemon off; worker_processes 1;
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    upstream both {{ server {0}:80 max_fails=0; server {1}:80 max_fails=0; }}
-    server {{
-        listen 80;
-        location / {{ proxy_pass http://both; proxy_next_upstream error timeout http_503; proxy_connect_timeout 1s; }}
-    }}
-}}
-"""
-
-
-@pytest.fixture
-def network(image: str) -> Iterator[Callable[[int], tuple[str, ...]]]:  # noqa: ARG001  the daemon runs
-    """Make a network where containers keep their addresses."""
-    name, base = f"praetor-{uuid.uuid4().hex[:8]}", engine.SECOND_NETWORK
-    docker("network", "create", "--subnet", f"{base}.0/24", name)
-    yield lambda number: ("--network", name, "--ip", f"{base}.{number}")
-    docker("network", "rm", name)
-
-
-def test_no_request_is_lost_by_rolling_replacements_behind_a_proxy_that_tries_the_other(
-    network: Callable[[int], tuple[str, ...]], start: Start
-) -> None:
-    base = engine.SECOND_NETWORK
-    both = [start(options=network(number)) for number in (11, 12)]
-    for container in both:
-        container.ready(address=f"{base}.{both.index(container) + 11}", timeout_s=180)
-    text = PROXY.format(f"{base}.11", f"{base}.12")
-    start(
-        "run",
-        "sh",
-        "-c",
-        f"mkdir -p /tmp/nginx; echo '{text}' >/tmp/proxy.conf; exec /usr/sbin/nginx -e stderr -c /tmp/proxy.conf",
-        options=network(10),
-    )
-    deadline = time.monotonic() + 60
-    while ask(f"{base}.10", get()) != 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    load = Load(f"{base}.10", 8)
-    for number in range(10):
-        container = both[number % 2]
-        docker("stop", "--time", "60", container.name)
-        docker("start", container.name)
-        container.ready(address=f"{base}.{11 + number % 2}", timeout_s=180)
-    statuses = load.end()
-    assert statuses.keys() == {200}, statuses
-    assert statuses[200] > 500
 
 
 def test_it_goes_on_serving_until_the_balancer_has_noticed(start: Start) -> None:
