@@ -187,7 +187,9 @@ def test_another_uwsgi_is_taken_by_the_next_release(fleet: Fleet) -> None:
             f"cp -a $(readlink /opt/uwsgi/venv) {place} && sed -i '1s|.*|#!{place}/bin/python3|' {place}/bin/uwsgi {place}/bin/pip && "
             f"ln -sfn {place} /opt/uwsgi/venv"
         )
-    said = fleet.start(fleet.newest).must_end("uWSGI or the unit of the Emperor was changed", well=True)
+    said = fleet.start(fleet.newest).must_end(
+        "uWSGI, the unit of the Emperor or the app's sandbox was changed", well=True
+    )
     assert "nothing to do" not in said
     after = [host.look()["emperors"] for host in fleet.hosts]
     assert [len(found) for found in after] == [1, 1, 1]

@@ -81,6 +81,15 @@ def test_an_app_has_a_tmp_that_no_other_sees(host: Host) -> None:
             host.check_output("rm %s", inside)
 
 
+def test_an_app_has_the_limits_of_its_entry(host: Host, settings: dict[str, Any]) -> None:
+    for app in settings["apps"]:
+        limits = app["limits"] if "tasks_max" in app.get("limits", {}) else {"tasks_max": 4096, "cpu_weight": 100}
+        shown = host.check_output("systemctl show --property=TasksMax,CPUWeight,MemoryMax apps-%s.slice", app["name"])
+        found = dict(line.split("=", 1) for line in shown.splitlines())
+        assert (found["TasksMax"], found["CPUWeight"]) == (str(limits["tasks_max"]), str(limits.get("cpu_weight", 100)))
+        assert found["MemoryMax"].isdecimal(), "no limit of memory"
+
+
 def test_nginx_starts_after_the_apps_and_stops_before_them(host: Host) -> None:
     for unit in emperors(host):
         assert "nginx.service" in host.check_output("systemctl show --property=Before --value %s", unit).split()

@@ -248,14 +248,14 @@ def put_emperor(host: AppHost) -> Emperor:
     emperor = host.next_emperor()
     host.vassals(emperor).mkdir()
     host.drop_in(emperor).parent.mkdir()
-    host.drop_in(emperor).write_text(described(host, emperor), encoding="utf-8")
+    host.drop_in(emperor).write_text(described(host, emperor, manifest_of("1-a")), encoding="utf-8")
     return emperor
 
 
 def manifest_of(release: str, **changes: Any) -> dict[str, Any]:
     """The manifest of a release."""
     health = {"path": "/health/ready", "status": 200, "timeout_s": 5, "warmup_s": 1}
-    settings = {"wsgi": "api:app", "profile": "prod", "config": {}, "env": {}, "health": health}
+    settings = {"wsgi": "api:app", "profile": "prod", "config": {}, "env": {}, "health": health, "limits": {}}
     settings |= {"server_names": ["api.example"], "limits": {"request_s": 30, "body_mb": 1, "memory_mb": 512}}
     return {
         "id": release,

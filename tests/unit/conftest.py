@@ -41,6 +41,7 @@ def systemd() -> Iterator["Systemd"]:
     with pytest.MonkeyPatch.context() as patch:
         found = Systemd()
         patch.setattr("praetor.host.emperors._systemctl", found)
+        patch.setattr("praetor.host.sandbox.reload", lambda: None)
         yield found
 
 

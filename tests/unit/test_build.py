@@ -73,6 +73,7 @@ class Workshop:
             "workers": "auto",
             "threads": 2,
             "limits": {"request_s": 30, "body_mb": 1, "memory_mb": 512},
+            "sandbox": {"write_execute": False, "loosened": {}},
         }
         self.secrets: dict[str, str] = {}
         self.fetched: dict[str, list[str]] = {}

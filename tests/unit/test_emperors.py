@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from fakes import Systemd, put_emperor, put_release, put_slot
+from fakes import Systemd, manifest_of, put_emperor, put_release, put_slot
 
 from praetor.host import emperors
 from praetor.host.layout import AppHost, Emperor, ReleaseError
+
+MANIFEST = manifest_of("1-a")
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def another_uwsgi(host: AppHost) -> Path:
 
 
 def test_new_slots_start_in_the_instance_that_is_as_it_must_be(host: AppHost, asked: list[tuple[str, ...]]) -> None:
-    assert emperors.ensure(host) == Emperor("api", 1)
+    assert emperors.ensure(host, MANIFEST) == Emperor("api", 1)
     assert [words[0] for words in asked] == ["is-active"]
 
 
@@ -44,11 +46,13 @@ def test_what_differs_is_another_instance(host: AppHost, asked: list[tuple[str, 
         place = {"unit": host.layout.units / "uwsgi-emperor@.service", "settings": host.layout.emperor / "emperor.ini"}
         with place[what].open("a", encoding="utf-8") as file:
             file.write("# changed\n")
-    assert emperors.outdated(host, Emperor("api", 1)) == ["uWSGI or the unit of the Emperor was changed"]
-    assert emperors.ensure(host) == Emperor("api", 2)
+    assert emperors.outdated(host, Emperor("api", 1), MANIFEST) == [
+        "uWSGI, the unit of the Emperor or the app's sandbox was changed"
+    ]
+    assert emperors.ensure(host, MANIFEST) == Emperor("api", 2)
     assert ("enable", "--now", "--quiet", "uwsgi-emperor@api-2.service") in asked
     assert first.read_text(encoding="utf-8") == written
-    assert emperors.ensure(host) == Emperor("api", 2)
+    assert emperors.ensure(host, MANIFEST) == Emperor("api", 2)
 
 
 def test_an_instance_says_who_where_and_with_what(host: AppHost) -> None:
@@ -67,8 +71,8 @@ def test_a_file_that_was_replaced_is_named(host: AppHost, monkeypatch: pytest.Mo
         "7f-7f r-xp 0 0 1 /usr/lib/libssl.so.3 (deleted)\n7f-7f rw-s 0 0 1 /dev/zero (deleted)\n7f-7f r-xp 0 0 1 /usr/lib/libc.so.6\n"
     )
     monkeypatch.setattr(emperors, "_processes", lambda _: [process])
-    assert emperors.outdated(host, Emperor("api", 1)) == [
-        "it runs with /usr/lib/libssl.so.3, which was replaced",
+    assert emperors.outdated(host, Emperor("api", 1), MANIFEST) == [
+        "it runs with /usr/lib/libssl.so.3, which was replaced"
     ]
     assert emperors.replaced_files(host, Emperor("api", 2)) == set(), "another instance's"
 
@@ -107,7 +111,7 @@ def test_an_instance_that_does_not_start_leaves_nothing(host: AppHost, monkeypat
 
     monkeypatch.setattr(emperors, "_systemctl", refuse)
     with pytest.raises(ReleaseError, match=r"uwsgi-emperor@api-2.service does not start: no such user"):
-        emperors.ensure(host)
+        emperors.ensure(host, MANIFEST)
     assert host.emperors() == [Emperor("api", 1)]
 
 
@@ -120,7 +124,7 @@ def test_a_host_that_was_provisioned_before_is_told_apart(host: AppHost, missing
         place = {"unit": host.layout.units / "uwsgi-emperor@.service", "settings": host.layout.emperor / "emperor.ini"}
         place[missing].unlink()
     with pytest.raises(ReleaseError, match=r"was not provisioned for apps with an Emperor each\. Run playbooks/deploy"):
-        emperors.ensure(host)
+        emperors.ensure(host, MANIFEST)
 
 
 def test_the_shared_emperor_ends_when_no_app_needs_it_any_more(host: AppHost, asked: list[tuple[str, ...]]) -> None:
@@ -137,8 +141,8 @@ def test_the_shared_emperor_ends_when_no_app_needs_it_any_more(host: AppHost, as
     (host.vassals(shared) / "other.1-a.1.ini").symlink_to(host.release_dir("1-a") / "vassal.ini")
     [slot] = host.slots()
     assert host.emperor_of(slot) == shared
-    assert emperors.outdated(host, shared) == ["it runs under the Emperor that all apps of the host share"]
-    assert emperors.ensure(host).number
+    assert emperors.outdated(host, shared, MANIFEST) == ["it runs under the Emperor that all apps of the host share"]
+    assert emperors.ensure(host, MANIFEST).number
     for name in ("api", "other"):
         emperors.retire_idle(host)
         assert ("disable", "--now", "--no-block", "--quiet", "uwsgi-emperor.service") not in asked
@@ -168,3 +172,13 @@ def test_a_signal_goes_to_the_apps_own_processes_only(host: AppHost, whose: str)
 def test_a_process_that_is_no_process_is_no_harm(host: AppHost) -> None:
     for pid in (2**22 + 1, 2**70):
         emperors.signal_process(host, Emperor("api", 1), pid, signal.SIGKILL)
+
+
+def test_what_a_release_may_do_is_another_instance(host: AppHost) -> None:
+    loose = manifest_of("2-b")
+    loose["settings"]["sandbox"] = {"write_execute": True, "loosened": {"ProcSubset": "psutil"}}
+    second = emperors.ensure(host, loose)
+    assert second == Emperor("api", 2)
+    written = host.drop_in(second).read_text(encoding="utf-8")
+    assert {"MemoryDenyWriteExecute=no", "ProcSubset=all"} <= set(written.splitlines())
+    assert emperors.ensure(host, MANIFEST).number == 1, "a rollback is as tight as the release was"

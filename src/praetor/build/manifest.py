@@ -25,6 +25,7 @@ SETTINGS = (
     "workers",
     "threads",
     "limits",
+    "sandbox",
     "data",
     "packages",
 )

@@ -13,26 +13,28 @@ import pathlib
 import re
 import signal
 import subprocess
+from typing import Any
 
+from . import sandbox
 from .layout import AppHost, Emperor, ReleaseError, remove, write_atomically
 
 SHARED = Emperor("", 0)
 _REPLACED = re.compile(r" (/(?:usr/|lib|opt/|bin/|sbin/)\S*) \(deleted\)$", re.MULTILINE)
 
 
-def ensure(host: AppHost) -> Emperor:
-    """An Emperor of the app that new slots may start in; starts another instance where none is as it must be.
+def ensure(host: AppHost, manifest: dict[str, Any]) -> Emperor:
+    """An Emperor of the app that new slots of a release may start in; starts another instance where none is as it must be.
 
     Raises:
         ReleaseError: it cannot be started, or the host was not provisioned for it.
     """
     for emperor in reversed(host.emperors()):
-        if not outdated(host, emperor):
+        if not outdated(host, emperor, manifest):
             if _systemctl("is-active", "--quiet", emperor.unit).returncode:
                 _start(emperor)
             return emperor
     emperor = host.next_emperor()
-    directory, drop_in, text = host.vassals(emperor), host.drop_in(emperor), described(host, emperor)
+    directory, drop_in, text = host.vassals(emperor), host.drop_in(emperor), described(host, emperor, manifest)
     try:
         # The app's own user reads it, as its Emperor.
         directory.mkdir(mode=0o750)
@@ -46,21 +48,21 @@ def ensure(host: AppHost) -> Emperor:
     return emperor
 
 
-def outdated(host: AppHost, emperor: Emperor) -> list[str]:
-    """Why new slots must not start in an instance, in words; empty when they may."""
+def outdated(host: AppHost, emperor: Emperor, manifest: dict[str, Any]) -> list[str]:
+    """Why new slots of a release must not start in an instance, in words; empty when they may."""
     if not emperor.number:
         return ["it runs under the Emperor that all apps of the host share"]
     try:
         written = host.drop_in(emperor).read_text(encoding="utf-8")
     except FileNotFoundError:
         return [f"{emperor.unit} is not described"]
-    if written != described(host, emperor):
-        return ["uWSGI or the unit of the Emperor was changed"]
+    if written != described(host, emperor, manifest):
+        return ["uWSGI, the unit of the Emperor or the app's sandbox was changed"]
     replaced = sorted(replaced_files(host, emperor))
     return [f"it runs with {', '.join(replaced[:3])}, which was replaced"] if replaced else []
 
 
-def described(host: AppHost, emperor: Emperor) -> str:
+def described(host: AppHost, emperor: Emperor, manifest: dict[str, Any]) -> str:
     """The drop-in that makes an instance of the unit this app's, and names what it was made from.
 
     Raises:
@@ -88,7 +90,7 @@ Group={host.app}
 Slice={host.slice}
 ReadWritePaths={host.run_dir} {host.data}
 ExecStart={place}/bin/uwsgi {placeholders} --ini {host.layout.emperor}/emperor.ini
-"""
+{sandbox.directives(manifest)}"""
 
 
 def replaced_files(host: AppHost, emperor: Emperor) -> set[str]:

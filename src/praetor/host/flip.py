@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from . import journal as journals
+from . import sandbox, uwsgi
 from . import site as sites
-from . import uwsgi
 from .drain import Drain
 from .layout import AppHost, BakeError, Slot
 from .logs import last_lines
@@ -211,7 +211,8 @@ def flip_and_bake(
             back = undo(host, journal)
             journal["reason"] = reason
             told = f"{slot.release} failed under traffic after {time.monotonic() - began:.1f} s: {reason}. {back}"
-            raise BakeError(f"{told} The last lines of its log:\n{last_lines(host, flipped_at)}")
+            lines = last_lines(host, flipped_at)
+            raise BakeError(f"{told} The last lines of its log:\n{lines}{sandbox.refused(host, lines, flipped_at)}")
         _watch_old(drain, journal)
         if remaining <= 0:
             return {

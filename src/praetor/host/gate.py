@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from . import emperors, uwsgi
+from . import emperors, sandbox, uwsgi
 from . import journal as journals
 from .layout import AppHost, Emperor, ReleaseError, Slot, link_atomically, remove
 from .logs import last_lines, read_only_hint
@@ -105,13 +105,15 @@ def gate(
     live = host.live()
     if not again and live and live.release == release and _answers(host, live, health):
         emperor = host.emperor_of(live)
-        if emperor and not emperors.outdated(host, emperor):
+        if emperor and not emperors.outdated(host, emperor, manifest):
             return live
     if not host.run_dir.is_dir():
         raise ReleaseError(
             f"this host has no {host.run_dir}: it was not provisioned for this app. Run playbooks/deploy.yml (or provision.yml) first."
         )
-    emperor = emperors.ensure(host)
+    # Both slots run for a while: neither may be starved by the limits of the other's release.
+    sandbox.limit(host, manifest, host.manifest(live.release) if live else None)
+    emperor = emperors.ensure(host, manifest)
     slot = host.next_slot(release)
     journal["candidate"] = slot.name
     journals.save(host, journal)
@@ -126,10 +128,11 @@ def gate(
     if failure is None:
         return slot
     lines = last_lines(host, began)
+    hint = sandbox.refused(host, lines, began)
     remove_slot(host, slot)
     serving = f"{live.release} goes on serving" if live else "nothing was live before, so nothing serves now"
     raise ReleaseError(
-        f"{slot.release} is not healthy: {failure}. It was removed; {serving}. The last lines of its log:\n{lines}{read_only_hint(lines)}"
+        f"{slot.release} is not healthy: {failure}. It was removed; {serving}. The last lines of its log:\n{lines}{read_only_hint(lines)}{hint}"
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from . import site as sites
 from .journal import refuse_when_locked
 from .layout import AppHost, remove
+from .sandbox import unlimit
 from .settle import retire_others
 
 
@@ -24,4 +25,6 @@ def work(params: dict[str, Any]) -> dict[str, Any]:
     retired = retire_others(host, params["drain_s"], None)
     for path in (host.run_dir, host.root, host.layout.vassals / host.app):
         remove(path)
+    if existed:
+        unlimit(host)
     return {"changed": existed, "retired": retired}

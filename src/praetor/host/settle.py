@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from . import emperors
+from . import emperors, sandbox
 from . import journal as journals
 from . import site as sites
 from .drain import Drain, probe
@@ -98,6 +98,7 @@ def settle(
     if live is None or live.release != release:
         raise ReleaseError(f"{release} is not live on this host, so it cannot be settled")
     host.way_back.unlink(missing_ok=True)
+    sandbox.limit(host, host.manifest(release))
     previous = Slot.parse(journal["previous"]) if journal.get("previous") else None
     # A run that ends what an interrupted one began did not flip; the history knows what was live.
     before = previous.release if previous else journals.last_settled(host)
@@ -130,6 +131,8 @@ def abandon(
         done.append(undo(host, journal))
     done += repair(host, journal, drain_s)
     live = host.live()
+    if live:
+        sandbox.limit(host, host.manifest(live.release))
     # One that also serves is not bad: what failed is what it was started again with.
     if (bad or journal.get("reason")) and not (live and live.release == release):
         journals.mark_bad(host, release, journal.get("reason") or reason)

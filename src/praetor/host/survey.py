@@ -51,7 +51,7 @@ def survey(host: AppHost, wanted: dict[str, Any] | None = None) -> dict[str, Any
         "slot": live.name if live else None,
         "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since)) if since else None,
         "running": emperor is not None,
-        "outdated": _outdated(host, emperor),
+        "outdated": _outdated(host, emperor, host.manifest(name) if name else None),
         "releases": host.releases(),
         "bad": journals.bad(host),
         "before": journals.before(host, name),
@@ -78,10 +78,10 @@ def survey(host: AppHost, wanted: dict[str, Any] | None = None) -> dict[str, Any
     return state
 
 
-def _outdated(host: AppHost, emperor: Emperor | None) -> list[str]:
+def _outdated(host: AppHost, emperor: Emperor | None, manifest: dict[str, Any] | None) -> list[str]:
     """Why the live slot should be started again, under another Emperor."""
     try:
-        return emperors.outdated(host, emperor) if emperor else []
+        return emperors.outdated(host, emperor, manifest) if emperor and manifest else []
     except ReleaseError:
         return []  # a host that was not provisioned since: its slots run, and a release says what to do
 

@@ -15,6 +15,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from praetor.host.sandbox import LOOSER
+
 # Variables that a release sets itself: an app's own must not replace them.
 RESERVED_VARIABLES = frozenset(
     {
@@ -219,6 +221,29 @@ def _workers_problem(value: int | str) -> str | None:
     return None if value == "auto" or (isinstance(value, int) and 1 <= value <= 64) else ""
 
 
+_SHARE = 'MiB as a whole number from 64, or a share of the host from "1%" to "100%"'
+_LOOSENED = (
+    f"a mapping of directives to reasons; directives are {', '.join(sorted(set(LOOSER) - {'MemoryDenyWriteExecute'}))}"
+)
+
+
+def _share_problem(value: int | str) -> str | None:
+    if isinstance(value, bool):
+        return ""
+    if isinstance(value, int):
+        return None if value >= 64 else ""
+    return None if re.fullmatch(r"([1-9][0-9]?|100)%", value) else ""
+
+
+def _loosened_problem(value: dict[str, str]) -> str | None:
+    if "MemoryDenyWriteExecute" in value:
+        return "this one is allowed by write_execute: true"
+    if unknown := sorted(set(value) - set(LOOSER)):
+        return f"{unknown[0]} cannot be loosened"
+    bare = sorted(name for name, reason in value.items() if not reason.strip())
+    return f"{bare[0]} has no reason" if bare else None
+
+
 HostName = Annotated[str, Must("a host name in lower case, such as api.example.org", _host_problem)]
 Command = Annotated[
     list[str],
@@ -312,7 +337,7 @@ class Health(Part):
 
 
 class Limits(Part):
-    """What one request and one worker may use."""
+    """What one request and one worker may use, and the app as a whole: its slots, and all that it starts."""
 
     request_s: Annotated[int, whole(1, 3600)] = Field(
         default=30,
@@ -323,6 +348,39 @@ class Limits(Part):
     )
     memory_mb: Annotated[int, whole(32, 65536)] = Field(
         default=512, description="MiB of resident memory after which a worker is replaced, once its request is done."
+    )
+    memory_max: Annotated[int | str, Must(_SHARE, _share_problem)] = Field(
+        default="80%",
+        description="Memory that the app as a whole may take; beyond it the kernel ends processes of the app, and of no other.",
+    )
+    memory_high: Annotated[int | str, Must(_SHARE, _share_problem)] = Field(
+        default="70%", description="Memory from which on the app as a whole is slowed down and its memory reclaimed."
+    )
+    cpu_weight: Annotated[int, whole(1, 10000)] = Field(
+        default=100, description="Share of the processor when apps compete for it; an app with 200 gets twice as much."
+    )
+    cpu_quota: Annotated[int, whole(1, 100000)] | None = Field(
+        default=None,
+        description="Percent of one processor that the app never exceeds; none given: no limit while nobody else needs it.",
+    )
+    tasks_max: Annotated[int, whole(16, 1_000_000)] = Field(
+        default=4096, description="Processes and threads of the app as a whole, two slots during a release."
+    )
+    io_weight: Annotated[int, whole(1, 10000)] = Field(
+        default=100, description="Share of the disks when apps compete for them."
+    )
+
+
+class Sandbox(Part):
+    """Which parts of systemd's sandbox an app cannot live with. A change is another release."""
+
+    write_execute: Annotated[bool, Must("true or false")] = Field(
+        default=False,
+        description="Allow memory that is writable and executable, for JITs (numba) and callbacks of cffi and ctypes.",
+    )
+    loosened: Annotated[dict[str, Text], Must(_LOOSENED, _loosened_problem)] = Field(
+        default_factory=dict,
+        description="Other directives of the sandbox that do not hold for this app, each with the reason; status.yml shows them.",
     )
 
 
@@ -455,5 +513,8 @@ class App(Part):
     )
     threads: Annotated[int, whole(1, 64)] = Field(default=2, description="Threads of each worker.")
     limits: Limits = Field(default_factory=Limits, description="What one request and one worker may use.")
+    sandbox: Sandbox = Field(
+        default_factory=Sandbox, description="Which parts of the sandbox do not hold for this app."
+    )
     commands: Commands = Field(default_factory=Commands, description="Programs of the app that a release runs.")
     release: Release = Field(default_factory=Release, description="How a release goes over the hosts.")

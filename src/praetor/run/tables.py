@@ -11,6 +11,8 @@ from .fleet import strangers
 if TYPE_CHECKING:
     from praetor.host.balancer import Servers
 
+from praetor.host import sandbox
+
 Row = dict[str, Any]
 Surveys = dict[str, dict[str, Any]]
 
@@ -129,6 +131,14 @@ def notes(surveys: Surveys) -> list[str]:
                 )
             if state["frozen"]:
                 lines.append(f"{host}: {name} is frozen by {state['frozen']['by']}: {state['frozen']['reason']}")
+            lines += [
+                f"{host}: {name} runs without {directive} of the sandbox: {reason}"
+                for directive, reason in (sandbox.loosened(state["manifest"]) if state["manifest"] else {}).items()
+            ]
+            lines += [
+                f"{host}: {name} should be started again, by release.yml or refresh.yml: {why}"
+                for why in state["outdated"]
+            ]
             if state["live"] and not state["settled"]:
                 lines.append(
                     f"{host}: {name} {state['live']} was not settled: its run was interrupted; run release.yml again"
