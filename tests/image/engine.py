@@ -79,7 +79,7 @@ def running() -> Iterator[None]:
         raise NoEngineError(f"{', '.join(missing)}: not installed")
     if os.geteuid() != 0:
         raise NoEngineError("a daemon and its bridge need root")
-    shutil.rmtree(STATE, ignore_errors=True)
+    _forget()
     (STATE / "config").mkdir(parents=True)
     _ip("link", "del", BRIDGE, check=False)  # of a run that was killed
     daemon = None
@@ -98,7 +98,7 @@ def running() -> Iterator[None]:
                 os.killpg(daemon.pid, signal.SIGKILL)
                 daemon.wait()
         _ip("link", "del", BRIDGE, check=False)
-        shutil.rmtree(STATE, ignore_errors=True)
+        _forget()
 
 
 def _start() -> subprocess.Popen[bytes]:
@@ -127,6 +127,14 @@ def _start() -> subprocess.Popen[bytes]:
     daemon.wait()
     said = log.read_text(errors="replace").strip().splitlines()[-5:]
     raise NoEngineError("dockerd does not run here; the last that it said:\n  " + "\n  ".join(said))
+
+
+def _forget() -> None:
+    """Remove the daemon's state; it leaves the name of the host's network mounted."""
+    network = STATE / "exec" / "netns" / "default"
+    if network.exists():
+        subprocess.run(["umount", str(network)], env=ENVIRONMENT, capture_output=True, check=False)
+    shutil.rmtree(STATE, ignore_errors=True)
 
 
 def _ip(*words: str, check: bool = True) -> None:
