@@ -90,7 +90,7 @@ def health(image: Image, port: int) -> int:
     finally:
         connection.close()
     print(answer.status, body)  # noqa: T201
-    return 0 if answer.status == image.health.status else 1
+    return 0 if image.health.is_met(answer.status) else 1
 
 
 if __name__ == "__main__":

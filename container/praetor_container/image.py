@@ -19,8 +19,12 @@ class Health:
     """The request that shows whether the app can serve, and how long its first answer may take."""
 
     path: str
-    status: int
+    status: int | None  # None: any below 500
     timeout_s: float
+
+    def is_met(self, status: int) -> bool:
+        """Whether an answer of this status is a healthy one."""
+        return status < 500 if self.status is None else status == self.status
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,9 @@ def read(path: Path = FACTS, root: Path = Path("/")) -> Image:
         server_name=found["server_name"],
         workers=found["workers"],
         longest_s=found["longest_s"],
-        health=Health(health["path"], health["status"], health["timeout_s"]),
+        health=Health(
+            health["path"] or "/", health["status"] or (200 if health["path"] else None), health["timeout_s"]
+        ),
         checks=commands["check"],
         migrations=commands["migrate"],
         migrate_on=commands["migrate_on"],

@@ -259,7 +259,7 @@ class _Running:
                 except (OSError, ValueError) as error:
                     said = str(error)
                 else:
-                    if answer.status != image.health.status:
+                    if not image.health.is_met(answer.status):
                         log(
                             "warning", f"not ready: {image.health.path} answers {answer.status}", body=answer.body[:300]
                         )

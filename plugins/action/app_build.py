@@ -19,7 +19,7 @@ from praetor.build.manifest import (
     sbom_of,
     with_data_dir,
 )
-from praetor.build.parts import site, vassal
+from praetor.build.parts import site, slot, vassal
 from praetor.build.requirements import PYTHONS
 from praetor.host.layout import ReleaseError
 from praetor.run.batches import batches
@@ -74,7 +74,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             artifact = build(app, cache, root, server, args["tags"], upgrade=bool(args.get("upgrade")))
             artifact["commit"] = artifact["commit"] or args.get("commit") or None
         site_text = site(app, Path(args["site"]), tls=args["tls"], journal=args["journal"])
-        release = identify(app, artifact, [vassal_text, site_text], secrets, cache)
+        release = identify(app, artifact, [vassal_text, site_text, *slot().values()], secrets, cache)
         linked = artifact["packages"]
         manifest = artifact | {
             "id": release,
@@ -101,6 +101,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             "parts": {
                 "vassal": vassal_text,
                 "site": site_text,
+                "slot": slot(),
                 "config": yaml.safe_dump(with_data_dir(app["config"], app["name"]), sort_keys=True, allow_unicode=True),
                 "env": env,
                 "sbom": sbom_of(artifact, cache).read_text(encoding="utf-8"),

@@ -20,7 +20,7 @@ AUTHORITY = "/etc/praetor/tls/host/authority.pem"
 def probe_modules(
     apps: Iterable[dict[str, Any]], certificates: str, balancers: Iterable[str] = ()
 ) -> dict[str, dict[str, Any]]:
-    """Make a module of the blackbox exporter for each status that means that an app is healthy: `http_200`.
+    """Make a module of the blackbox exporter for each status that means that an app is healthy: `http_200`, or `http_below_500`.
 
     Behind balancers, which then have the clients' certificates, the app hosts have the internal authority's: `http_200_host` trusts it.
 
@@ -36,10 +36,22 @@ def probe_modules(
         http: dict[str, Any] = {"follow_redirects": False, "preferred_ip_protocol": "ip4"}
         if trusted == "internal":
             http["tls_config"] = {"ca_file": AUTHORITY}
-        for status in sorted({app["health"]["status"] for app in apps}):
-            codes = {"valid_status_codes": [status], **http}
-            modules[f"http_{status}{kind}"] = {"prober": "http", "timeout": "5s", "http": codes}
+        for module, statuses in sorted({_module(app["health"]): _statuses(app["health"]) for app in apps}.items()):
+            codes = {"valid_status_codes": statuses, **http}
+            modules[f"{module}{kind}"] = {"prober": "http", "timeout": "5s", "http": codes}
     return modules
+
+
+def _statuses(health: dict[str, Any]) -> list[int]:
+    """Say which statuses are healthy, as the gate does."""
+    if not health["path"] and not health["status"]:
+        return list(range(200, 500))
+    return [health["status"] or 200]
+
+
+def _module(health: dict[str, Any]) -> str:
+    statuses = _statuses(health)
+    return f"http_{statuses[0]}" if len(statuses) == 1 else "http_below_500"
 
 
 def probes(
@@ -49,7 +61,7 @@ def probes(
     certificates: str,
     balancers: Iterable[str] = (),
 ) -> list[dict[str, Any]]:
-    """Ask every host for the health of every app under every name, whatever the names resolve to.
+    """Ask every host for the health of every app under every name that is one, whatever the names resolve to.
 
     Behind balancers also these: at the addresses that they share, or at each of them where they share none.
     """
@@ -60,18 +72,19 @@ def probes(
     asked |= {name: (where, "") for name, where in clients_reach(balancers, hostvars).items()}
     return [
         {
-            "targets": [f"{scheme}://{f'[{where}]' if ':' in where else where}{app['health']['path']}"],
+            "targets": [f"{scheme}://{f'[{where}]' if ':' in where else where}{app['health']['path'] or '/'}"],
             "labels": {
                 "instance": instance,
                 "app": app["name"],
                 "server_name": name,
                 "__param_hostname": name,
-                "__param_module": f"http_{app['health']['status']}{module}",
+                "__param_module": f"{_module(app['health'])}{module}",
             },
         }
         for app in apps
         for instance, (where, module) in asked.items()
         for name in app["server_names"]
+        if not name.startswith("*.")
     ]
 
 

@@ -31,12 +31,13 @@ def first_sites(apps: list[dict[str, Any]], template: str, *, tls: bool, journal
 
 def longest_request_s(apps: list[dict[str, Any]]) -> int:
     """Return the longest time in seconds that any app may take for a request."""
-    return max((int(app["limits"]["request_s"]) for app in apps), default=30)
+    paths = [path["request_s"] or 0 for app in apps for path in app["http"]["paths"]]
+    return max([*paths, *(int(app["limits"]["request_s"]) for app in apps)], default=30)
 
 
 def certificate_sites(apps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Turn checked apps into the sites of role certificates: each with the names that clients use."""
-    return [{"name": app["name"], "server_names": app["server_names"]} for app in apps]
+    return [{"name": app["name"], "server_names": [*app["server_names"], *app["redirect_names"]]} for app in apps]
 
 
 def access_logs(apps: list[dict[str, Any]]) -> list[str]:

@@ -17,7 +17,7 @@ from app_exporter.multiprocess import SlotMetrics
 from app_exporter.problems import BrokenError, Problems
 from app_exporter.releases import add_count, add_freeze, add_history, add_lock
 from app_exporter.slots import Slot, find_slots, is_app, live_slot, release_of
-from app_exporter.uwsgi import read_sockets, slot_samples
+from app_exporter.uwsgi import notes, read_sockets, slot_samples
 
 RELEASE_FILES = {
     "history.jsonl": add_history,
@@ -99,7 +99,7 @@ class Exporter:
             try:
                 # A slot without the socket is just starting or ending: it is not up, and that is all.
                 answer = answers.get(slot.path("stats"))
-                samples = [] if answer is None else slot_samples(answer)
+                samples = [] if answer is None else slot_samples(answer, notes(slot.path("state")))
             except BrokenError as error:
                 self.problems.note(slot.app, "stats", slot.name, str(error))
             else:

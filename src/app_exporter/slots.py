@@ -32,7 +32,7 @@ class Slot(NamedTuple):
         return (("app", self.app), ("release", self.release), ("slot", self.name))
 
     def path(self, suffix: str) -> Path:
-        """One of the slot's files, by suffix: ``sock``, ``stats``, ``metrics``."""
+        """One of the slot's files, by suffix: ``sock``, ``stats``, ``metrics``, ``state``."""
         return self.directory / f"{self.name}.{suffix}"
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from app_exporter.exposition import Labels
 
 MAX_STATS_BYTES = 8 << 20
+MAX_NOTES, MAX_NOTE_BYTES = 128, 1 << 16
 
 
 def read_sockets(paths: Iterable[Path], timeout_s: float) -> dict[Path, bytes | str]:
@@ -92,12 +93,7 @@ def integer(owner: dict[str, Any], key: str) -> int:
 WORKER_COUNTERS = (
     ("requests", "uwsgi_worker_requests_total", "Requests that the worker has answered.", 1),
     ("exceptions", "uwsgi_worker_exceptions_total", "Exceptions that the application did not catch.", 1),
-    (
-        "harakiri_count",
-        "uwsgi_worker_harakiri_total",
-        "Times the worker was killed because a request took too long.",
-        1,
-    ),
+    ("harakiri_count", "uwsgi_worker_harakiri_total", "Requests that were ended because they took too long.", 1),
     ("running_time", "uwsgi_worker_request_seconds_total", "Time spent in requests.", 1e-6),
     ("tx", "uwsgi_worker_transmitted_bytes_total", "Bytes of responses.", 1),
 )
@@ -156,8 +152,25 @@ def worker_samples(worker: dict[str, Any]) -> Iterator[tuple[str, str, str, floa
         )
 
 
-def slot_samples(answer: bytes | str) -> list[tuple[str, str, str, float, Labels]]:
-    """Turn what a stats server says into samples, all or nothing.
+def notes(state: Path) -> dict[str, dict[str, Any]]:
+    """Read what a slot's workers (by number) and its watch (`watch`) noted about themselves; what is no note is passed over."""
+    found = {}
+    for path in sorted(state.glob("*.json"))[:MAX_NOTES]:
+        with contextlib.suppress(OSError, ValueError), path.open("rb") as file:
+            note = json.loads(file.read(MAX_NOTE_BYTES))
+            if isinstance(note, dict):
+                found[path.stem] = note
+    return found
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def slot_samples(
+    answer: bytes | str, notes: dict[str, dict[str, Any]] | None = None
+) -> list[tuple[str, str, str, float, Labels]]:
+    """Turn what a stats server says, and a slot's notes, into samples, all or nothing.
 
     Takes what `read_sockets` returns: a sentence in place of bytes is the reason why there are none.
 
@@ -175,8 +188,18 @@ def slot_samples(answer: bytes | str) -> list[tuple[str, str, str, float, Labels
     if not isinstance(workers, list) or not all(isinstance(worker, dict) for worker in workers):
         raise BrokenError("has no list of workers")
     samples: list[tuple[str, str, str, float, Labels]] = []
+    notes = notes or {}
+    ended = notes.get("watch", {}).get("ended")
     for worker in workers:
-        label = (("worker", str(integer(worker, "id"))),)
+        number = str(integer(worker, "id"))
+        label = (("worker", number),)
+        # uWSGI's own count is of releases from before slots had a watch.
+        worker["harakiri_count"] = integer(worker, "harakiri_count") + _number(
+            ended.get(number) if isinstance(ended, dict) else 0
+        )
+        failures = _number(notes.get(number, {}).get("failures"))
+        text = "Attempts in a row of the worker to load the application that failed."
+        samples.append(("gauge", "uwsgi_worker_load_failures", text, failures, label))
         samples += ((*sample[:4], label + sample[4]) for sample in worker_samples(worker))
     samples.append(("gauge", "uwsgi_workers", "Workers of the slot, in whatever state.", len(workers), ()))
     load = integer(stats, "load")

@@ -1,4 +1,4 @@
-"""A uWSGI that is a thread: an app's socket that speaks the uwsgi protocol, a stats server, and an Emperor that starts and stops them."""
+"""A uWSGI that is a thread: an app's socket that speaks FastCGI, a stats server, and an Emperor that starts and stops them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
+from praetor.host import uwsgi
 from praetor.host.emperors import described
 from praetor.host.layout import AppHost, Emperor, Layout, Slot, write_atomically
 
@@ -22,7 +23,7 @@ Respond = Callable[[dict[str, str]], bytes | None]
 
 def answer(status: int, body: str = "") -> bytes:
     """What an app sends."""
-    return f"HTTP/1.1 {status} X\r\nContent-Type: text/plain\r\n\r\n{body}".encode()
+    return f"Status: {status} X\r\nContent-Type: text/plain\r\n\r\n{body}".encode()
 
 
 def slow(seconds: float) -> Respond:
@@ -75,14 +76,25 @@ def _receive(connection: socket.socket, count: int) -> bytes:
 
 
 def variables_of(connection: socket.socket) -> dict[str, str]:
-    """Read one request of the uwsgi protocol."""
-    _, size, _ = struct.unpack("<BHB", _receive(connection, 4))
-    body, texts = _receive(connection, size), []
-    while body:
-        length = struct.unpack("<H", body[:2])[0]
-        texts.append(body[2 : 2 + length].decode())
-        body = body[2 + length :]
+    """Read one request of FastCGI that has no body."""
+    params, kind = b"", 0
+    while kind != uwsgi.STDIN:
+        _, kind, _, length, padding = struct.unpack(">BBHHBx", _receive(connection, 8))
+        found = _receive(connection, length + padding)[:length]
+        params += found if kind == uwsgi.PARAMS else b""
+    texts = []
+    while params:
+        lengths = [length & 0x7FFFFFFF for length in struct.unpack(">II", params[:8])]
+        params = params[8:]
+        for length in lengths:
+            texts.append(params[:length].decode())
+            params = params[length:]
     return dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+def framed(said: bytes) -> bytes:
+    """An answer on its way to NGINX."""
+    return uwsgi.record(uwsgi.STDOUT, said) + uwsgi.record(uwsgi.END, bytes(8))
 
 
 class FakeSlot:
@@ -98,6 +110,8 @@ class FakeSlot:
         if stats:
             self.servers.append(Server(host.stats(slot), self._stats))
         host.metrics(slot).mkdir(exist_ok=True)
+        host.state(slot).mkdir(exist_ok=True)
+        (host.state(slot) / "watch.json").write_text('{"pid": 4712, "ended": {}}', encoding="utf-8")
 
     def _request(self, connection: socket.socket) -> None:
         variables = variables_of(connection)
@@ -105,12 +119,12 @@ class FakeSlot:
         said = self.respond(variables)
         self.counts["requests"] += 1
         if said:
-            connection.sendall(said)
+            connection.sendall(framed(said))
 
     def _stats(self, connection: socket.socket) -> None:
         counts = dict(self.counts)
         busy = counts.pop("busy")
-        worker = {"id": 1, "pid": 4711, **counts, "cores": [{"id": 0, "in_request": busy}]}
+        worker = {"id": 1, "pid": 4711, "accepting": 1, **counts, "cores": [{"id": 0, "in_request": busy}]}
         connection.sendall(json.dumps({"workers": [worker]}).encode())
 
     def close(self) -> None:

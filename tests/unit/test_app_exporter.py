@@ -18,6 +18,7 @@ from app_exporter.__main__ import serve
 from app_exporter.backlog import listening_backlogs
 from app_exporter.problems import Problems
 from app_exporter.scrape import Exporter, Settings
+from app_exporter.uwsgi import notes, slot_samples
 
 
 @pytest.fixture
@@ -30,6 +31,17 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 
 # --- uWSGI
+
+
+def test_what_a_slots_watch_ended_and_its_workers_failed_to_load_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "watch.json").write_text('{"pid": 7, "ended": {"1": 3}}', encoding="utf-8")
+    (tmp_path / "2.json").write_text('{"failures": 4, "error": "away"}', encoding="utf-8")
+    (tmp_path / "3.json").write_text("[]", encoding="utf-8")
+    answer = json.dumps({"load": 0, "workers": [worker(1), worker(2)]}).encode()
+    found = {(name, labels): value for _, name, _, value, labels in slot_samples(answer, notes(tmp_path))}
+    assert found["uwsgi_worker_harakiri_total", (("worker", "1"),)] == 1 + 3
+    assert found["uwsgi_worker_harakiri_total", (("worker", "2"),)] == 1
+    assert found["uwsgi_worker_load_failures", (("worker", "2"),)] == 4
 
 
 def test_a_worker_is_described_by_its_own_figures(host: Host) -> None:

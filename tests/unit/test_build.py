@@ -72,6 +72,9 @@ class Workshop:
             "health": {"path": "/"},
             "workers": "auto",
             "threads": 2,
+            "preload": False,
+            "redirect_names": [],
+            "http": {"compress": True, "stream_s": 600, "paths": [], "headers": {}, "directives": None},
             "limits": {"request_s": 30, "body_mb": 1, "memory_mb": 512},
             "sandbox": {"write_execute": False, "loosened": {}},
         }
@@ -775,7 +778,27 @@ def test_the_bill_of_materials_names_every_wheel_once(shop: Workshop) -> None:
 def test_the_vassal_file_is_made_of_the_apps_settings(shop: Workshop) -> None:
     shop.app["workers"] = 3
     text = vassal(shop.app, TEMPLATE)
-    for line in ("module = main:app", "processes = 3", "threads = 2", "harakiri = 30", "limit-post = 1048576"):
+    for line in ("set-placeholder = slot-app=main:app", "processes = 3", "threads = 2", "limit-post = 1048576"):
         assert line in text.splitlines()
+    assert "/run/uwsgi/api/%n.state 2\n" in text
+    assert "set-placeholder = slot-request-s=30\n" in text
     shop.app["workers"] = "auto"
     assert "processes = %k" in vassal(shop.app, TEMPLATE).splitlines()
+
+
+def test_an_app_is_loaded_by_each_worker_unless_it_says_that_it_can_be_forked(shop: Workshop) -> None:
+    lines = vassal(shop.app, TEMPLATE).splitlines()
+    assert ("lazy-apps = true" in lines, "need-app = true" in lines) == (True, False)
+    shop.app["preload"] = True
+    lines = vassal(shop.app, TEMPLATE).splitlines()
+    assert ("lazy-apps = true" in lines, "need-app = true" in lines) == (False, True)
+
+
+def test_uwsgi_takes_the_largest_body_and_waits_for_the_longest_request_of_all_paths(shop: Workshop) -> None:
+    shop.app["http"]["paths"] = [
+        {"path": "/up", "request_s": None, "body_mb": 50, "stream": False},
+        {"path": "/report", "request_s": 200, "body_mb": None, "stream": False},
+    ]
+    text = vassal(shop.app, TEMPLATE)
+    assert f"limit-post = {50 * 2**20}\n" in text
+    assert "reload-mercy = 205\n" in text

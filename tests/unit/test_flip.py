@@ -21,7 +21,7 @@ from praetor.host.uwsgi import Counters
 LIMITS = Limits(bake_s=1, max_5xx_ratio=0.01, max_p95_factor=3, min_requests=20)
 NOTHING = Traffic()
 FINE = Traffic(1000, 0, 0.1)
-START = Counters(requests=2, busy=0, exceptions=0, harakiri=0, respawns=0, workers=2, pids=(1, 2))
+START = Counters(requests=2, busy=0, exceptions=0, ended=0, respawns=0, workers=2, pids=(1, 2))
 
 
 def counted(**changes: int) -> Counters:
@@ -45,7 +45,7 @@ def test_a_slot_whose_stats_are_silent_breaches() -> None:
 
 
 def test_a_request_that_took_too_long_breaches() -> None:
-    said = judge(now=counted(harakiri=2, respawns=2))
+    said = judge(now=counted(ended=2, respawns=2))
     assert said == "2 requests took longer than limits.request_s, and their worker was killed"
 
 
@@ -54,8 +54,8 @@ def test_a_worker_that_died_breaches() -> None:
 
 
 def test_a_worker_that_died_before_the_flip_is_no_breach() -> None:
-    earlier = Counters(**{**START._asdict(), "respawns": 3, "harakiri": 1, "exceptions": 500})
-    assert breach(LIMITS, FINE, FINE, earlier, counted(respawns=3, harakiri=1, exceptions=500)) is None
+    earlier = Counters(**{**START._asdict(), "respawns": 3, "ended": 1, "exceptions": 500})
+    assert breach(LIMITS, FINE, FINE, earlier, counted(respawns=3, ended=1, exceptions=500)) is None
 
 
 def test_too_many_failures_breach() -> None:

@@ -25,7 +25,7 @@ from fakes import (
 
 from praetor.host import emperors
 from praetor.host import gate as gates
-from praetor.host.gate import Health, Verdict, gate
+from praetor.host.gate import Health, Probe, Verdict, gate
 from praetor.host.journal import phase
 from praetor.host.layout import AppHost, Emperor, ReleaseError, Slot
 
@@ -33,11 +33,13 @@ HEALTH = Health("/health/ready", 200, timeout_s=10, warmup_s=3, host="api.exampl
 GROUP = gates._group_name(os.getgid())
 
 
-def judge(*probes: tuple[float, int | None], attempts: int = 0) -> tuple[bool | None, Verdict]:
+def judge(
+    *probes: tuple[float, int | None], failed: str = "", loading: str = "", health: Health = HEALTH
+) -> tuple[bool | None, Verdict]:
     """Show probes to a verdict until it is decided."""
-    verdict = Verdict(HEALTH, 0.0)
+    verdict = Verdict(health, 0.0)
     for now, status in probes:
-        decided = verdict.see(now, status, "said", attempts)
+        decided = verdict.see(now, Probe(status, "said", failed, loading))
         if decided is not None:
             return decided, verdict
     return None, verdict
@@ -61,14 +63,24 @@ def test_good_answers_with_silence_between_them_are_not_in_a_row() -> None:
     assert judge((0.1, 200), (0.2, None), (0.3, 200))[0] is None
 
 
-def test_a_failed_import_is_decided_at_once() -> None:
-    decided, verdict = judge((0.2, None), attempts=1)
+def test_what_cannot_become_healthy_any_more_is_decided_at_once() -> None:
+    decided, verdict = judge((0.2, None), failed="worker 2 could not load the app: KeyError: 'X'")
     assert decided is False
-    assert verdict.last == "uWSGI could not start it"
+    assert verdict.last == "worker 2 could not load the app: KeyError: 'X'"
 
 
-def test_a_slot_that_answers_is_not_judged_by_earlier_attempts() -> None:
-    assert judge((0.2, 200), (0.3, 200), attempts=1)[0] is True
+def test_a_slot_is_not_healthy_before_all_of_its_workers_have_loaded_the_app() -> None:
+    loading = "worker 2 of 2 had not loaded the app"
+    assert judge((0.1, 200), (0.2, 200), (9.9, 200), loading=loading)[0] is None
+    decided, verdict = judge((0.1, 200), (10.0, 200), loading=loading)
+    assert (decided, verdict.last) == (False, f"{loading} within 10 s")
+
+
+def test_without_a_status_anything_below_500_is_healthy() -> None:
+    weak = Health("/", None, timeout_s=10, warmup_s=3, host="x")
+    assert judge((0.1, 404), (0.2, 302), health=weak)[0] is True
+    decided, verdict = judge((0.1, 500), (3.1, 500), health=weak)
+    assert (decided, verdict.last) == (False, "/ answered 500 instead of anything below 500: said")
 
 
 @pytest.mark.parametrize(("until", "expected"), [(2.9, None), (3.0, False)])
@@ -96,12 +108,16 @@ def test_silence_ends_with_the_timeout() -> None:
 
 def test_an_empty_answer_is_named_so() -> None:
     verdict = Verdict(HEALTH, 0.0)
-    verdict.see(0.0, 500, " \n", 0)
+    verdict.see(0.0, Probe(500, " \n"))
     assert verdict.last.endswith("(empty)")
 
 
 def test_the_health_check_is_the_one_of_the_release() -> None:
     assert Health.of(manifest_of("1-a"), "x") == Health("/health/ready", 200, 5, 1, "x")
+    for given, path, status in ((None, None), "/", None), (("/up", None), "/up", 200), ((None, 204), "/", 204):
+        health = {"path": given[0], "status": given[1], "timeout_s": 5, "warmup_s": 1}
+        found = Health.of(manifest_of("1-a") | {"settings": {"health": health}}, "x")
+        assert (found.path, found.status) == (path, status)
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ DATA_DIR = "${APP_DATA_DIR}, the one variable that is replaced here"
 COMMAND = 'a command, such as "python -m api.migrate" or [python, -m, api.migrate]'
 SOURCE_KEYS = ", ".join(Source.model_fields)
 NAME = "a name of a-z, 0-9 and _ that begins with a letter, at most 31 characters"
-HOST = "a host name in lower case, such as api.example.org"
+HOST = "a host name in lower case, such as api.example.org or *.example.org"
 GIT = "a git URL (https, ssh, file or user@host:path) without credentials"
 VARIABLE = "a variable name of A-Z, a-z, 0-9 and _"
 VAULTED = "a string that is not empty, encrypted with ansible-vault"
@@ -90,13 +90,16 @@ def test_a_minimal_app_gets_every_default() -> None:
             "build_packages": [],
             "wsgi": "api.wsgi:app",
             "server_names": ["api.example.org"],
+            "redirect_names": [],
             "profile": "prod",
             "config": {},
             "env": {},
             "database": None,
-            "health": {"path": "/health/ready", "status": 200, "timeout_s": 30, "warmup_s": 5},
+            "health": {"path": None, "status": None, "timeout_s": 30, "warmup_s": 5},
             "workers": "auto",
             "threads": 2,
+            "preload": False,
+            "http": {"compress": True, "stream_s": 3600, "paths": [], "headers": {}, "directives": None},
             "limits": {
                 "request_s": 30,
                 "body_mb": 1,
@@ -346,7 +349,74 @@ def test_what_is_correct_is_accepted(changes: dict[str, Any]) -> None:
         ),
         ({"server_names": ["API.example.org"]}, "server_names[0]", '"API.example.org" (not in lower case)', HOST),
         ({"server_names": ["api_1.example.org"]}, "server_names[0]", '"api_1.example.org"', HOST),
-        ({"server_names": ["*.example.org"]}, "server_names[0]", '"*.example.org"', HOST),
+        ({"server_names": ["a.*.example.org"]}, "server_names[0]", '"a.*.example.org"', HOST),
+        (
+            {"server_names": ["bücher.example"]},
+            "server_names[0]",
+            '"bücher.example" (browsers ask for it as xn--bcher-kva.example: write that)',
+            HOST,
+        ),
+        (
+            {"server_names": ["*.example.org"]},
+            "server_names[0]",
+            '"*.example.org"',
+            "a plain name first: it is what the gate asks under, and where redirect_names lead",
+        ),
+        (
+            {"redirect_names": ["api.example.org"]},
+            "redirect_names[0]",
+            '"api.example.org", which is apps[0].server_names[0] too',
+            "each server name once: NGINX picks the app by it",
+        ),
+        (
+            {"http": {"paths": [{"path": "/a"}]}},
+            "http.paths[0]",
+            "a path without limits",
+            "at least one of request_s, body_mb, stream",
+        ),
+        (
+            {"http": {"paths": [{"path": "/", "body_mb": 5}]}},
+            "http.paths[0].path",
+            '"/"',
+            "a path below it: what holds for all of them is in limits",
+        ),
+        (
+            {"http": {"paths": [{"path": "/a;b", "body_mb": 5}]}},
+            "http.paths[0].path",
+            '"/a;b"',
+            "a path that begins with /, of letters, digits and . _ ~ / -",
+        ),
+        (
+            {"http": {"paths": [{"path": "/a", "body_mb": 5}, {"path": "/a", "stream": True}]}},
+            "http.paths[1].path",
+            '"/a" again',
+            "each path once",
+        ),
+        (
+            {"http": {"paths": [{"path": "/a", "request_s": 90}]}},
+            "http.paths[0].request_s",
+            "90",
+            "at most release.drain_s (60), or a release would end running requests",
+        ),
+        (
+            {"http": {"headers": {"Content-Length": "5"}}},
+            "http.headers.Content-Length",
+            "the header Content-Length",
+            "another: NGINX sets this one itself",
+        ),
+        (
+            {"http": {"headers": {"X-A": "a$b"}}},
+            "http.headers",
+            "a mapping (NGINX would take $ in X-A for a variable)",
+            "a mapping of header names to strings",
+        ),
+        (
+            {"http": {"headers": {"X A": "b"}}},
+            "http.headers",
+            "a mapping (X A is no name of a header)",
+            "a mapping of header names to strings",
+        ),
+        ({"preload": "yes"}, "preload", '"yes"', "true or false"),
         (
             {"server_names": ["a.example.org", "a.example.org"]},
             "server_names[1]",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,18 @@ from praetor.build.parts import site
 APP = {
     "name": "api",
     "server_names": ["api.example.org", "www.example.org"],
+    "redirect_names": ["old.example.org"],
     "limits": {"request_s": 30, "body_mb": 1},
+    "http": {
+        "compress": True,
+        "stream_s": 600,
+        "headers": {"Content-Security-Policy": 'default-src "none" \\'},
+        "paths": [
+            {"path": "/up", "request_s": None, "body_mb": 50, "stream": False},
+            {"path": "/live", "request_s": None, "body_mb": None, "stream": True},
+        ],
+        "directives": "location = /gone {\n    return 410;\n}",
+    },
 }
 RELEASES = ("12", "13")
 CASES: dict[str, dict[str, Any]] = {
@@ -97,13 +109,13 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
 
 def mistakes(folder: Path, *known: str) -> list[str]:
     """Return what the linter has against a configuration, but for what is known."""
-    # It cannot know that Debian 13 has OpenSSL 3.5; on the host, nginx -t does.
+    # It cannot know that Debian 13 has OpenSSL 3.5; on the host, nginx -t does. `gzip off` in an `if` does what it says, see test_serving.py.
     command = [
         str(Path(sys.executable).with_name("gixy")),
         "-f",
         "json",
         "--skips",
-        ",".join(["ssl_ecdh_curve", *known]),
+        ",".join(["ssl_ecdh_curve", "if_is_evil", *known]),
         "nginx.conf",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
@@ -116,6 +128,14 @@ def test_the_linter_finds_no_mistake(rendered: dict[tuple[str, str], Path], case
     # Who starts it raises the limit to what the container was given.
     known = ["worker_rlimit_nofile_vs_connections"] if case == "started by whoever" else []
     assert mistakes(rendered[case, release], *known) == []
+
+
+def test_nothing_but_a_return_or_gzip_off_stands_in_an_if(rendered: dict[tuple[str, str], Path]) -> None:
+    for folder in rendered.values():
+        text = "".join(path.read_text() for path in folder.rglob("*.conf"))
+        found = re.findall(r"if \(.*\) \{\s*([^;]*);\s*\}", text)
+        assert {each.split()[0] for each in found} == {"return", "gzip"}
+        assert text.count("if (") == len(found)
 
 
 def test_the_linter_would_find_one(tmp_path: Path, rendered: dict[tuple[str, str], Path]) -> None:

@@ -9,10 +9,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import a_run, host_in, put_release, vassal_of
+from project import ROOT
 
+from praetor.build.parts import slot as slot_files
+from praetor.build.parts import vassal
 from praetor.host import gate as gates
 from praetor.host import uwsgi
 from praetor.host.drain import Drain
@@ -35,20 +39,41 @@ import os, pathlib, time
 pathlib.Path(__file__).with_name("pid").write_text(str(os.getpid()))
 time.sleep(60)
 """
-INI = """[uwsgi]
-strict = true
-master = true
-single-interpreter = true
-need-app = true
-processes = 2
-module = {module}
-pythonpath = {place}
-socket = {run}/%n.sock
-chmod-socket = 660
-stats = {run}/%n.stats
-vacuum = true
-die-on-term = true
+# One worker can load it, the other waits for a file.
+HALF = """
+import pathlib, time, uwsgi
+while uwsgi.worker_id() == 2 and not pathlib.Path(__file__).with_name("go").exists():
+    time.sleep(0.05)
+from works import app
 """
+# Needs something that can be away.
+NEEDS = """
+import pathlib
+if pathlib.Path(__file__).with_name("away").exists():
+    raise RuntimeError("the database is away")
+from works import app
+"""
+WRAPPER = """#!/bin/sh
+exec {program} --set-placeholder "release=$(dirname "$(readlink -f "$2")")" "$@"
+"""
+ENTRY: dict[str, Any] = {
+    "name": "api",
+    "workers": 2,
+    "threads": 1,
+    "http": {"stream_s": 60, "paths": []},
+    "limits": {"request_s": 20, "body_mb": 1, "memory_mb": 512},
+}
+RELEASES = {
+    "1-a": ("works:app", False),
+    "2-b": ("breaks:app", False),
+    "3-c": ("hangs:app", False),
+    "4-d": ("works:app", True),
+    "5-e": ("breaks:app", True),
+    "6-f": ("half:app", False),
+    "7-g": ("needs:app", False),
+    "8-h": ("hangs:app", True),
+    "9-i": ("asgi:app", False),
+}
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +81,28 @@ def real() -> Iterator[AppHost]:
     """Return a host with an Emperor, and releases with an app that runs and with one that does not."""
     with tempfile.TemporaryDirectory(prefix="p") as directory:
         host = host_in(Path(directory))
-        (host.layout.apps / "works.py").write_text(APP, encoding="utf-8")
-        (host.layout.apps / "hangs.py").write_text(HANGS, encoding="utf-8")
-        for release, module in (("1-a", "works:app"), ("2-b", "breaks:app"), ("3-c", "hangs:app")):
+        texts = {"works": APP, "hangs": HANGS, "half": HALF, "needs": NEEDS, "asgi": "async def app(*_): pass"}
+        for name, text in texts.items():
+            (host.layout.apps / f"{name}.py").write_text(text, encoding="utf-8")
+        template = ROOT / "roles/flask_app/templates/vassal.ini.j2"
+        for release, (reference, preload) in RELEASES.items():
             put_release(host, release)
-            text = INI.format(module=module, place=host.layout.apps, run=host.run_dir)
-            (host.release_dir(release) / "vassal.ini").write_text(text, encoding="utf-8")
-        own, program = Emperor("api", 1), str(Path(sys.prefix) / "bin/uwsgi")
-        command = [program, "--emperor", str(host.vassals(own)), "--emperor-wrapper", program, "--emperor-freq", "1"]
+            place = host.release_dir(release)
+            text = vassal(ENTRY | {"wsgi": reference, "preload": preload}, template)
+            text = text.replace("/run/uwsgi/api/", f"{host.run_dir}/")
+            (place / "vassal.ini").write_text(text, encoding="utf-8")
+            (place / "slot/praetor_slot").mkdir(parents=True)
+            for name, text in slot_files().items():
+                (place / "slot/praetor_slot" / name).write_text(text, encoding="utf-8")
+            (place / "src").symlink_to(host.layout.apps)
+            (place / "venv").symlink_to(sys.prefix)
+        program = str(Path(sys.prefix) / "bin/uwsgi")
+        wrapper = Path(directory) / "wrapper"
+        wrapper.write_text(WRAPPER.format(program=program), encoding="utf-8")
+        wrapper.chmod(0o755)
+        own = Emperor("api", 1)
+        command = [program, "--emperor", str(host.vassals(own)), "--emperor-wrapper", str(wrapper), "--emperor-freq"]
+        command += ["1"]
         command += ["--emperor-stats", str(host.emperor_stats(own)), "--emperor-graceful-shutdown"]
         with (
             (Path(directory) / "log").open("wb") as log,
@@ -106,12 +145,16 @@ def test_a_slot_passes_the_gate_and_the_emperor_says_that_it_accepts(real: AppHo
 
 def test_requests_and_exceptions_are_counted_once(real: AppHost, slot: Slot) -> None:
     before = uwsgi.counters(real.stats(slot))
-    assert (before.workers, before.respawns, before.harakiri, before.busy) == (2, 0, 0, 0)
+    assert (before.workers, before.respawns, before.ended, before.busy) == (2, 0, 0, 0)
     uwsgi.get(real.socket(slot), "/", "h", 5)
-    with pytest.raises(ValueError, match="without an answer"):
+    with pytest.raises(ValueError, match=r"without an answer|broke its answer"):
         uwsgi.get(real.socket(slot), "/broken", "h", 5)
-    after = uwsgi.counters(real.stats(slot))
-    assert (after.requests - before.requests, after.exceptions - before.exceptions) == (2, 1)
+
+    def counted() -> tuple[int, int]:
+        after = uwsgi.counters(real.stats(slot))
+        return after.requests - before.requests, after.exceptions - before.exceptions
+
+    assert wait_until(lambda: counted() == (2, 1), 5)
 
 
 def test_a_drain_waits_for_a_request_in_flight(real: AppHost, slot: Slot) -> None:
@@ -131,10 +174,55 @@ def test_a_worker_that_died_is_counted(real: AppHost, slot: Slot) -> None:
 
 
 @pytest.mark.usefixtures("slot")
-def test_a_broken_import_is_seen_at_once_and_leaves_nothing(real: AppHost) -> None:
-    with pytest.raises(ReleaseError, match="uWSGI could not start it"):
-        through(real, "2-b")
+@pytest.mark.parametrize(
+    ("release", "words"),
+    [
+        ("2-b", "worker 1 could not load the app: ModuleNotFoundError: No module named 'breaks'"),
+        ("5-e", "uWSGI could not start it"),
+        ("9-i", "asgi:app is an ASGI application, and apps here are WSGI applications"),
+    ],
+)
+def test_an_app_that_cannot_be_loaded_is_seen_at_once_and_leaves_nothing(
+    real: AppHost, release: str, words: str
+) -> None:
+    began = time.monotonic()
+    with pytest.raises(ReleaseError, match=words.replace("worker 1", "worker [12]")):
+        through(real, release)
+    assert time.monotonic() - began < 15, "sooner than the Emperor kills what does not end"
     assert [found.release for found in real.slots()] == ["1-a"]
+    assert [path.stem for path in real.run_dir.iterdir() if release in path.name] == []
+
+
+def test_the_gate_waits_until_every_worker_has_loaded_the_app(real: AppHost) -> None:
+    with pytest.raises(ReleaseError, match="worker 2 of 2 had not loaded the app within 5 s"):
+        through(real, "6-f")
+    (real.layout.apps / "go").touch()
+    slot = through(real, "6-f")
+    assert uwsgi.counters(real.stats(slot)).loading == ()
+    remove_slot(real, slot)
+
+
+def test_a_worker_that_cannot_load_the_app_later_tries_again_and_takes_no_other_down(real: AppHost) -> None:
+    slot, away = through(real, "7-g"), real.layout.apps / "away"
+    pids = uwsgi.counters(real.stats(slot)).pids
+    away.touch()
+    os.kill(pids[0], signal.SIGKILL)
+    assert wait_until(lambda: uwsgi.notes(real.state(slot)).get("1", {}).get("failures", 0) >= 2, 20)
+    note = uwsgi.notes(real.state(slot))["1"]
+    assert (note["loaded"], note["error"]) == (False, "RuntimeError: the database is away")
+    assert uwsgi.get(real.socket(slot), "/", "h", 5).status == 200
+    found = uwsgi.counters(real.stats(slot))
+    assert (found.pids[1], found.loading) == (pids[1], (1,))
+    away.unlink()
+    assert wait_until(lambda: uwsgi.counters(real.stats(slot)).loading == (), 20)
+    assert uwsgi.notes(real.state(slot))["1"]["failures"] == 0
+    remove_slot(real, slot)
+
+
+def test_an_app_that_is_loaded_once_passes_the_gate_too(real: AppHost) -> None:
+    slot = through(real, "4-d")
+    assert uwsgi.get(real.socket(slot), "/hello", "h", 5).body == "/hello"
+    remove_slot(real, slot)
 
 
 def test_a_slot_that_is_removed_ends(real: AppHost, slot: Slot) -> None:
@@ -153,11 +241,13 @@ def test_a_slot_that_ends_is_not_loaded_anew(real: AppHost) -> None:
     assert "binary reloading" not in (real.layout.run.parent / "log").read_text(encoding="utf-8")
 
 
-def test_a_slot_that_still_loads_is_ended_at_once(real: AppHost) -> None:
-    slot = Slot("api", "3-c", 1)
-    vassal_of(slot, real).symlink_to(real.release_dir("3-c") / "vassal.ini")
-    gates.rescan(real, Emperor("api", 1))
+@pytest.mark.parametrize("release", ["3-c", "8-h"])
+def test_a_slot_that_still_loads_is_ended_at_once(real: AppHost, release: str) -> None:
+    slot = Slot("api", release, 1)
     written = real.layout.apps / "pid"
+    written.unlink(missing_ok=True)
+    vassal_of(slot, real).symlink_to(real.release_dir(release) / "vassal.ini")
+    gates.rescan(real, Emperor("api", 1))
     assert wait_until(lambda: written.exists() and written.read_text(encoding="ascii") != "", 20)
     remove_slot(real, slot, timeout_s=20)
     assert not Path(f"/proc/{written.read_text(encoding='ascii')}").exists(), "it would sleep for a minute"

@@ -43,7 +43,9 @@ def nginx(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> Nginx:
     """Return the NGINX of the host."""
     found = Nginx(host)
     (host.layout.nginx / "praetor").mkdir()
-    (host.layout.nginx / "nginx.conf").write_text("worker_shutdown_timeout 50s;\n")
+    (host.layout.nginx / "nginx.conf").write_text(
+        "# A stop waits for requests for 50 s at the most.\nworker_shutdown_timeout 3600s;\n"
+    )
     monkeypatch.setattr(sites, "_reload", found.reload)
     monkeypatch.setattr(sites, "_judge", found.judge)
     return found

@@ -28,6 +28,7 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="a host's files belong to
 PARTS: dict[str, Any] = {
     "vassal": "[uwsgi]\n",
     "site": "server {}\n",
+    "slot": {"wsgi.py": "application = 1\n"},
     "config": "{}\n",
     "sbom": "{}\n",
     "env": {"APP_NAME": "api", "GREETING": "a 'b' \"c\" $HOME\nd\n"},
@@ -115,6 +116,7 @@ def test_a_release_is_staged_whole(host: AppHost, open_place: Path) -> None:
     assert (place / "env/GREETING").read_text(encoding="utf-8") == PARTS["env"]["GREETING"]
     assert place.stat().st_mode & 0o7777 == 0o750
     assert (place / "secrets/TOKEN").stat().st_mode & 0o7777 == 0o440
+    assert (place / "slot/praetor_slot/wsgi.py").read_text(encoding="utf-8") == "application = 1\n"
     assert (place / "vassal.ini").stat().st_mtime < time.time() - 5
     assert list(place.glob("venv/lib/*/site-packages/__pycache__/tiny.*.pyc"))
     # Nothing that the app could write to.

@@ -1,6 +1,7 @@
 """How a slot is spoken to, and how its silence is told from its work."""
 
 import json
+import re
 import socket
 import threading
 import time
@@ -8,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes import FakeEmperor, FakeSlot, Server, answer, variables_of, vassal_of
+from fakes import FakeEmperor, FakeSlot, Server, answer, framed, variables_of, vassal_of
+from project import ROOT
 
 from praetor.host import uwsgi
 from praetor.host.layout import AppHost, Emperor, Slot
@@ -31,7 +33,7 @@ def test_a_request_arrives_as_nginx_would_send_it(host: AppHost) -> None:
 
 @pytest.mark.parametrize(
     ("sent", "words"),
-    [(None, "closed the connection without an answer"), (b"hello", "answered no HTTP"), (b"HTTP/1.1 x\r\n", "no HTTP")],
+    [(None, "closed the connection without an answer"), (b"hello", "answered no HTTP"), (b"Status: x\r\n", "no HTTP")],
 )
 def test_what_is_no_http_is_an_error(host: AppHost, sent: bytes | None, words: str) -> None:
     slot = FakeSlot(host, SLOT, lambda _: sent)
@@ -40,10 +42,33 @@ def test_what_is_no_http_is_an_error(host: AppHost, sent: bytes | None, words: s
     slot.close()
 
 
+def test_the_gate_asks_as_nginx_does_for_a_client_that_came_by_https(host: AppHost) -> None:
+    slot = FakeSlot(host, SLOT, lambda _: b"Status: 302 Found\r\nLocation: https://login.example.org/\r\n\r\n")
+    found = uwsgi.get(host.socket(SLOT), "/", "api.example.org", 2)
+    slot.close()
+    assert (found.status, found.location) == (302, "https://login.example.org/")
+    [asked] = slot.asked
+    template = (ROOT / "roles/nginx/templates/nginx.conf.j2").read_text(encoding="utf-8")
+    named = set(re.findall(r"_param ([A-Z_]+) \$", template))
+    assert named - set(asked) == {"HTTP_X_REQUEST_ID", "PRAETOR_REQUEST_S", "REMOTE_PORT"}
+    assert (asked["HTTPS"], asked["REQUEST_SCHEME"], asked["HTTP_X_FORWARDED_PROTO"]) == ("on", "https", "https")
+
+
+def test_an_answer_that_breaks_off_is_an_error(place: Path) -> None:
+    def break_off(connection: socket.socket) -> None:
+        variables_of(connection)
+        connection.sendall(uwsgi.record(uwsgi.STDOUT, answer(200, "half")))
+
+    server = Server(place / "s", break_off)
+    with pytest.raises(ValueError, match="broke its answer 200 off after 4 bytes"):
+        uwsgi.get(place / "s", "/", "x", 2)
+    server.close()
+
+
 def test_an_app_that_sends_a_byte_now_and_then_is_timed_as_a_whole(place: Path) -> None:
     def drip(connection: socket.socket) -> None:
         variables_of(connection)
-        for byte in answer(200, "x" * 100):
+        for byte in framed(answer(200, "x" * 100)):
             connection.sendall(bytes([byte]))
             time.sleep(0.05)
 
@@ -60,9 +85,9 @@ def test_an_endless_body_ends(place: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     def pour(connection: socket.socket) -> None:
         variables_of(connection)
-        connection.sendall(answer(200))
+        connection.sendall(uwsgi.record(uwsgi.STDOUT, answer(200)))
         while True:
-            connection.sendall(b"x" * 65536)
+            connection.sendall(uwsgi.record(uwsgi.STDOUT, b"x" * 65535))
 
     server = Server(place / "s", pour)
     assert len(uwsgi.get(place / "s", "/", "x", 5).body) == 2000
@@ -88,7 +113,7 @@ def test_a_full_backlog_is_waited_for(place: Path, full: socket.socket) -> None:
         full.accept()[0].close()
         with full.accept()[0] as connection:
             variables_of(connection)
-            connection.sendall(answer(204))
+            connection.sendall(framed(answer(204)))
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -113,12 +138,30 @@ def test_nobody_there_is_an_error_of_its_own(place: Path) -> None:
 
 def test_counters_are_added_up_over_workers_and_cores(place: Path) -> None:
     cores = [{"id": 0, "in_request": 1}, {"id": 1, "in_request": 0}]
-    worker = {"pid": 5, "requests": 3, "exceptions": 1, "harakiri_count": 2, "respawn_count": 1, "cores": cores}
-    document = {"workers": [worker, {**worker, "pid": 6, "respawn_count": 4}, {**worker, "pid": 0, "respawn_count": 0}]}
-    server = Server(place / "s", lambda connection: connection.sendall(json.dumps(document).encode()))
-    found = uwsgi.counters(place / "s")
+    worker = {
+        "id": 1,
+        "accepting": 1,
+        "pid": 5,
+        "requests": 3,
+        "exceptions": 1,
+        "harakiri_count": 2,
+        "respawn_count": 1,
+        "cores": cores,
+    }
+    document = {
+        "workers": [
+            worker,
+            {**worker, "pid": 6, "respawn_count": 4},
+            {**worker, "pid": 0, "respawn_count": 0, "id": 3, "accepting": 0},
+        ]
+    }
+    server = Server(place / "s.1.stats", lambda connection: connection.sendall(json.dumps(document).encode()))
+    (place / "s.1.state").mkdir()
+    (place / "s.1.state/watch.json").write_text('{"pid": 7, "ended": {"1": 3, "2": 1}}', encoding="utf-8")
+    (place / "s.1.state/1.json").write_text("half a no", encoding="utf-8")
+    found = uwsgi.counters(place / "s.1.stats")
     server.close()
-    assert found == uwsgi.Counters(9, 3, 3, 6, 3, 3, (5, 6, 0))
+    assert found == uwsgi.Counters(9, 3, 3, 6 + 4, 3, 3, (5, 6, 0), loading=(3,))
 
 
 @pytest.mark.parametrize("sent", [b"[1]", b"{", b""])

@@ -7,7 +7,14 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from project import ROOT, imported, options
 
-APP = {"name": "api", "server_names": ["a.example", "b.example"], "limits": {"request_s": 12, "body_mb": 3}}
+HTTP = {"compress": True, "stream_s": 600, "paths": [], "headers": {}, "directives": None}
+APP = {
+    "name": "api",
+    "server_names": ["a.example", "b.example"],
+    "redirect_names": [],
+    "limits": {"request_s": 12, "body_mb": 3},
+    "http": HTTP,
+}
 TEMPLATE = str(ROOT / "roles/nginx/templates/site.conf.j2")
 
 
@@ -18,10 +25,12 @@ def test_every_app_becomes_a_site_with_its_own_limits() -> None:
     assert list(sites) == ["/etc/nginx/sites/api.conf"]
     assert text.count("server_name a.example b.example;") == 2
     assert "client_max_body_size 3m;" in text
-    assert "uwsgi_read_timeout 17s;" in text
+    assert "fastcgi_read_timeout 17s;" in text
     assert "ssl_certificate /etc/praetor/tls/sites/api/fullchain.pem;" in text
     assert "syslog" not in text
-    assert filters["longest_request_s"]([APP, {"limits": {"request_s": 300}}]) == 300
+    assert filters["longest_request_s"]([APP, APP | {"limits": {"request_s": 300}}]) == 300
+    report = {"path": "/report", "request_s": 400, "body_mb": None, "stream": False}
+    assert filters["longest_request_s"]([APP | {"http": HTTP | {"paths": [report]}}]) == 400
 
 
 def test_a_site_without_tls_is_one_server() -> None:

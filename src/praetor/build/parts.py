@@ -1,7 +1,8 @@
-"""What a release is rendered from on the controller: its vassal file and the configuration of its site."""
+"""What a release is rendered from on the controller: its vassal file, the programs of its slots and the configuration of its site."""
 
 from __future__ import annotations
 
+import importlib.resources
 import pathlib
 from typing import Any
 
@@ -23,6 +24,12 @@ def site(app: dict[str, Any], template: pathlib.Path, *, tls: bool, journal: boo
         journal: whether the journal gets the access log too, from where it is shipped.
     """
     return _render(template, app=app, tls=tls, journal=journal)
+
+
+def slot() -> dict[str, str]:
+    """The files of package praetor_slot, by name."""
+    place = importlib.resources.files("praetor_slot")
+    return {each.name: each.read_text(encoding="utf-8") for each in place.iterdir() if each.name.endswith(".py")}
 
 
 def _render(template: pathlib.Path, **values: Any) -> str:

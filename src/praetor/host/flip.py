@@ -69,10 +69,8 @@ def breach(
     """
     if now is None:
         return "the slot's stats server does not answer any more"
-    if now.harakiri > start.harakiri:
-        return (
-            f"{now.harakiri - start.harakiri} requests took longer than limits.request_s, and their worker was killed"
-        )
+    if now.ended > start.ended:
+        return f"{now.ended - start.ended} requests took longer than limits.request_s, and their worker was killed"
     if now.respawns > start.respawns:
         return f"{now.respawns - start.respawns} workers died"
     enough = since.requests >= limits.min_requests

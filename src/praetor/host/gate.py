@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import grp
+import os
+import pathlib
 import signal
 import stat
 import time
@@ -18,6 +20,7 @@ from .logs import last_lines, read_only_hint
 NEEDED_IN_A_ROW = 2  # one good answer can be luck
 CLIENTS = "www-data"
 POLL_S = 0.05
+EMPEROR_S = 1.0  # an Emperor that was started this moment makes its stats socket
 SIGNAL_S = 3.0  # by then the Emperor has read its directory, however busy it is
 
 
@@ -25,16 +28,36 @@ class Health(NamedTuple):
     """When a slot is healthy: what to ask, what to expect, how long to wait."""
 
     path: str
-    status: int
+    status: int | None  # None: any below 500
     timeout_s: float  # from the slot's start to its first answer
     warmup_s: float  # from its first answer to the expected one
     host: str  # the Host header: a server name of the app
 
     @classmethod
     def of(cls, manifest: dict[str, Any], server_name: str) -> Health:
-        """The health check that a release was built with."""
+        """The health check that a release was built with; a release that names no path shows no more than that it answers."""
         found = manifest["settings"]["health"]
-        return cls(found["path"], found["status"], found["timeout_s"], found.get("warmup_s", 5), server_name)
+        path, status = found["path"], found["status"]
+        status = status or (200 if path else None)
+        return cls(path or "/", status, found["timeout_s"], found.get("warmup_s", 5), server_name)
+
+    def is_met(self, status: int | None) -> bool:
+        """Whether an answer of this status is a healthy one."""
+        return status is not None and (status < 500 if self.status is None else status == self.status)
+
+    @property
+    def expected(self) -> str:
+        """In words, what a healthy answer is."""
+        return "anything below 500" if self.status is None else str(self.status)
+
+
+class Probe(NamedTuple):
+    """What one look at a slot has shown."""
+
+    status: int | None  # of the answer; None when there was none
+    said: str  # for people: the answer's beginning, or why there was none
+    failed: str = ""  # why the slot cannot become healthy any more
+    loading: str = ""  # who has not loaded the app yet
 
 
 class Verdict:
@@ -47,30 +70,31 @@ class Verdict:
         self.first_answer: float | None = None
         self.last = "nothing listened on its socket"
 
-    def see(self, now: float, status: int | None, said: str, attempts: int) -> bool | None:
-        """Take one probe: True is healthy, False is failed (`last` says why), None is not decided.
-
-        Args:
-            now: seconds on the clock that `started` is from.
-            status: the answer's status code; None when there was no answer.
-            said: for people: the answer's beginning, or why there was none.
-            attempts: how often the Emperor counts the slot's start as failed.
-        """
-        if status == self.health.status:
+    def see(self, now: float, probe: Probe) -> bool | None:
+        """Take one probe, at `now` on the clock that `started` is from: True is healthy, False is failed (`last` says why), None is not decided."""
+        if probe.failed:
+            self.last = probe.failed
+            return False
+        late = now - self.started >= self.health.timeout_s
+        if self.health.is_met(probe.status):
+            # One worker can answer while another is still loading: a flip would send all requests to the first.
+            if probe.loading:
+                self.good = 0
+                self.last = f"{probe.loading} within {self.health.timeout_s:.0f} s"
+                return False if late else None
             self.good += 1
             return True if self.good >= NEEDED_IN_A_ROW else None
         self.good = 0
-        if status is None and attempts >= 1:
-            self.last = "uWSGI could not start it"
-            return False
-        if status is not None:
+        if probe.status is not None:
             self.first_answer = now if self.first_answer is None else self.first_answer
-            self.last = f"{self.health.path} answered {status} instead of {self.health.status}: {said.strip()[:300] or '(empty)'}"
+            self.last = f"{self.health.path} answered {probe.status} instead of {self.health.expected}: {probe.said.strip()[:300] or '(empty)'}"
             return False if now - self.first_answer >= self.health.warmup_s else None
-        if now - self.started >= self.health.timeout_s:
+        if late:
             self.last = (
-                f"no healthy answer from {self.health.path} within {self.health.timeout_s:.0f} s; at last {said}"
+                f"no healthy answer from {self.health.path} within {self.health.timeout_s:.0f} s; at last {probe.said}"
             )
+            if probe.loading:
+                self.last += f" ({probe.loading})"
             return False
         return None
 
@@ -185,15 +209,40 @@ def _signalled(host: AppHost, slot: Slot, emperor: Emperor, pid: int) -> bool:
 def await_end(host: AppHost, slot: Slot, timeout_s: float) -> None:
     """Wait until the Emperor has let a slot end, then remove its sockets and metric files."""
     wait_until(lambda: _ended(host, slot), timeout_s)
-    for path in (host.socket(slot), host.stats(slot), host.metrics(slot)):
+    for path in (host.socket(slot), host.stats(slot), host.metrics(slot), host.state(slot)):
         remove(path)
 
 
 def _ended(host: AppHost, slot: Slot) -> bool:
-    """Whether the Emperor has forgotten the slot. Asking for stats wakes its master, which otherwise looks only once a second."""
+    """Whether a slot is unknown to the Emperor by now. Asking for its stats wakes its master, which otherwise looks after its workers once a second."""
+    _end_loading(host, slot)
     with contextlib.suppress(OSError, ValueError):
-        uwsgi.stats(host.stats(slot))
+        uwsgi.stats(host.stats(slot), 0.3)
     return not _vassal(host, slot)
+
+
+def _end_loading(host: AppHost, slot: Slot) -> None:
+    """Kill the workers of an ending slot that still load the app: they hold no request, and uWSGI's signal comes to nothing while they begin."""
+    found = _vassal(host, slot)
+    if not found.get("cursed"):
+        return
+    for note in uwsgi.notes(host.state(slot)).values():
+        pid = note.get("pid")
+        # The app writes these notes: what is not its own process is not killed for it.
+        if note.get("loaded") is False and isinstance(pid, int) and _parent(pid, host) == found.get("pid"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _parent(pid: int, host: AppHost) -> int | None:
+    """The parent of a process of the app's user; None if it is none."""
+    process = pathlib.Path(f"/proc/{pid}")
+    try:
+        if process.stat().st_uid != host.run_dir.stat().st_uid:
+            return None
+        return int((process / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1])
+    except (OSError, ValueError):
+        return None
 
 
 def wait_until(done: Callable[[], bool], timeout_s: float) -> bool:
@@ -209,26 +258,67 @@ def wait_until(done: Callable[[], bool], timeout_s: float) -> bool:
 def _wait(host: AppHost, slot: Slot, emperor: Emperor, health: Health) -> str | None:
     verdict = Verdict(health, time.monotonic())
     while True:
-        status, said = None, "nothing listened on its socket"
+        decided = verdict.see(time.monotonic(), _probe(host, slot, emperor, health))
+        if decided is not None:
+            return None if decided else verdict.last
+        time.sleep(POLL_S)
+
+
+def _probe(host: AppHost, slot: Slot, emperor: Emperor, health: Health) -> Probe:
+    workers = _workers(host, slot)
+    if workers.failed:
+        return Probe(None, "", workers.failed)
+    status, said = None, "nothing listened on its socket"
+    if workers.loaded == 0:
+        # The socket takes requests already, and who waits for an answer does not see that the app cannot be loaded.
+        said = "no worker had loaded the app"
+    else:
         try:
             answer = uwsgi.get(host.socket(slot), health.path, health.host, min(health.timeout_s, 5.0))
-            status, said = answer.status, answer.body
+            status = answer.status
+            said = f"Location: {answer.location}" if answer.location else answer.body
         except FileNotFoundError:
             pass
         except TimeoutError:
             said = "it took the request and did not answer it"
         except (OSError, ValueError) as error:
             said = str(error)
-        decided = verdict.see(time.monotonic(), status, said, _attempts(host, slot, emperor))
-        if decided is not None:
-            return None if decided else verdict.last
-        time.sleep(POLL_S)
+    if status is None and _attempts(host, slot, emperor) >= 1:
+        return Probe(None, said, "uWSGI could not start it")
+    return Probe(status, said, "", workers.loading)
+
+
+class _Workers(NamedTuple):
+    """How far a slot's workers are."""
+
+    loaded: int | None = None  # None: not known
+    loading: str = ""  # which have not loaded the app yet
+    failed: str = ""  # why they never will
+
+
+def _workers(host: AppHost, slot: Slot) -> _Workers:
+    notes = uwsgi.notes(host.state(slot))
+    for name, note in sorted(notes.items()):
+        if note.get("failures"):
+            return _Workers(failed=f"worker {name} could not load the app: {note.get('error')}")
+    try:
+        found = uwsgi.counters(host.stats(slot))
+    except (OSError, ValueError):
+        return _Workers(loading="it did not tell which of its workers had loaded the app")
+    if found.respawns:
+        return _Workers(failed=f"{found.respawns} of its workers died before it was live")
+    if found.loading:
+        named = f"worker{'s' if len(found.loading) > 1 else ''} {', '.join(map(str, found.loading))}"
+        return _Workers(found.workers - len(found.loading), f"{named} of {found.workers} had not loaded the app")
+    return _Workers(found.workers, "" if "watch" in notes else "the watch over its requests had not begun")
 
 
 def _attempts(host: AppHost, slot: Slot, emperor: Emperor) -> int:
     try:
         accepting, attempts = uwsgi.vassal_state(host.emperor_stats(emperor), host.vassal(slot, emperor).name)
     except FileNotFoundError:
+        if wait_until(host.emperor_stats(emperor).exists, EMPEROR_S):
+            return 0
         raise ReleaseError(
             f"the app's Emperor is not running on this host (systemctl status {emperor.unit}); nothing was started"
         ) from None
@@ -250,7 +340,7 @@ def _vassal(host: AppHost, slot: Slot) -> dict[str, Any]:
 
 def _answers(host: AppHost, slot: Slot, health: Health) -> bool:
     try:
-        return uwsgi.get(host.socket(slot), health.path, health.host, 5.0).status == health.status
+        return health.is_met(uwsgi.get(host.socket(slot), health.path, health.host, 5.0).status)
     except (OSError, ValueError):
         return False
 

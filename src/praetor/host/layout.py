@@ -149,7 +149,7 @@ class AppHost:
         return next(found, None)
 
     def socket(self, slot: Slot) -> pathlib.Path:
-        """The slot's private socket, which speaks the uwsgi protocol."""
+        """The slot's private socket, which speaks FastCGI."""
         return self.run_dir / f"{slot.name}.sock"
 
     def stats(self, slot: Slot) -> pathlib.Path:
@@ -159,6 +159,10 @@ class AppHost:
     def metrics(self, slot: Slot) -> pathlib.Path:
         """The slot's directory of Prometheus multiprocess files."""
         return self.run_dir / f"{slot.name}.metrics"
+
+    def state(self, slot: Slot) -> pathlib.Path:
+        """The slot's directory of what its workers and its watch note about themselves."""
+        return self.run_dir / f"{slot.name}.state"
 
     def slots(self) -> list[Slot]:
         """The slots that the app's Emperors are told to run, oldest first."""

@@ -84,11 +84,10 @@ def is_current(host: AppHost, release: str) -> bool:
 
 
 def longest_s(host: AppHost) -> int | None:
-    """Seconds that NGINX waits for requests when it is stopped or reloaded, as it was provisioned; None where it was not."""
-    found = re.search(
-        r"^worker_shutdown_timeout (\d+)s;", read_text(host.layout.nginx / "nginx.conf") or "", re.MULTILINE
-    )
-    return int(found[1]) if found else None
+    """Seconds that NGINX waits for requests when it is stopped, as it was provisioned; None where it was not."""
+    said = read_text(host.layout.nginx / "nginx.conf") or ""
+    found = re.search(r"^# A stop waits for requests for (\d+) s|^worker_shutdown_timeout (\d+)s;", said, re.MULTILINE)
+    return int(found[1] or found[2]) if found else None
 
 
 def take_away(host: AppHost) -> None:

@@ -100,5 +100,5 @@ def health(host: AppHost, server_name: str) -> dict[str, Any]:
         counted = uwsgi.counters(host.stats(live))
     except (OSError, ValueError) as error:
         return {**found, "health": f"no answer: {error}"}
-    said = "healthy" if answer.status == check.status else f"{check.path} answers {answer.status}"
+    said = "healthy" if check.is_met(answer.status) else f"{check.path} answers {answer.status}"
     return {**found, "health": said, "workers": counted.workers, "busy": counted.busy, "requests": counted.requests}

@@ -1,10 +1,11 @@
-"""Speak with uWSGI over its unix sockets: requests in the uwsgi protocol, stats of slots and of the Emperor.
+"""Speak with uWSGI over its unix sockets: requests in FastCGI, stats of slots and of the Emperor.
 
-Protocol: https://uwsgi-docs.readthedocs.io/en/latest/Protocol.html
+FastCGI: https://fastcgi-archives.github.io/FastCGI_Specification.html
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import socket
@@ -15,11 +16,16 @@ from typing import Any, NamedTuple
 ANSWER_MAX = 16 * 2**20  # bytes; stats of hundreds of workers fit, an endless body does not
 
 
+BEGIN, END, PARAMS, STDIN, STDOUT = 1, 3, 4, 5, 6  # kinds of FastCGI records
+_RECORD = struct.Struct(">BBHHBx")  # version, kind, request, bytes of content, bytes of padding
+
+
 class Answer(NamedTuple):
-    """What an app answered: status code and the first bytes of the body."""
+    """What an app answered: status code, the first bytes of the body, and where it sends clients to, if it does."""
 
     status: int
     body: str
+    location: str = ""
 
 
 class Counters(NamedTuple):
@@ -28,27 +34,48 @@ class Counters(NamedTuple):
     requests: int
     busy: int  # cores that are in a request
     exceptions: int
-    harakiri: int
+    ended: int  # requests that outlived their limit
     respawns: int  # worker starts after the first
     workers: int
     pids: tuple[int, ...]
+    loading: tuple[int, ...] = ()  # numbers of the workers that have not loaded the app
+
+
+def record(kind: int, content: bytes = b"") -> bytes:
+    """One record of FastCGI; content is at most 65,535 bytes."""
+    return _RECORD.pack(1, kind, 1, len(content), 0) + content
 
 
 def packet(variables: dict[str, str]) -> bytes:
-    """A request of the uwsgi protocol: modifier 0, a 16-bit size, then length-prefixed names and values."""
-    body = b""
+    """A request without a body."""
+    params = b""
     for name, value in variables.items():
-        for text in (name.encode(), value.encode()):
-            body += struct.pack("<H", len(text)) + text
-    return struct.pack("<BHB", 0, len(body), 0) + body
+        texts = name.encode(), value.encode()
+        params += b"".join(struct.pack(">I", len(text) | 1 << 31) for text in texts) + b"".join(texts)
+    begin = struct.pack(">HB5x", 1, 0)  # an answer is wanted, and the connection closed after it
+    return record(BEGIN, begin) + record(PARAMS, params) + record(PARAMS) + record(STDIN)
+
+
+def content(received: bytes) -> tuple[bytes, bool]:
+    """What FastCGI records hold of an answer, and whether it has ended."""
+    found, place = bytearray(), 0
+    while len(received) - place >= _RECORD.size:
+        _, kind, _, length, padding = _RECORD.unpack_from(received, place)
+        if kind == END:
+            return bytes(found), True
+        place += _RECORD.size
+        if kind == STDOUT:
+            found += received[place : place + length]
+        place += length + padding
+    return bytes(found), False
 
 
 def get(path: pathlib.Path, uri: str, host: str, timeout_s: float) -> Answer:
-    """GET an URI from the app behind a slot's socket, as NGINX would.
+    """GET an URI from the app behind a slot's socket, as NGINX would for a client that came by HTTPS.
 
     Raises:
         OSError: nobody listens, or no answer within the timeout.
-        ValueError: the answer is not HTTP.
+        ValueError: the answer is not HTTP, or is not whole.
     """
     route, _, query = uri.partition("?")
     request = packet(
@@ -56,11 +83,19 @@ def get(path: pathlib.Path, uri: str, host: str, timeout_s: float) -> Answer:
             "REQUEST_METHOD": "GET",
             "REQUEST_URI": uri,
             "PATH_INFO": route,
+            "SCRIPT_NAME": "",
             "QUERY_STRING": query,
             "SERVER_PROTOCOL": "HTTP/1.1",
             "SERVER_NAME": host,
-            "SERVER_PORT": "80",
+            "SERVER_PORT": "443",
+            "REQUEST_SCHEME": "https",
+            "HTTPS": "on",
             "HTTP_HOST": host,
+            "HTTP_X_FORWARDED_FOR": "127.0.0.1",
+            "HTTP_X_FORWARDED_PROTO": "https",
+            "HTTP_X_FORWARDED_HOST": host,
+            "HTTP_X_FORWARDED_PORT": "443",
+            "HTTP_X_REAL_IP": "127.0.0.1",
             "HTTP_USER_AGENT": "release-gate",
             "HTTP_ACCEPT": "*/*",
             "REMOTE_ADDR": "127.0.0.1",
@@ -68,14 +103,19 @@ def get(path: pathlib.Path, uri: str, host: str, timeout_s: float) -> Answer:
             "CONTENT_TYPE": "",
         }
     )
-    answer = _exchange(path, request, timeout_s)
+    received = _exchange(path, request, timeout_s)
+    answer, ended = content(received)
     head, _, body = answer.partition(b"\r\n\r\n")
-    words = head.split(b"\r\n", 1)[0].split()
-    if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
+    lines = [line.partition(b":") for line in head.split(b"\r\n")]
+    headers = {name.strip().lower(): value.strip() for name, _, value in lines}
+    status = headers.get(b"status", b"").split(b" ")[0]
+    if not status.isdigit():
         raise ValueError(
-            "closed the connection without an answer" if not answer else f"answered no HTTP: {answer[:60]!r}"
+            "closed the connection without an answer" if not received else f"answered no HTTP: {received[:60]!r}"
         )
-    return Answer(int(words[1]), body[:2000].decode(errors="replace"))
+    if not ended and len(received) < ANSWER_MAX:
+        raise ValueError(f"broke its answer {int(status)} off after {len(body)} bytes")
+    return Answer(int(status), body[:2000].decode(errors="replace"), headers.get(b"location", b"").decode("latin-1"))
 
 
 def stats(path: pathlib.Path, timeout_s: float = 2.0) -> dict[str, Any]:
@@ -92,17 +132,31 @@ def stats(path: pathlib.Path, timeout_s: float = 2.0) -> dict[str, Any]:
 
 
 def counters(path: pathlib.Path, timeout_s: float = 2.0) -> Counters:
-    """Add up what the workers of a slot count. Raises as `stats` does."""
+    """Add up what the workers of a slot count, and the slot's watch. Raises as `stats` does."""
     workers: list[dict[str, Any]] = stats(path, timeout_s).get("workers", [])
+    ended = notes(path.with_suffix(".state")).get("watch", {}).get("ended", {})
     return Counters(
         requests=sum(worker["requests"] for worker in workers),
         busy=sum(core["in_request"] for worker in workers for core in worker.get("cores", [])),
         exceptions=sum(worker["exceptions"] for worker in workers),
-        harakiri=sum(worker["harakiri_count"] for worker in workers),
+        ended=sum(worker["harakiri_count"] for worker in workers) + sum(ended.values()),
         respawns=sum(max(worker["respawn_count"] - 1, 0) for worker in workers),
         workers=len(workers),
         pids=tuple(worker["pid"] for worker in workers),
+        loading=tuple(worker["id"] for worker in workers if not worker["accepting"]),
     )
+
+
+def notes(state: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """What a slot's workers (by number) and its watch (`watch`) noted about themselves; those that wrote nothing are missing."""
+    found = {}
+    for path in state.glob("*.json"):
+        # The app can write there too.
+        with contextlib.suppress(OSError, ValueError):
+            note = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(note, dict):
+                found[path.stem] = note
+    return found
 
 
 def vassal_state(emperor: pathlib.Path, vassal: str) -> tuple[bool, int]:

@@ -28,6 +28,28 @@ Where: TypeAlias = tuple[str | int, ...]
 _OTHER_NAMES = frozenset({"applications", "flask_apps", "app_list", "api", "apis"})
 # What else may lock it stands next to one of these, or is refused by the build with the command that exports it.
 _SAYS_WHAT_IT_NEEDS = ("pyproject.toml", "requirements.txt", "pylock.toml", "setup.py", "setup.cfg", "Pipfile.lock")
+# Headers that make an answer what it is, and those that the site sets.
+_OWN_HEADERS = frozenset(
+    {
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "date",
+        "etag",
+        "keep-alive",
+        "last-modified",
+        "location",
+        "retry-after",
+        "server",
+        "strict-transport-security",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "vary",
+        "x-request-id",
+    }
+)
 _JSON_TYPES = {
     "string": "a string",
     "integer": "a whole number",
@@ -96,7 +118,7 @@ def check_apps(apps: object, root: Path, vaulted: frozenset[Where] = frozenset()
     if problems:
         return Checked(problems=sorted(dict.fromkeys(problems), key=lambda problem: problem.where[:1]))
     secrets = {model.name: dict(model.secrets) for model in models}
-    return Checked(apps=[_filled(model) for model in models], secrets=secrets)
+    return Checked(apps=[_filled(model, root) for model in models], secrets=secrets)
 
 
 def differences(definitions: Mapping[str, object]) -> list[str]:
@@ -288,9 +310,12 @@ def _known_keys(model: type[BaseModel], loc: Sequence[str | int]) -> str:
     return "no such key"
 
 
-def _filled(app: App) -> dict[str, Any]:
+def _filled(app: App, root: Path) -> dict[str, Any]:
     data = app.model_dump(mode="python", exclude={"secrets"})
     data["source"] = {key: value for key, value in data["source"].items() if value is not None}
+    if app.http.directives:
+        # What the file says is part of the release, not where it lies.
+        data["http"]["directives"] = (root / app.http.directives).read_text(encoding="utf-8")
     return data
 
 
@@ -306,6 +331,7 @@ def _rules_of_one(entry: dict[str, Any], here: Where, vaulted: frozenset[Where])
     yield from _rules_of_source(entry, here)
     yield from _rules_of_variables(entry, here)
     yield from _rules_of_data_dir(entry, here)
+    yield from _rules_of_http(entry, here)
     limit = _mapping(entry.get("limits")).get("request_s", 30)
     drain = _mapping(entry.get("release")).get("drain_s", 60)
     if isinstance(limit, int) and isinstance(drain, int) and drain < limit:
@@ -341,6 +367,34 @@ def _rules_of_source(entry: dict[str, Any], here: Where) -> Iterator[Problem]:
                 yield Problem((*here, "source", key), f"{key} with a package", instead)
         if entry.get("build"):
             yield Problem((*here, "build"), "commands with a package", "no build: a package of an index is built")
+
+
+def _rules_of_http(entry: dict[str, Any], here: Where) -> Iterator[Problem]:
+    """Yield what does not fit between the names, the paths and the headers of one app."""
+    names = entry.get("server_names")
+    if isinstance(names, list) and names and str(names[0]).startswith("*."):
+        expected = "a plain name first: it is what the gate asks under, and where redirect_names lead"
+        yield Problem((*here, "server_names", 0), describe(names[0]), expected)
+    http = _mapping(entry.get("http"))
+    drain = _mapping(entry.get("release")).get("drain_s", 60)
+    seen: set[str] = set()
+    paths = http.get("paths")
+    for index, limits in enumerate(paths if isinstance(paths, list) else []):
+        place, path = (*here, "http", "paths", index), _mapping(limits).get("path")
+        if isinstance(path, str) and path in seen:
+            yield Problem((*place, "path"), f"{describe(path)} again", "each path once")
+        if path == "/":
+            yield Problem((*place, "path"), describe(path), "a path below it: what holds for all of them is in limits")
+        seen.add(str(path))
+        if isinstance(limits, dict) and not {"request_s", "body_mb", "stream"} & limits.keys():
+            yield Problem(place, "a path without limits", "at least one of request_s, body_mb, stream")
+        limit = _mapping(limits).get("request_s")
+        if isinstance(limit, int) and isinstance(drain, int) and drain < limit:
+            expected = f"at most release.drain_s ({drain}), or a release would end running requests"
+            yield Problem((*place, "request_s"), str(limit), expected)
+    for name in _mapping(http.get("headers")):
+        if str(name).lower() in _OWN_HEADERS:
+            yield Problem((*here, "http", "headers", name), f"the header {name}", "another: NGINX sets this one itself")
 
 
 def _rules_of_variables(entry: dict[str, Any], here: Where) -> Iterator[Problem]:
@@ -394,22 +448,27 @@ def _rules_of_all(apps: list[Any]) -> Iterator[Problem]:
         if isinstance(name, str) and names.setdefault(name, index) != index:
             found = f"{describe(name)}, the name of apps[{names[name]}] too"
             yield Problem((index, "name"), found, "another name for each app")
-        listed = _mapping(entry).get("server_names")
-        for position, host in enumerate(listed if isinstance(listed, list) else []):
-            place: Where = (index, "server_names", position)
-            if isinstance(host, str) and hosts.setdefault(host.lower(), place) != place:
-                yield Problem(
-                    place,
-                    f"{describe(host)}, which is {path_text(hosts[host.lower()])} too",
-                    "each server name once: NGINX picks the app by it",
-                )
+        for key in ("server_names", "redirect_names"):
+            listed = _mapping(entry).get(key)
+            for position, host in enumerate(listed if isinstance(listed, list) else []):
+                place: Where = (index, key, position)
+                if isinstance(host, str) and hosts.setdefault(host.lower(), place) != place:
+                    yield Problem(
+                        place,
+                        f"{describe(host)}, which is {path_text(hosts[host.lower()])} too",
+                        "each server name once: NGINX picks the app by it",
+                    )
 
 
 # --- what a path source ships ---------------------------------------------------------------------------------------
 
 
 def _rules_of_files(entry: dict[str, Any], here: Where, root: Path, vaulted: frozenset[Where]) -> Iterator[Problem]:
-    """Yield what does not fit the project that a path source points to."""
+    """Yield what does not fit the files that the entry names."""
+    directives = _mapping(entry.get("http")).get("directives")
+    if isinstance(directives, str) and not (root / directives).is_file():
+        found = f"{describe(directives)}, which is no file in {root}"
+        yield Problem((*here, "http", "directives"), found, "a file with NGINX directives")
     given = _mapping(entry.get("source")).get("path")
     if not isinstance(given, str):
         return

@@ -49,6 +49,7 @@ WRAPPER_VARIABLES = frozenset({"IFS", "file", "release", "slot", "value", "vassa
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _WSGI = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\(\))?", re.ASCII)
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PROFILE = re.compile(r"[a-z][a-z0-9_-]*")
 _BATCH = re.compile(r"[1-9][0-9]{0,3}|([1-9][0-9]?|100)%")
@@ -113,11 +114,40 @@ def _name_problem(value: str) -> str | None:
 
 
 def _host_problem(value: str) -> str | None:
+    if not value.isascii():
+        return _international(value)
     if "://" in value or "/" in value or ":" in value:
         return "a host name has no scheme, port or path"
     if value != value.lower():
         return "not in lower case"
     return None if len(value) <= 253 and all(map(_LABEL.fullmatch, value.split("."))) else ""
+
+
+def _international(value: str) -> str:
+    """Say how a name with other letters than a to z is written here."""
+    try:
+        return f"browsers ask for it as {value.lower().encode('idna').decode()}: write that"
+    except UnicodeError:
+        return "no host name"
+
+
+def _served_problem(value: str) -> str | None:
+    return _host_problem(value.removeprefix("*."))
+
+
+def _header_problem(value: dict[str, str]) -> str | None:
+    for name, text in value.items():
+        if not _HEADER.fullmatch(name):
+            return f"{name} is no name of a header"
+        if not re.fullmatch(r"[\x20-\x7e]*", text):
+            return f"the value of {name} has characters that headers cannot have"
+        if "$" in text:
+            return f"NGINX would take $ in {name} for a variable"
+    return None
+
+
+def _http_path_problem(value: str) -> str | None:
+    return None if re.fullmatch(r"/[A-Za-z0-9._~/-]*", value) else ""
 
 
 def _git_problem(value: str) -> str | None:
@@ -245,6 +275,9 @@ def _loosened_problem(value: dict[str, str]) -> str | None:
 
 
 HostName = Annotated[str, Must("a host name in lower case, such as api.example.org", _host_problem)]
+ServedName = Annotated[
+    str, Must("a host name in lower case, such as api.example.org or *.example.org", _served_problem)
+]
 Command = Annotated[
     list[str],
     BeforeValidator(_split_command),
@@ -322,12 +355,16 @@ class Source(Part):
 
 
 class Health(Part):
-    """How a slot shows that it can serve; asked on its private socket before the flip."""
+    """How a slot shows that it can serve; asked on its private socket before the flip, as a client that came by HTTPS would ask."""
 
-    path: Annotated[str, Must("a path that begins with /", _path_problem)] = Field(
-        default="/health/ready", description="Path of the request, with its query if it needs one."
+    path: Annotated[str, Must("a path that begins with /", _path_problem)] | None = Field(
+        default=None,
+        description="Path of the request, with its query if it needs one. Without it `/` is asked, and any answer below 500 counts: "
+        "that shows that the app runs, and not that it can work.",
     )
-    status: Annotated[int, whole(100, 599)] = Field(default=200, description="Status that means healthy.")
+    status: Annotated[int, whole(100, 599)] | None = Field(
+        default=None, description="Status that means healthy; with a `path` it is 200 if not given."
+    )
     timeout_s: Annotated[int, whole(1, 600)] = Field(
         default=30, description="Seconds that a new slot has to answer for the first time before the release fails."
     )
@@ -381,6 +418,44 @@ class Sandbox(Part):
     loosened: Annotated[dict[str, Text], Must(_LOOSENED, _loosened_problem)] = Field(
         default_factory=dict,
         description="Other directives of the sandbox that do not hold for this app, each with the reason; status.yml shows them.",
+    )
+
+
+class PathLimits(Part):
+    """Limits of the requests below one path, in place of the app's."""
+
+    path: Annotated[str, Must("a path that begins with /, of letters, digits and . _ ~ / -", _http_path_problem)] = (
+        Field(description="All requests whose path begins with this; of several the longest counts.")
+    )
+    request_s: Annotated[int, whole(1, 3600)] | None = Field(
+        default=None, description="In place of `limits.request_s`."
+    )
+    body_mb: Annotated[int, whole(1, 10240)] | None = Field(default=None, description="In place of `limits.body_mb`.")
+    stream: Annotated[bool, Must("true or false")] = Field(
+        default=False,
+        description="Whether answers are passed on at once, piece by piece, and may last `http.stream_s`. Event streams need not be named: "
+        "their content type, text/event-stream, says it.",
+    )
+
+
+class Http(Part):
+    """How NGINX speaks with clients of the app."""
+
+    compress: Annotated[bool, Must("true or false")] = Field(
+        default=True, description="Whether text, JSON, JavaScript and the like are compressed for clients that take it."
+    )
+    stream_s: Annotated[int, whole(1, 86400)] = Field(
+        default=3600,
+        description="Seconds that an event stream may last. Each one holds a thread of a worker for that time.",
+    )
+    paths: list[PathLimits] = Field(default_factory=list, description="Paths with separate limits.")
+    headers: Annotated[dict[str, str], Must("a mapping of header names to strings", _header_problem)] = Field(
+        default_factory=dict,
+        description="Headers added to every answer, such as Content-Security-Policy; one that the app sends too is replaced.",
+    )
+    directives: Annotated[str, Must("a file with NGINX directives, relative to this repository")] | None = Field(
+        default=None,
+        description="File with NGINX directives for what has no key here. They stand in the site's `server` block, and are checked with the whole configuration.",
     )
 
 
@@ -458,8 +533,14 @@ class App(Part):
     wsgi: Annotated[str, match(_WSGI, "module:callable, such as api.wsgi:app")] = Field(
         description="Module and WSGI callable; `module:factory()` calls a factory.", examples=["wsgi: shop.wsgi:app"]
     )
-    server_names: Annotated[list[HostName], Must("a list of host names", _empty_problem)] = Field(
-        description="Host names that NGINX serves this app for.", examples=["server_names: [shop.example.org]"]
+    server_names: Annotated[list[ServedName], Must("a list of host names", _empty_problem)] = Field(
+        description="Host names that NGINX serves this app for. `*.example.org` is any name below it; the first is a plain name.",
+        examples=["server_names: [shop.example.org]"],
+    )
+    redirect_names: list[HostName] = Field(
+        default_factory=list,
+        description="Host names whose visitors are sent to the first of `server_names`, with path and query.",
+        examples=["redirect_names: [www.shop.example.org]"],
     )
     build: list[Command] = Field(
         default_factory=list,
@@ -512,6 +593,12 @@ class App(Part):
         default="auto", description="Worker processes; `auto` is one for each core of the host."
     )
     threads: Annotated[int, whole(1, 64)] = Field(default=2, description="Threads of each worker.")
+    preload: Annotated[bool, Must("true or false")] = Field(
+        default=False,
+        description="Whether the app is loaded once and the workers forked from it, which saves memory and time. Only for apps that open nothing while they "
+        "are imported: a connection would be shared by all workers, and threads would run in none.",
+    )
+    http: Http = Field(default_factory=Http, description="How NGINX speaks with clients of the app.")
     limits: Limits = Field(default_factory=Limits, description="What one request and one worker may use.")
     sandbox: Sandbox = Field(
         default_factory=Sandbox, description="Which parts of the sandbox do not hold for this app."

@@ -124,6 +124,11 @@ def describe(release: dict[str, Any], surveys: dict[str, dict[str, Any]]) -> str
     """The plan for one app, for people: from what to what, packages, settings, and what would happen on each host."""
     new = release["manifest"]
     lines = [f"{release['app']}: release {release['id']} ({_origin(new)})", *_kept_and_left(new)]
+    health = new["settings"]["health"]
+    if health["path"] is None and health["status"] is None:
+        lines.append(
+            "  the gate asks for / and takes any answer below 500: that shows that the app runs, not that it can work; health.path names an address that shows more"
+        )
     shown: list[str] = []
     for host, survey in surveys.items():
         state = survey["apps"][release["app"]]

@@ -1,0 +1,453 @@
+"""A request's whole way: the role's NGINX, a release's vassal file, uWSGI itself, and an app that does what apps do."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from project import ROOT, ansible
+
+from praetor.build.parts import site, slot, vassal
+from praetor.host import uwsgi
+from praetor.host.gate import wait_until
+
+NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")
+pytestmark = pytest.mark.skipif(
+    NGINX is None or os.geteuid() != 0, reason="needs Debian's NGINX, and root as it has it"
+)
+
+REQUEST_S = 3
+MANY = 40 * 2**20  # bytes: more than NGINX's buffers and the kernel's take
+APP = """
+import os, re, subprocess, sys, time
+from urllib.parse import parse_qs
+
+def app(environ, start_response):
+    path, query = environ["PATH_INFO"], parse_qs(environ["QUERY_STRING"])
+    seconds = float(query.get("s", ["0"])[0])
+    kind, headers, length = "text/plain", [], None
+    if path == "/sleep":
+        time.sleep(seconds)
+        body = [b"slept"]
+    elif path == "/lock":  # C code that keeps Python's lock for longer than anybody waits
+        re.match("(a+)+$", "a" * 60 + "b")
+        body = [b"matched"]
+    elif path == "/spin":
+        while True:
+            pass
+    elif path == "/breaks":
+        def rows():
+            for number in range(int(query["rows"][0])):
+                yield b"row %d\\n" % number
+            raise RuntimeError("the database went away")
+        body = rows()
+    elif path == "/stops":
+        def rows():
+            while True:
+                yield b"row\\n" * 1000
+                time.sleep(0.05)
+        body = rows()
+    elif path == "/short":
+        headers = [("Content-Length", "10")]
+        body = [b"abc"]
+    elif path == "/slow/many":
+        body = (b"0123456789abcdef" * 65536 for _ in range(40))
+    elif path == "/headers":
+        headers = [("X-Policy-%d" % number, "a" * 10000) for number in range(3)]
+        body = [b"ok"]
+    elif path == "/events":
+        kind = "text/event-stream"
+        def each():
+            for number in range(int(query["n"][0])):
+                yield b"data: %d\\n\\n" % number
+                time.sleep(0.5)
+        body = each()
+    elif path == "/json":
+        kind = "application/json"
+        headers = [("ETag", '"one"')]
+        if environ.get("HTTP_IF_NONE_MATCH") in ('W/"one"', '"one"'):
+            start_response("304 Not Modified", headers)
+            return []
+        body = [b'{"text": "' + b"text " * 2000 + b'"}']
+    elif path == "/child":
+        done = subprocess.run([sys.executable, "-c", "import praetor, sys; print(sys.prefix)"], capture_output=True, text=True)
+        body = [done.stdout.strip().encode()]
+    elif path == "/host":
+        body = [" ".join([environ["wsgi.url_scheme"], environ["HTTP_HOST"], environ["SERVER_PORT"], environ["HTTP_X_FORWARDED_PORT"]]).encode()]
+    elif environ["REQUEST_METHOD"] == "POST":
+        body = [str(len(environ["wsgi.input"].read())).encode()] if path != "/unread" else [b"unread"]
+    elif path == "/pid":
+        body = [str(os.getpid()).encode()]
+    else:
+        body = [b"ok"]
+    start_response("200 OK", [("Content-Type", kind), *headers])
+    return body
+"""
+ENTRY: dict[str, Any] = {
+    "name": "api",
+    "server_names": ["localhost"],
+    "redirect_names": ["old.example.org"],
+    "wsgi": "project:app",
+    "workers": 2,
+    "threads": 2,
+    "preload": False,
+    "http": {
+        "compress": True,
+        "stream_s": 20,
+        "headers": {"X-Added": 'say "hello"'},
+        "paths": [{"path": "/slow", "request_s": 9, "body_mb": 9, "stream": False}],
+        "directives": "location = /gone { return 410; }",
+    },
+    "limits": {"request_s": REQUEST_S, "body_mb": 4, "memory_mb": 512},
+}
+TEMPLATES = ("nginx.conf", "praetor/answers.conf", "praetor/listen_plain.conf")
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+class Serving:
+    """NGINX and a slot behind it."""
+
+    def __init__(self, place: Path, *, preload: bool) -> None:
+        self.place, self.port, self.port_http2 = place, free_port(), free_port()
+        self.stats, self.socket = place / "run/api.1-a.1.stats", place / "run/api.1-a.1.sock"
+        self.release = place / "release"
+        for directory in (self.release / "slot/praetor_slot", self.release / "src", place / "run", place / "log"):
+            directory.mkdir(parents=True)
+        (self.release / "venv").symlink_to(sys.prefix)
+        (self.release / "src/project.py").write_text(APP, encoding="utf-8")
+        for name, text in slot().items():
+            (self.release / "slot/praetor_slot" / name).write_text(text, encoding="utf-8")
+        template = ROOT / "roles/flask_app/templates/vassal.ini.j2"
+        text = vassal(ENTRY | {"preload": preload}, template).replace("/run/uwsgi/api/", f"{place}/run/")
+        (place / "api.1-a.1.ini").write_text(text, encoding="utf-8")
+        self.log = place / "log/slot"
+        self.uwsgi: subprocess.Popen[bytes] | None = None
+        self.nginx = self.start_nginx()
+        self.start()
+
+    def start(self) -> None:
+        """Start the slot, and wait until all of its workers have loaded the app."""
+        program = [str(Path(sys.prefix) / "bin/uwsgi"), "--set-placeholder", f"release={self.release}", "--ini"]
+        with self.log.open("ab") as log:
+            self.uwsgi = subprocess.Popen(
+                [*program, str(self.place / "api.1-a.1.ini")], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+        assert wait_until(self.is_up, 30), self.log.read_text(encoding="utf-8")
+        self.socket.chmod(0o666)
+
+    def is_up(self) -> bool:
+        """Whether all workers have loaded the app and are watched."""
+        with contextlib.suppress(OSError, ValueError):
+            return not self.counters().loading and "watch" in uwsgi.notes(self.stats.with_suffix(".state"))
+        return False
+
+    def counters(self) -> uwsgi.Counters:
+        """What the slot counts."""
+        return uwsgi.counters(self.stats)
+
+    def start_nginx(self) -> subprocess.Popen[bytes]:
+        """Render the role's configuration and run NGINX with it."""
+        role, folder = ROOT / "roles/nginx", self.place / "nginx"
+        for directory in (folder / "praetor", folder / "sites"):
+            directory.mkdir(parents=True)
+        text = site(ENTRY, role / "templates/site.conf.j2", tls=False, journal=False)
+        text = text.replace("/srv/apps/api/live.sock", str(self.socket)).replace("/var/log/nginx", f"{self.place}/log")
+        (folder / "sites/api.conf").write_text(text, encoding="utf-8")
+        given = {
+            "nginx_tls": False,
+            "nginx_listen": [f"127.0.0.1:{self.port}", f"127.0.0.1:{self.port_http2} http2"],
+            "nginx_status_port": 0,
+            "nginx_trusted_proxies": ["127.0.0.1"],
+            "nginx_pid_file": f"{self.place}/nginx.pid",
+            "nginx_error_log": f"{self.place}/log/error.log",
+            "nginx_worker_processes": "2",
+            "ansible_facts": {"distribution_major_version": "12"},
+            "ansible_python_interpreter": sys.executable,
+        }
+        tasks = [
+            {
+                "ansible.builtin.template": {
+                    "src": f"{role}/templates/{Path(name).name}.j2",
+                    "dest": f"{folder}/{name}",
+                    "mode": "0644",
+                }
+            }
+            for name in TEMPLATES
+        ]
+        files = [f"{role}/defaults/main.yml", f"{role}/vars/main.yml", f"{self.place}/given.json"]
+        play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks, "vars_files": files}
+        (self.place / "given.json").write_text(json.dumps(given), encoding="utf-8")
+        (self.place / "play.json").write_text(json.dumps([play]), encoding="utf-8")
+        done = ansible("ansible-playbook", f"{self.place}/play.json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        checked = subprocess.run(
+            [str(NGINX), "-t", "-c", f"{self.place}/nginx/nginx.conf"], capture_output=True, text=True, check=False
+        )
+        assert checked.returncode == 0, checked.stderr
+        return subprocess.Popen([str(NGINX), "-c", f"{self.place}/nginx/nginx.conf", "-g", "daemon off;"])
+
+    def ask(
+        self, path: str, method: str | None = None, body: bytes | None = None, **headers: str
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        """Send a request and take the whole answer.
+
+        Raises:
+            http.client.HTTPException, OSError: the answer broke off.
+        """
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        with contextlib.closing(connection):
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method or "GET", path, body, {"Host": "localhost", **named})
+            answer = connection.getresponse()
+            return answer, answer.read()
+
+    def close(self) -> None:
+        """End both."""
+        for process in (self.nginx, self.uwsgi):
+            if process:
+                process.send_signal(signal.SIGINT)
+                try:
+                    process.wait(20)
+                finally:
+                    process.kill()
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["loaded by each worker", "loaded once"])
+def serving(request: pytest.FixtureRequest) -> Iterator[Serving]:
+    """Return a running site."""
+    # Not below pytest's own directory: NGINX's workers are www-data.
+    with tempfile.TemporaryDirectory(prefix="s") as directory:
+        Path(directory).chmod(0o755)
+        running = Serving(Path(directory), preload=request.param)
+        try:
+            yield running
+        finally:
+            running.close()
+
+
+def test_an_answer_that_the_app_breaks_off_is_broken_for_the_client_and_counted(serving: Serving) -> None:
+    before = serving.counters()
+    for rows in (5, 5_000):
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+            serving.ask(f"/breaks?rows={rows}")
+    with pytest.raises(http.client.IncompleteRead):
+        serving.ask("/short")
+    assert serving.counters().exceptions - before.exceptions == 2
+
+
+def test_an_answer_whose_worker_dies_is_broken_for_the_client(serving: Serving) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=30)
+    connection.request("GET", "/stops", headers={"Host": "localhost"})
+    answer = connection.getresponse()
+    answer.read(1000)
+    # Past its limit it is ended.
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        answer.read()
+    connection.close()
+    assert wait_until(serving.is_up, 20)
+
+
+@pytest.mark.parametrize("how", ["/sleep?s=60", "/lock", "/spin"])
+def test_a_request_that_outlives_its_limit_is_ended_whatever_others_do(serving: Serving, how: str) -> None:
+    before, done = serving.counters(), threading.Event()
+    others: list[int] = []
+
+    def traffic() -> None:
+        while not done.is_set():
+            others.append(serving.ask("/")[0].status)
+            time.sleep(0.02)
+
+    threads = [threading.Thread(target=traffic) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    began = time.monotonic()
+    answer, _ = serving.ask(how)
+    took = time.monotonic() - began
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert answer.status in {502, 504}
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert took < REQUEST_S + 10
+    assert serving.counters().ended - before.ended == 1
+    assert others.count(200) > 20
+    assert wait_until(serving.is_up, 20)
+
+
+def test_what_else_a_worker_holds_is_answered_before_it_is_ended(serving: Serving) -> None:
+    before, answers = serving.counters(), []
+    hung = [threading.Thread(target=serving.ask, args=("/sleep?s=60",)) for _ in range(2)]
+    for thread in hung:
+        thread.start()
+    assert wait_until(lambda: serving.counters().busy == before.busy + 2, 5)
+    time.sleep(REQUEST_S - 0.8)
+    # The two threads that are left begin with these shortly before the others are over their limit.
+    rest = [
+        threading.Thread(target=lambda: answers.append(serving.ask(f"/sleep?s={REQUEST_S - 0.4}")[0].status))
+        for _ in range(2)
+    ]
+    for thread in rest:
+        thread.start()
+    for thread in [*hung, *rest]:
+        thread.join()
+    assert answers == [200, 200]
+    assert serving.counters().ended - before.ended == 2
+    assert wait_until(serving.is_up, 20)
+
+
+def test_a_path_can_have_limits_of_its_own(serving: Serving) -> None:
+    before = serving.counters()
+    assert serving.ask("/slow", "POST", b"x" * 5_000_000)[1] == b"5000000"
+    assert serving.ask("/", "POST", b"x" * 5_000_000)[0].status == 413
+    assert serving.counters().ended == before.ended
+
+
+def take(connection: socket.socket, rate: float, seconds: float) -> bytes:
+    """Read at so many bytes a second, for some seconds."""
+    taken, began = b"", time.monotonic()
+    while time.monotonic() - began < seconds:
+        taken += connection.recv(int(rate / 10))
+        time.sleep(0.1)
+    return taken
+
+
+@pytest.mark.parametrize("rate", [20_000, 100_000])
+def test_a_slow_client_gets_a_whole_answer_and_holds_no_worker(serving: Serving, rate: int) -> None:
+    before = serving.counters()
+    clients = []
+    for _ in range(6):
+        client = socket.create_connection(("127.0.0.1", serving.port), 60)
+        client.sendall(b"GET /slow/many HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        clients.append(client)
+    taken = [take(client, rate, 0.5) for client in clients]
+    assert wait_until(lambda: serving.counters().busy == 0, 20), "NGINX left an answer with its worker"
+    assert serving.ask("/")[0].status == 200
+    time.sleep(10)  # longer than a worker may work here, and than uWSGI would wait
+    for client, begun in zip(clients, taken, strict=True):
+        with client, client.makefile("rb") as rest:
+            head, _, body = (begun + rest.read()).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        assert len(body) == MANY
+    after = serving.counters()
+    assert (after.ended, after.respawns) == (before.ended, before.respawns)
+
+
+def test_large_headers_reach_the_client(serving: Serving) -> None:
+    answer, _ = serving.ask("/headers")
+    assert (answer.status, len(answer.headers["X-Policy-2"])) == (200, 10_000)
+
+
+def test_an_event_stream_reaches_the_client_at_once_and_may_last(serving: Serving) -> None:
+    before = serving.counters()
+    connection = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=30)
+    connection.request("GET", "/events?n=12", headers={"Host": "localhost", "Accept-Encoding": "gzip"})
+    began = time.monotonic()
+    answer = connection.getresponse()
+    assert answer.readline() == b"data: 0\n"
+    first = time.monotonic() - began
+    rest = answer.read()
+    connection.close()
+    assert rest.endswith(b"data: 11\n\n")
+    assert first < (time.monotonic() - began) / 4
+    assert answer.headers["X-Accel-Buffering"] is None
+    assert time.monotonic() - began > REQUEST_S + 2
+    assert serving.counters().ended == before.ended
+
+
+def test_text_is_compressed_with_an_etag_that_says_so(serving: Serving) -> None:
+    plain, whole = serving.ask("/json")
+    packed, short = serving.ask("/json", Accept_Encoding="gzip")
+    assert (plain.headers["Content-Encoding"], plain.headers["ETag"]) == (None, '"one"')
+    assert (packed.headers["Content-Encoding"], packed.headers["ETag"]) == ("gzip", 'W/"one"')
+    assert packed.headers["Vary"] == "Accept-Encoding"
+    assert gzip.decompress(short) == whole
+    assert len(short) < len(whole) / 5
+    assert serving.ask("/json", Accept_Encoding="gzip", If_None_Match='W/"one"')[0].status == 304
+
+
+def test_what_another_site_fetches_with_cookies_is_not_compressed(serving: Serving) -> None:
+    own, _ = serving.ask("/json", Accept_Encoding="gzip", Cookie="session=x", Sec_Fetch_Site="same-origin")
+    assert own.headers["Content-Encoding"] == "gzip"
+    answer, body = serving.ask("/json", Accept_Encoding="gzip", Cookie="session=x", Sec_Fetch_Site="cross-site")
+    assert (answer.status, answer.headers["Content-Encoding"]) == (200, None)
+    assert body.startswith(b'{"text"')
+    assert answer.headers["X-Added"] == 'say "hello"', "what the site adds is added here too"
+
+
+def test_a_port_that_a_trusted_proxy_names_reaches_the_app(serving: Serving) -> None:
+    asked = {"X_Forwarded_Proto": "https"}
+    assert serving.ask("/host", None, None, **asked, X_Forwarded_Port="8443")[1] == b"https localhost:8443 8443 8443"
+    assert serving.ask("/host", None, None, **asked, X_Forwarded_Port="443")[1] == b"https localhost 443 443"
+    assert serving.ask("/host", None, None, **asked, X_Forwarded_Port="1;2")[1] == b"https localhost 443 443"
+    assert serving.ask("/host", None, None, Host="localhost:8443", **asked)[1] == b"https localhost 443 443"
+
+
+def test_a_program_that_the_app_starts_is_the_releases_python(serving: Serving) -> None:
+    assert serving.ask("/child")[1].decode() == os.path.realpath(sys.prefix) or serving.ask("/child")[
+        1
+    ].decode().startswith(str(serving.release))
+
+
+@pytest.mark.parametrize("size", [0, 1, 8191, 8192, 8193, 32_768, 65_535, 65_536, 1_000_000, 4 * 2**20])
+def test_a_body_arrives_whole_and_need_not_be_read(serving: Serving, size: int) -> None:
+    for _ in range(10):
+        assert serving.ask("/", "POST", b"x" * size)[1] == str(size).encode()
+        assert serving.ask("/unread", "POST", b"x" * size)[1] == b"unread"
+
+
+def http2(port: int, headers: dict[str, str]) -> bytes:
+    """What the server sends for a request whose body never comes: the content of its DATA frames."""
+
+    def frame(kind: int, flags: int, stream: int, content: bytes = b"") -> bytes:
+        return len(content).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + content
+
+    # HPACK: literal fields that are not indexed, with names written out.
+    fields = b"".join(b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode() for name, value in headers.items())  # fmt: skip
+    found = b""
+    with socket.create_connection(("127.0.0.1", port), 10) as connection, connection.makefile("rb") as received:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0) + frame(1, 4, 1, fields))
+        while len(head := received.read(9)) == 9:
+            content = received.read(int.from_bytes(head[:3], "big"))
+            if head[3] == 0:
+                found += content
+                if head[4] & 1:
+                    break
+    return found
+
+
+def test_a_body_that_is_too_large_is_told_the_same_way_over_both_versions(serving: Serving) -> None:
+    answer, body = serving.ask("/", "POST", b"x" * 5_000_000)
+    assert (answer.status, answer.headers["Content-Type"]) == (413, "application/problem+json")
+    asked = {":method": "POST", ":scheme": "http", ":path": "/", ":authority": "localhost", "content-length": "5000000"}
+    said = json.loads(http2(serving.port_http2, asked))
+    assert said | {"request_id": ""} == json.loads(body) | {"request_id": ""}
+
+
+def test_names_that_only_lead_to_the_site_do(serving: Serving) -> None:
+    answer, _ = serving.ask("/a?b=c", Host="old.example.org")
+    assert (answer.status, answer.headers["Location"]) == (308, "http://localhost/a?b=c")
+
+
+def test_directives_of_the_site_have_effect(serving: Serving) -> None:
+    assert serving.ask("/gone")[0].status == 410
