@@ -29,7 +29,7 @@ class Health:
 
 @dataclass(frozen=True)
 class Image:
-    """The facts that playbooks/image.yml wrote down."""
+    """The facts that playbooks/image.yml has recorded."""
 
     app: str
     release: str

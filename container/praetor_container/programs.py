@@ -35,7 +35,7 @@ def log(level: str, message: str, **more: object) -> None:
 
 
 class Program:
-    """A program that runs, in a session of its own: a Ctrl-C at the terminal is for the first process to pass on."""
+    """A program that runs, in a separate session: a Ctrl-C at the terminal is for the first process to pass on."""
 
     def __init__(
         self,

@@ -67,7 +67,7 @@ def settings(environ: Mapping[str, str], image: Image) -> Settings:
 
 def _taken(environ: Mapping[str, str]) -> list[str]:
     found = [
-        f"{name}: uWSGI would take it for an option of its own; the number of its workers is WORKERS"
+        f"{name}: uWSGI would take it for one of the options that it reads; the number of its workers is WORKERS"
         for name in sorted(environ)
         if name.startswith("UWSGI_")
     ]

@@ -10,6 +10,7 @@ import yaml
 from ansible.plugins.action import ActionBase
 
 from praetor.build.artifacts import build
+from praetor.build.cache import place
 from praetor.build.manifest import (
     SETTINGS,
     files_of,
@@ -65,7 +66,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
 
     @staticmethod
     def _release(app: dict[str, Any], secrets: dict[str, str], args: dict[str, Any]) -> dict[str, Any]:
-        cache = Path(args["cache"]).expanduser()
+        cache = place(args["cache"])
         vassal_text = vassal(app, Path(args["vassal"]))
         if args.get("release"):
             artifact = recorded(cache, app["name"], args["release"])

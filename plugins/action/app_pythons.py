@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
+from praetor.build.cache import place
 from praetor.run.on_host import HostAction
 from praetor.run.pythons import known, remember
 
@@ -24,7 +24,7 @@ class ActionModule(HostAction):
 
     def do(self, args: dict[str, Any]) -> dict[str, Any]:
         """Look it up, or ask."""
-        cache = Path(args["cache"]).expanduser()
+        cache = place(args["cache"])
         if python := known(cache, self._variables, self.host):
             return {"python": python}
         answer = self.on_host({"apps": {}, "wanted": {}, "probe": False, "history": 0})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
+from praetor.build.cache import place
 from praetor.run.on_host import HostAction
 from praetor.run.pythons import remember
 
@@ -33,5 +33,5 @@ class ActionModule(HostAction):
         cache = args.pop("cache")
         answer = super().do(args)
         if cache and answer.get("python"):
-            remember(Path(cache).expanduser(), self._variables, self.host, answer["python"])
+            remember(place(cache), self._variables, self.host, answer["python"])
         return answer

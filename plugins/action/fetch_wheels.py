@@ -7,7 +7,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from praetor.build.cache import place_of
+from praetor.build.cache import place, place_of
 from praetor.build.requirements import PYTHONS, parsed
 from praetor.build.wheels import fetch
 from praetor.host.layout import ReleaseError
@@ -24,7 +24,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         """Fetch what the cache does not have."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         locked = parsed(Path(self._task.args["requirements"]).read_text(encoding="utf-8"))
-        cache = Path(self._task.args["cache"]).expanduser()
+        cache = place(self._task.args["cache"])
         try:
             fetched = {tag: fetch(locked, tag, None, cache) for tag in PYTHONS}
         except ReleaseError as error:

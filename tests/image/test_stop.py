@@ -19,7 +19,7 @@ SLOW_S = 3.0
 
 
 def ask(address: str, request: bytes, pause_s: float = 0) -> int:
-    """Send a request on a connection of its own, its last byte after a pause, and return the answer's status; 0 for none."""
+    """Send a request on a separate connection, its last byte after a pause, and return the answer's status; 0 for none."""
     try:
         with socket.create_connection((address, 80), timeout=30) as connection:
             connection.sendall(request[:-1])

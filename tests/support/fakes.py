@@ -143,7 +143,7 @@ class Systemd:
         """Run systemctl."""
         self.asked.append(arguments)
         running, unit = FakeEmperor.running_now, arguments[-1].removesuffix(".service").partition("@")[2]
-        if "enable" in arguments and running and unit:
+        if {"enable", "is-active"} & set(arguments) and running and unit:
             app, _, number = unit.rpartition("-")
             path, deadline = running.layout.run / app / f"emperor-{number}.stats", time.monotonic() + 5
             while not path.exists() and time.monotonic() < deadline:

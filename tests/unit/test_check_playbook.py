@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from project import ROOT, ansible
 
+from praetor.inventory.model import Limits
+
 APPS_FILE = "group_vars/all/apps.yml"
 KEY = "open sesame"
 VALUE = "s3cret-of-this-test"
@@ -67,7 +69,7 @@ def test_each_mistake_names_its_file_and_line(inventory: Inventory) -> None:
     assert mistakes(done) == [
         "all/apps.yml:6: apps[0].threads: found 0, expected a whole number from 1 to 64",
         (
-            "all/apps.yml:8: apps[0].limits.body: found an unknown key, expected one of request_s, body_mb, memory_mb; "
+            f"all/apps.yml:8: apps[0].limits.body: found an unknown key, expected one of {', '.join(Limits.model_fields)}; "
             "did you mean body_mb?"
         ),
         (

@@ -1,4 +1,4 @@
-"""The first process of the image, without an image: what it understands, what it refuses, and what it writes down."""
+"""The first process of the image, without an image: what it understands, what it refuses, and what it logs."""
 
 from __future__ import annotations
 

@@ -10,6 +10,13 @@ import re
 import shutil
 from dataclasses import dataclass
 
+FORMAT = "2"  # another one for notes that an older version could not read, or this one could not
+
+
+def place(directory: str) -> pathlib.Path:
+    """Where in the directory that an operator names this version keeps things: next to those of other versions."""
+    return pathlib.Path(directory).expanduser() / FORMAT
+
 
 @dataclass(frozen=True)
 class Wheel:

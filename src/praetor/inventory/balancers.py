@@ -39,7 +39,7 @@ def problems(
 
     Args:
         balancers: the hosts of the group balancer_hosts, with their variables.
-        elsewhere: the hosts of the other groups, which have servers of their own on the same ports.
+        elsewhere: the hosts of the other groups, which have separate servers on the same ports.
         apps: the inventory's.
         certificates_mode: where the certificates that clients meet come from.
     """
