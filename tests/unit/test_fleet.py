@@ -236,7 +236,15 @@ def test_the_table_has_what_balancers_say_and_names_who_is_drained() -> None:
             "provisioned": True,
             "health": "healthy",
         }
-        return {**found, "manifest": None, "outdated": [], "journal": None, "leftovers": [], "frozen": None, "settled": True}
+        return {
+            **found,
+            "manifest": None,
+            "outdated": [],
+            "journal": None,
+            "leftovers": [],
+            "frozen": None,
+            "settled": True,
+        }
 
     looks: dict[str, Servers] = {
         "lb1": {"api": {"app1": server(), "app2": server("NOLB"), "old": server()}},
