@@ -56,9 +56,9 @@ _START = "import json, os, sys; os.chdir('/work'); os.environ.clear(); os.enviro
 _LINKED = """
 import glob, os, re, subprocess, sys, zipfile
 found = set()
-for wheel in glob.glob("/work/out/*.whl"):
-    zipfile.ZipFile(wheel).extractall("/work/unpacked")
-for directory, _, names in os.walk("/work/unpacked"):
+for wheel in glob.glob("/build/out/*.whl"):
+    zipfile.ZipFile(wheel).extractall("/build/unpacked")
+for directory, _, names in os.walk("/build/unpacked"):
     for name in names:
         if ".so" in name:
             printed = subprocess.run(["ldd", os.path.join(directory, name)], capture_output=True, text=True).stdout
@@ -103,7 +103,7 @@ class Tree:
             for name, value in os.environ.items()
             if name.lower() in {"http_proxy", "https_proxy", "no_proxy", "all_proxy"}
         }
-        variables |= {"PYTHONPATH": "/work/tools", "HOME": "/work/home", "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+        variables |= {"PYTHONPATH": "/build/tools", "HOME": "/build/home", "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
         variables |= {"SOURCE_DATE_EPOCH": "315532800", "PIP_NO_CACHE_DIR": "1", **(environment or {})}
         done = self.run(["python3", "-m", "pip", *command], work, variables, indexes.places())
         if done.returncode != 0:
@@ -121,7 +121,7 @@ class Tree:
             (work / name).mkdir(exist_ok=True)
         secret = work / "environment"
         secret.touch(mode=0o600)
-        secret.write_text(json.dumps({**variables, "TMPDIR": "/work/tmp"}), encoding="utf-8")
+        secret.write_text(json.dumps({**variables, "TMPDIR": "/build/tmp"}), encoding="utf-8")
         _as_root(["chown", "-R", f"{_NOBODY}:{_NOBODY}", str(work)])
         try:
             return _inside(self.place, work, ["python3", "-c", _START, *command], _NOBODY, places)
@@ -129,7 +129,7 @@ class Tree:
             _as_root(["chown", "-R", f"{os.getuid()}:{os.getgid()}", str(work)])
 
     def linked(self, work: pathlib.Path) -> tuple[str, ...]:
-        """Packages whose libraries the wheel in /work/out is linked with, and that no plain host has."""
+        """Packages whose libraries the wheel in /build/out is linked with, and that no plain host has."""
         done = self.run(["python3", "-c", _LINKED], work, {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"})
         return tuple(sorted(set(done.stdout.split()) - self.plain))
 
@@ -151,7 +151,7 @@ def made(
         tag: of the Python.
         packages: Debian packages that compiling takes, besides the compiler.
         cache: keeps trees and wheels.
-        make: makes it into /work/out.
+        make: makes it into /build/out.
         reason: why it is not made on the controller.
         origin: what the manifest says of where it comes from.
 
