@@ -309,12 +309,15 @@ class Fleet:
             "Emperors": (len(seen["emperors"]), 1),
             "files in /run": (
                 seen["run"],
-                sorted([f"{slot}.metrics", f"{slot}.sock", f"{slot}.stats", f"emperor-{seen['emperors'][-1]}.stats"]),
+                sorted(
+                    [f"{slot}.{kind}" for kind in ("metrics", "sock", "state", "stats")]
+                    + [f"emperor-{seen['emperors'][-1]}.stats"]
+                ),
             ),
             "unknown files": (sorted(set(seen["root"]) - AT_REST), []),
             "incomplete releases": (sorted(set(seen["releases"]) - set(seen["complete"])), []),
             "more releases than are kept": (len(seen["releases"]) > KEPT, False),
-            "processes": (len(seen["processes"]), 4),  # the Emperor, a master and two workers
+            "processes": (len(seen["processes"]), 5),  # the Emperor, a master, two workers and the watch over requests
         }
         return [
             f"{host.name}: {what}: {found}, expected {right}"
