@@ -108,7 +108,7 @@ def test_inodes_used_up_at_stage(fleet: Fleet) -> None:
 def test_damaged_wheel_on_a_host(fleet: Fleet) -> None:
     fleet.third.run("for wheel in /srv/apps/.wheels/*/flask-*.whl; do echo damage >>$wheel; done")
     variant = fleet.variant()
-    fleet.refuse(variant, "stage failed on app3", "is damaged; it was removed")
+    fleet.refuse(variant, "stage failed on app3", "is damaged and was removed")
     fleet.release(variant)
 
 
