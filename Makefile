@@ -38,6 +38,12 @@ $(BIN)/promtool: | $(VENV)/controller
 	  (cd "$$taken" && { apt-get download -qq -o APT::Sandbox::User=root promtool 2>/dev/null || apt-get download -qq -o APT::Sandbox::User=root prometheus; } \
 	   && dpkg-deb -x *.deb .); install -m 0755 "$$taken/usr/bin/promtool" $@
 
+# NGINX itself, for the tests of what clients get of a slot: without them the promises about whole answers would go untried in silence.
+$(BIN)/nginx: | $(VENV)/controller
+	@echo "==> taking nginx out of Debian's package into $(VENV)"
+	@set -e; taken=$$(mktemp -d); trap 'rm -rf "$$taken"' EXIT; $(SUDO) apt-get update -qq; \
+	  (cd "$$taken" && apt-get download -qq -o APT::Sandbox::User=root nginx && dpkg-deb -x *.deb .); install -m 0755 "$$taken/usr/sbin/nginx" $@
+
 setup: $(VENV)/dev ## make .venv with everything that development needs
 
 COMPILE = $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
@@ -60,7 +66,7 @@ audit: $(VENV)/controller ## hold all locked packages against the advisories in 
 
 .PHONY: audit
 
-unit: $(VENV)/dev $(BIN)/promtool ## static and unit tests, no host
+unit: $(VENV)/dev $(BIN)/promtool $(BIN)/nginx ## static and unit tests, no host
 	pytest -q
 
 docs: $(VENV)/controller ## write docs/reference from defaults, specs and models

@@ -26,7 +26,7 @@ from praetor.build.parts import site, slot, vassal
 from praetor.host import uwsgi
 from praetor.host.gate import wait_until
 
-NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")
+NGINX = shutil.which("nginx", path=f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin")
 pytestmark = pytest.mark.skipif(
     NGINX is None or os.geteuid() != 0, reason="needs Debian's NGINX, and root as it has it"
 )
@@ -201,6 +201,17 @@ class Serving:
         (self.place / "play.json").write_text(json.dumps([play]), encoding="utf-8")
         done = ansible("ansible-playbook", f"{self.place}/play.json")
         assert done.returncode == 0, done.stdout + done.stderr
+        # The program alone may be here, without the directories and files of its package.
+        (self.place / "mime.types").write_text("types { text/html html; }\n", encoding="utf-8")
+        places = "".join(
+            f"    {kind}_temp_path {self.place}/temporary-{kind};\n"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        main = (folder / "nginx.conf").read_text(encoding="utf-8")
+        main = main.replace("/etc/nginx/mime.types", f"{self.place}/mime.types").replace(
+            "http {\n", f"http {{\n{places}", 1
+        )
+        (folder / "nginx.conf").write_text(main, encoding="utf-8")
         checked = subprocess.run(
             [str(NGINX), "-t", "-c", f"{self.place}/nginx/nginx.conf"], capture_output=True, text=True, check=False
         )
