@@ -7,6 +7,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from praetor.run.away import left_out, refusal
 from praetor.run.plan import describe_all, lease_s, needed, refusals
 
 
@@ -26,6 +27,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         variables, args = task_vars or {}, self._task.args
         hosts = list(variables["ansible_play_hosts_all"])
         surveys = {host: variables["hostvars"][host][args["register"]] for host in hosts}
+        if refused_away := refusal(surveys, str(variables.get("ansible_limit", ""))):
+            return {**result, "failed": True, "msg": refused_away}
+        without = left_out(variables["groups"]["app_hosts"], hosts)
         wanted = [release for release in args["releases"] if needed(release, surveys)]
         dry = bool(variables["ansible_check_mode"])
         refused = [line for release in wanted for line in refusals(release, surveys, force=args["force"], planning=dry)]
@@ -42,5 +46,5 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             "uncertified": any(
                 survey["apps"][each["app"]]["uncertified"] for each in wanted for survey in surveys.values()
             ),
-            "run": {**args["run"], "lease_s": lease_s(wanted)},
+            "run": {**args["run"], "lease_s": lease_s(wanted), "without": without},
         }

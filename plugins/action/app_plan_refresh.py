@@ -8,6 +8,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from praetor.host.layout import ReleaseError
+from praetor.run.away import left_out, refusal
 from praetor.run.batches import batches
 from praetor.run.owner import start
 from praetor.run.plan import lease_s, live_everywhere
@@ -29,6 +30,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         variables, args = task_vars or {}, self._task.args
         hosts = list(variables["ansible_play_hosts_all"])
         surveys = {host: variables["hostvars"][host][args["register"]] for host in hosts}
+        if refused_away := refusal(surveys, str(variables.get("ansible_limit", ""))):
+            return {**result, "failed": True, "msg": refused_away}
+        without = left_out(variables["groups"]["app_hosts"], hosts)
         releases, lines = [], []
         try:
             for app in args["apps"]:
@@ -51,5 +55,5 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         except ReleaseError as error:
             return {**result, "failed": True, "msg": f"Nothing was changed. {error}"}
         Display().display("\n".join(lines))
-        run = {**start("refresh", args["why"]), "lease_s": lease_s(releases)}
+        run = {**start("refresh", args["why"]), "lease_s": lease_s(releases), "without": without}
         return {**result, "changed": False, "releases": releases, "run": run}

@@ -8,6 +8,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from praetor.host.layout import ReleaseError
+from praetor.run.away import left_out, refusal
 from praetor.run.batches import batches
 from praetor.run.owner import start
 from praetor.run.plan import lease_s, rollback_target
@@ -29,6 +30,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         variables, args = task_vars or {}, self._task.args
         hosts = list(variables["ansible_play_hosts_all"])
         surveys = {host: variables["hostvars"][host][args["register"]] for host in hosts}
+        if refused_away := refusal(surveys, str(variables.get("ansible_limit", ""))):
+            return {**result, "failed": True, "msg": refused_away}
+        without = left_out(variables["groups"]["app_hosts"], hosts)
         apps = [app for app in args["apps"] if args["only"] in ("", app["name"])]
         if len(apps) != 1:
             known = ", ".join(app["name"] for app in args["apps"])
@@ -59,5 +63,5 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             "changed": False,
             "needed": needed,
             "release": release,
-            "run": {**start("rollback", args["why"]), "lease_s": lease_s([release])},
+            "run": {**start("rollback", args["why"]), "lease_s": lease_s([release]), "without": without},
         }

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible.errors import AnsibleConnectionFailure
+
 from praetor.build.cache import place
 from praetor.run.on_host import HostAction
 from praetor.run.pythons import known, remember
 
 
 class ActionModule(HostAction):
-    """Returns `python`, the wheel tag of the host's Python. `cache` is a directory on the controller."""
+    """Returns `python`, the wheel tag of the host's Python; empty if the host is away, which the survey reports. `cache` is a directory on the controller."""
 
     _supports_check_mode = True
     WORK = "survey"
@@ -27,7 +29,10 @@ class ActionModule(HostAction):
         cache = place(args["cache"])
         if python := known(cache, self._variables, self.host):
             return {"python": python}
-        answer = self.on_host({"apps": {}, "wanted": {}, "probe": False, "history": 0})
+        try:
+            answer = self.on_host({"apps": {}, "wanted": {}, "probe": False, "history": 0})
+        except AnsibleConnectionFailure:
+            return {"python": ""}
         if not answer.get("python"):
             return {
                 **answer,

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible.errors import AnsibleConnectionFailure
+
 from praetor.build.cache import place
+from praetor.run.away import reason
 from praetor.run.on_host import HostAction
 from praetor.run.pythons import remember
 
 
 class ActionModule(HostAction):
-    """`apps` maps names to their first server name; the others: `praetor.host.survey.work`. With `cache`, the next build knows the host's Python."""
+    """`apps` maps names to their first server name; the others: `praetor.host.survey.work`. With `cache`, the next build knows the host's Python.
+
+    With `report_away`, a host that cannot be reached is no failure: the answer has the reason as `away`.
+    """
 
     _supports_check_mode = True
     WORK = "survey"
@@ -20,6 +26,7 @@ class ActionModule(HostAction):
         "probe": {"type": "bool", "default": False},
         "history": {"type": "int", "default": 0},
         "cache": {"type": "str"},
+        "report_away": {"type": "bool", "default": False},
     }
     _variables: dict[str, Any] = {}  # noqa: RUF012  set by each run
 
@@ -30,8 +37,16 @@ class ActionModule(HostAction):
 
     def do(self, args: dict[str, Any]) -> dict[str, Any]:
         """Survey."""
-        cache = args.pop("cache")
-        answer = super().do(args)
+        cache, report_away = args.pop("cache"), args.pop("report_away")
+        if report_away:
+            # One more try, for a shared connection that has died: others wait for this answer.
+            self._connection.set_option("reconnection_retries", 1)
+        try:
+            answer = super().do(args)
+        except AnsibleConnectionFailure as error:
+            if not report_away:
+                raise
+            return {"away": reason(str(error))}
         if cache and answer.get("python"):
             remember(place(cache), self._variables, self.host, answer["python"])
         return answer

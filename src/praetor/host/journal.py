@@ -173,17 +173,28 @@ def before(host: AppHost, live: str | None) -> str | None:
 
 def last_settled(host: AppHost) -> str | None:
     """The release that the last successful run made live."""
-    ended = [
-        str(entry["to"])
+    ended = _last_success(host)
+    return str(ended["to"]) if ended else None
+
+
+def made_live_by(host: AppHost, release: str) -> str | None:
+    """The id of the last successful run, if it made this release live: a flip that was never settled cannot be trusted."""
+    ended = _last_success(host)
+    return str(ended.get("run", "")) if ended and ended["to"] == release else None
+
+
+def _last_success(host: AppHost) -> dict[str, Any] | None:
+    found = [
+        entry
         for entry in history(host)
         if entry.get("result") == "ok" and entry.get("action") in ("release", "rollback")
     ]
-    return ended[-1] if ended else None
+    return found[-1] if found else None
 
 
 def settled(host: AppHost, release: str) -> bool:
-    """Whether the last successful run made this release live: a flip that was never settled cannot be trusted."""
-    return last_settled(host) == release
+    """Whether the last successful run made this release live."""
+    return made_live_by(host, release) is not None
 
 
 def frozen(host: AppHost) -> dict[str, Any] | None:

@@ -146,7 +146,8 @@ def _record(host: AppHost, run: dict[str, Any], journal: dict[str, Any], ended: 
     """Add to the app's history how a run ended on this host, who ran it and how long it took."""
     who = {"by": f"{run['owner']['user']}@{run['owner']['host']}", "run": run["id"], "why": run.get("why", "")}
     took = {"duration_s": round(time.time() - journal["since"], 1)}
-    journals.append(host, {"action": run["action"], **ended, **who, **took})
+    without = {"without": run["without"]} if run.get("without") else {}
+    journals.append(host, {"action": run["action"], **ended, **who, **without, **took})
 
 
 def prune(host: AppHost, keep: int) -> list[str]:

@@ -59,6 +59,7 @@ def survey(host: AppHost, wanted: dict[str, Any] | None = None) -> dict[str, Any
         "leftovers": [str(path) for path in host.leftovers()] + [slot.name for slot in host.slots() if slot != live],
         "journal": read_json(host.run_file),
         "settled": name is not None and journals.settled(host, name),
+        "made_live_by": journals.made_live_by(host, name) if name else None,
         "site": name is None or sites.is_current(host, name),
         "nginx_waits_s": sites.longest_s(host),
         "manifest": host.manifest(name) if name else None,

@@ -6,6 +6,7 @@ import importlib.metadata
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .away import behind, latest, reason
 from .fleet import strangers
 
 if TYPE_CHECKING:
@@ -22,10 +23,12 @@ def status(surveys: Surveys) -> list[Row]:
     rows = []
     for host, survey in surveys.items():
         if "apps" not in survey:
-            rows.append(_row(host, "-", "-", "-", "-", "no answer: " + str(survey.get("msg", ""))[:60]))
+            why = survey.get("away") or reason(str(survey.get("msg", "")))
+            rows.append(_row(host, "-", "-", "-", "-", f"no answer: {why}"))
         for name, state in survey.get("apps", {}).items():
             workers = f"{state['workers']} ({state['busy']} busy)" if state["workers"] else "0"
-            rows.append(_row(host, name, state["live"] or "-", state["since"] or "-", workers, _health(state)))
+            late = ", behind" if state["live"] and host in behind(name, surveys) else ""
+            rows.append(_row(host, name, state["live"] or "-", state["since"] or "-", workers, _health(state) + late))
     looks = balancers(surveys)
     for row in rows if looks else []:
         row["balancers"] = _said_by(looks, row["host"], row["app"])
@@ -79,7 +82,8 @@ def history(surveys: Surveys) -> list[Row]:
     for host, survey in surveys.items():
         for name, state in survey.get("apps", {}).items():
             for entry in state["history"]:
-                said = entry.get("reason") or entry.get("why") or ""
+                without = f"without {', '.join(entry['without'])}: " if entry.get("without") else ""
+                said = without + (entry.get("reason") or entry.get("why") or "")
                 rows.append(
                     {
                         "when": entry["ts"],
@@ -108,6 +112,7 @@ def notes(surveys: Surveys) -> list[str]:
             balancers(surveys), next((survey["fleet"] for survey in surveys.values() if "fleet" in survey), [])
         )
     ]
+    lines += _behind(surveys)
     for host, survey in surveys.items():
         if survey.get("drained"):
             said = survey["drained"]
@@ -143,6 +148,18 @@ def notes(surveys: Surveys) -> list[str]:
                 lines.append(
                     f"{host}: {name} {state['live']} was not settled: its run was interrupted; run release.yml again"
                 )
+    return lines
+
+
+def _behind(surveys: Surveys) -> list[str]:
+    """A sentence for each app that not all hosts have as the last run left it."""
+    lines = []
+    for app in sorted({name for survey in surveys.values() for name in survey.get("apps", {})}):
+        late, newest = behind(app, surveys), latest(app, surveys)
+        if late and newest:
+            lines.append(
+                f"{', '.join(late)}: behind; the last run made {app} {newest[1]} live. playbooks/release.yml --limit {','.join(late)} brings it there"
+            )
     return lines
 
 

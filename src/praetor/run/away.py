@@ -1,0 +1,84 @@
+"""Hosts that do not answer, that a run leaves out, and that are behind the others. Pure decisions over surveys; runs on the controller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+NAMED = 20  # hosts that a history names in full: each host keeps the list for each of its releases
+_KEY_CHANGED = (
+    "its host key is not the one that this controller knows, so another machine is at its address, or it was installed again. "
+    "If that is so: ssh-keygen -R ADDRESS, or the file that UserKnownHostsFile names, and log in once"
+)
+
+
+def reason(said: str) -> str:
+    """Why a host could not be reached, out of all that Ansible and ssh say about it."""
+    if "Host key verification failed" in said:
+        return _KEY_CHANGED if "IDENTIFICATION HAS CHANGED" in said else "its host key is not known to this controller"
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    last = lines[-1] if lines else "no reason was given"
+    # ssh's own words follow those of Ansible, behind "ssh:" each.
+    return last.rpartition("ssh: ")[2].strip() or last
+
+
+def absent(surveys: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The hosts that gave no answer, each with the reason."""
+    return {host: str(survey["away"]) for host, survey in surveys.items() if "away" in survey}
+
+
+def refusal(surveys: Mapping[str, Mapping[str, Any]], limit: str = "") -> str:
+    """Why a run must not begin while hosts are away, and both ways on; empty when all have answered.
+
+    Args:
+        surveys: of all hosts of the run.
+        limit: the `--limit` of the run.
+    """
+    away = absent(surveys)
+    if not away:
+        return ""
+    lines = [f"{host} does not answer: {why}" for host, why in away.items()]
+    them = ", ".join(away)
+    lines.append("Nothing was changed; every host that serves goes on serving what it did.")
+    lines.append(f"1. Wait for {them}, or repair what is wrong there, and run the same command again.")
+    if len(away) < len(surveys):
+        others = ",".join([*([limit] if limit else []), *(f"!{host}" for host in away)])
+        it, has = ("it", "has") if len(away) == 1 else ("they", "have")
+        lines.append(
+            f"2. Leave {them} behind: the same command with --limit '{others}'. The history keeps that; playbooks/status.yml calls a host behind "
+            f"that comes back with an old release, until playbooks/release.yml --limit {','.join(away)} has brought what the others serve, once {it} {has} come back."
+        )
+    return "\n".join(lines)
+
+
+def left_out(app_hosts: Iterable[str], run: Iterable[str]) -> list[str]:
+    """The app hosts that a run leaves out, as its history keeps them."""
+    chosen = set(run)
+    found = [host for host in app_hosts if host not in chosen]
+    return found if len(found) <= NAMED else [*found[:NAMED], f"{len(found) - NAMED} more"]
+
+
+def latest(app: str, surveys: Mapping[str, Mapping[str, Any]]) -> tuple[str, str] | None:
+    """The host on which the last run that went well made an app's release live, and that release.
+
+    Ids of runs begin with the controller's time, so hosts' clocks do not matter.
+    """
+    found = [
+        (survey["apps"][app]["made_live_by"], host, survey["apps"][app]["live"])
+        for host, survey in surveys.items()
+        if survey.get("apps", {}).get(app, {}).get("made_live_by")
+    ]
+    if not found:
+        return None
+    _, host, release = max(found, key=lambda each: each[0])
+    return host, str(release)
+
+
+def behind(app: str, surveys: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The hosts that serve another release of an app than the last run that went well made live, or nothing."""
+    newest = latest(app, surveys)
+    return [
+        host
+        for host, survey in surveys.items()
+        if newest and app in survey.get("apps", {}) and survey["apps"][app]["live"] != newest[1]
+    ]
