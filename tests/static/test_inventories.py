@@ -112,3 +112,9 @@ def test_an_example_shows_a_secret(inventory: str) -> None:
         for _path, name, variable in variables(inventory)
         for _, value in values_of(variable, name)
     )
+
+
+def test_every_inventory_of_lab_machines_logs_in_the_same_way() -> None:
+    found = files_of("inventories/*/group_vars/all/ansible.yml", "molecule/*/inventory/group_vars/all/ansible.yml")
+    texts = {path.read_text(encoding="utf-8") for path in found}
+    assert len({text for text in texts if "praetor-lab" in text}) == 1

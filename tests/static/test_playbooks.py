@@ -44,3 +44,20 @@ def test_a_playbook_reads_the_options_that_are_declared_and_no_others(playbook: 
     # What Ansible, the check and the inventory know.
     others = {variable for variable in read if variable.startswith("ansible_")} | inputs
     assert read - others - set(declared) == set()
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_every_host_is_told_what_its_firewall_and_its_ssh_leave_open(playbook: str) -> None:
+    """Role base refuses to lock somebody out, and cannot know these two by itself."""
+    for play in load(ROOT / playbook):
+        for role in play.get("roles", []):
+            if role["role"] == "base":
+                assert {"base_open_ports", "base_login_groups"} <= set(role["vars"]), play["name"]
+
+
+def test_the_command_that_brings_wal_back_is_there_before_a_standby_starts() -> None:
+    (play,) = [
+        play for play in load(ROOT / "playbooks/provision.yml") if play.get("name") == "Provision the database hosts"
+    ]
+    roles = [role["role"] for role in play["roles"]]
+    assert roles.index("pgbackrest") < roles.index("postgresql")
