@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from fleet import APP, Fleet, Run
@@ -278,6 +279,41 @@ def test_host_loses_power_while_it_bakes(fleet: Fleet) -> None:
     undone = host.says() == fleet.past[-1]
     said = fleet.release(variant)
     assert went_well or undone or "app2: took over from an interrupted release" in said
+
+
+def test_host_away_is_named_left_out_and_caught_up(fleet: Fleet) -> None:
+    variant, later, third = fleet.variant(), fleet.variant(), fleet.third
+    fleet.step.may_serve(variant)
+    # Its SSH is gone, the site is not: nothing listens on that port.
+    place = fleet.scratch / "away.yml"
+    place.write_text(f"app_hosts: {{hosts: {{{third.name}: {{ansible_port: 1}}}}}}\n")
+    away, without = ["-i", str(place)], ["--limit", f"!{third.name}"]
+    said = fleet.refuse(variant, f"{third.name} does not answer: ", "Connection refused", flags=away)
+    assert f"--limit '!{third.name}'" in said
+    Run("release", sample_source=str(variant.path), why="no time", flags=[*away, *without]).must_end(well=True)
+    assert fleet.first.says().startswith(variant.prefix)
+    assert third.says() == fleet.past[-1]
+    Run("status", flags=away).must_end(f"{third.name}  -", "Connection refused", well=True)
+    Run("history").must_end(f"without {third.name}: no time", well=True)
+    Run("status").must_end("healthy, behind", f"--limit {third.name}", well=True)
+    # What the others serve, and not what the tree holds by now.
+    fleet.start(later, flags=["--limit", third.name]).must_end(f"{third.name} behind: ", well=True)
+    fleet.now_live(variant)
+
+
+def test_slow_host_is_waited_for_once_a_phase(fleet: Fleet) -> None:
+    variant, second, slow = fleet.variant(), fleet.second, fleet.scratch / "slow-ssh"
+    slow.write_text(
+        f'#!/bin/sh\ncase "$*" in *{second.address}*) echo slow >> {slow}.log; sleep 5;; esac\nexec ssh "$@"\n'
+    )
+    slow.chmod(0o755)
+    place = fleet.scratch / "slow.yml"
+    place.write_text(f"app_hosts: {{vars: {{ansible_ssh_executable: {slow}}}}}\n")
+    said = fleet.release(variant, flags=["-i", str(place)])
+    assert f"s: stage | Stage {APP} [{second.name}]" in said, "the host that all wait for was not named"
+    # Survey, stage, gate, flip, settle; the files of this release travel with its stage.
+    calls = len(Path(f"{slow}.log").read_text(encoding="ascii").splitlines())
+    assert calls <= 5, f"{calls} commands for 5 phases"
 
 
 def test_release_after_everything(fleet: Fleet) -> None:

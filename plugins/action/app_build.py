@@ -33,7 +33,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     Arguments: `apps`, `secrets` and `root` as check_apps returned them; `vassal`, the template of vassal files; `site`, that of sites, and whether
     these speak `tls` and log to the `journal` too; `server`, locked requirements with pyuwsgi; `cache`, a directory; `hosts` of the run; `action` and `why`; `only`,
     the one app to release; `release`, the id of one built before; `commit` of a source that has no history here; `pythons`, those of the hosts as versions or
-    wheel tags (none: all that hosts may have); `upgrade`, whether to resolve requirements again.
+    wheel tags (none: all that hosts may have); `upgrade`, whether to resolve requirements again; `copies`, releases as app_copy returned them: those
+    apps are not built.
     """
 
     TRANSFERS_FILES = False
@@ -52,7 +53,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             known = ", ".join(app["name"] for app in args["apps"])
             return {**result, "failed": True, "msg": f"app={args['only']}: no such app; the inventory has: {known}"}
         releases, problems = [], []
+        copies = {each["app"]: each for each in args.get("copies") or []}
         for app in apps:
+            if app["name"] in copies:
+                releases.append(self._copied(app, copies[app["name"]], args))
+                continue
             try:
                 args["tags"] = _tags(args.get("pythons"))
                 releases.append(self._release(app, secrets.get(app["name"], {}), args))
@@ -95,9 +100,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             "APP_SECRETS_DIR": f"/srv/apps/{app['name']}/releases/{release}/secrets",
         }
         return {
-            "app": app["name"],
+            **_how(app, args),
             "id": release,
-            "server_name": app["server_names"][0],
             "manifest": manifest,
             "parts": {
                 "vassal": vassal_text,
@@ -108,10 +112,26 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                 "sbom": sbom_of(artifact, cache).read_text(encoding="utf-8"),
             },
             "files": {sha256: str(path) for sha256, path in files_of(artifact, cache).items()},
-            "commands": with_data_dir(app["commands"], app["name"]),
-            "options": app["release"],
-            "batches": batches(args["hosts"], app["release"]["batches"]),
         }
+
+    @staticmethod
+    def _copied(app: dict[str, Any], copy: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
+        """A release that other hosts serve: they have migrated what is not each host's own."""
+        found = _how(app, args)
+        if found["commands"]["migrate_on"] == "once":
+            found["commands"] = {**found["commands"], "migrate": []}
+        return {**found, "id": copy["manifest"]["id"], **{key: copy[key] for key in ("manifest", "parts", "files")}}
+
+
+def _how(app: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
+    """How an app is released, which is no part of a release."""
+    return {
+        "app": app["name"],
+        "server_name": app["server_names"][0],
+        "commands": with_data_dir(app["commands"], app["name"]),
+        "options": app["release"],
+        "batches": batches(args["hosts"], app["release"]["batches"]),
+    }
 
 
 def _tags(asked: Any) -> list[str]:

@@ -15,7 +15,8 @@ from praetor.run.pythons import remember
 class ActionModule(HostAction):
     """`apps` maps names to their first server name; the others: `praetor.host.survey.work`. With `cache`, the next build knows the host's Python.
 
-    With `report_away`, a host that cannot be reached is no failure: the answer has the reason as `away`.
+    With `report_away`, a host that cannot be reached is no failure: the answer has the reason as `away`. `connect_s` is how long
+    to try; each such host of a loop is waited for.
     """
 
     _supports_check_mode = True
@@ -27,6 +28,7 @@ class ActionModule(HostAction):
         "history": {"type": "int", "default": 0},
         "cache": {"type": "str"},
         "report_away": {"type": "bool", "default": False},
+        "connect_s": {"type": "int"},
     }
     _variables: dict[str, Any] = {}  # noqa: RUF012  set by each run
 
@@ -37,8 +39,11 @@ class ActionModule(HostAction):
 
     def do(self, args: dict[str, Any]) -> dict[str, Any]:
         """Survey."""
-        cache, report_away = args.pop("cache"), args.pop("report_away")
-        if report_away:
+        cache, report_away, connect_s = (args.pop(name) for name in ("cache", "report_away", "connect_s"))
+        if connect_s:
+            self._connection.set_option("timeout", connect_s)
+            self._connection.set_option("reconnection_retries", 0)
+        elif report_away:
             # One more try, for a shared connection that has died: others wait for this answer.
             self._connection.set_option("reconnection_retries", 1)
         try:

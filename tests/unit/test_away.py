@@ -163,3 +163,21 @@ def test_a_run_is_refused_in_the_words_of_the_project(nobody: Path, playbook: st
     assert "h8 does not answer: connect to host 127.0.0.1 port 1: Connection refused" in said
     assert "1. Wait for h7, h8" in said
     assert "UNREACHABLE" not in said
+
+
+def test_hosts_of_a_limited_run_get_what_the_last_run_made_live_elsewhere() -> None:
+    new, old = "20260102T000000Z-aa", "20260101T000000Z-zz"
+    others = {"h1": app("2-b", new), "h2": {"away": "x"}}
+    behind = {"h8": {**app("1-a", old), "python": "cp311"}, "h9": {**app(None, None), "python": "cp313"}}
+    expected = {"app": "api", "release": "2-b", "host": "h1", "behind": ["h8", "h9"], "tags": ["cp311", "cp313"]}
+    assert away.to_catch_up(behind, others) == [expected]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [{"h1": app("1-a", "20260101T000000Z-aa")}, {"h1": {"away": "x"}}, {"h1": app(None, None)}, {}],
+    ids=["they are behind", "away", "new", "none"],
+)
+def test_a_limited_run_that_is_not_behind_releases_what_the_tree_holds(others: dict[str, Any]) -> None:
+    surveys = {"h8": {**app("2-b", "20260102T000000Z-aa"), "python": "cp311"}}
+    assert away.to_catch_up(surveys, others) == []

@@ -17,6 +17,7 @@ import pytest
 from fakes import manifest_of, put_release
 from wheel import make_wheel, sha256
 
+from praetor.host import copies
 from praetor.host import stage as stages
 from praetor.host.gate import wait_until
 from praetor.host.layout import AppHost, ReleaseError, remove, write_atomically
@@ -124,6 +125,19 @@ def test_a_release_is_staged_whole(host: AppHost, open_place: Path) -> None:
     assert owners == {0}
     assert "s3cret" not in (place / "release.json").read_text(encoding="utf-8")
     assert stage(host, manifest, PARTS, None, []) is False
+
+
+@AS_ROOT
+def test_what_is_copied_off_a_host_is_what_was_staged(
+    host: AppHost, open_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_uv(host)
+    manifest = release_of(make_wheel(open_place / "built", "tiny", "2.0"))
+    send(host, manifest)
+    monkeypatch.setattr(copies, "AppHost", lambda _: host)
+    found = copies.work({"app": "api", "release": "1-a", "file": ""})
+    assert found["manifest"] == manifest
+    assert {**found["parts"], "secrets": found["secrets"]} == PARTS
 
 
 @AS_ROOT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 NAMED = 20  # hosts that a history names in full: each host keeps the list for each of its releases
 _KEY_CHANGED = (
@@ -82,3 +82,31 @@ def behind(app: str, surveys: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for host, survey in surveys.items()
         if newest and app in survey.get("apps", {}) and survey["apps"][app]["live"] != newest[1]
     ]
+
+
+class CatchUp(TypedDict):
+    """An app that hosts of a run are behind with."""
+
+    app: str
+    release: str  # what they get
+    host: str  # serves it
+    behind: list[str]
+    tags: list[str]  # wheel tags of the Pythons of the run's hosts
+
+
+def to_catch_up(surveys: Mapping[str, Mapping[str, Any]], others: Mapping[str, Mapping[str, Any]]) -> list[CatchUp]:
+    """The apps that a run with `--limit` brings to what hosts outside of it serve.
+
+    Args:
+        surveys: of the hosts of the run.
+        others: of hosts that it leaves out; those that are away count for nothing.
+    """
+    everywhere = {**surveys, **others}
+    found: list[CatchUp] = []
+    for app in sorted({name for survey in surveys.values() for name in survey.get("apps", {})}):
+        newest = latest(app, everywhere)
+        late = [host for host in behind(app, everywhere) if host in surveys]
+        if newest and late and newest[0] in others:
+            tags = sorted({str(survey["python"]) for survey in surveys.values()})
+            found.append({"app": app, "release": newest[1], "host": newest[0], "behind": late, "tags": tags})
+    return found

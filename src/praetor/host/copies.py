@@ -1,0 +1,46 @@
+"""A release as it lies on this host, for another host that is to serve the same. Changes nothing."""
+
+from __future__ import annotations
+
+import base64
+import pathlib
+from typing import Any
+
+from .layout import AppHost, ReleaseError
+
+
+def work(params: dict[str, Any]) -> dict[str, Any]:
+    """The `release` of `app` as staging takes it: `manifest`, `parts` and `secrets`; or, with `file` (SHA-256), that file of it as `content` in base64.
+
+    `content` is None where this host does not have the file: hosts keep those for their own Python.
+
+    Raises:
+        ReleaseError: the release is not on this host.
+    """
+    host = AppHost(params["app"])
+    manifest = host.manifest(params["release"])
+    if manifest is None:
+        raise ReleaseError(f"release {params['release']} is gone from this host; run again")
+    if params["file"]:
+        found = list(host.wheels.glob(f"{params['file']}/*"))
+        return {"content": base64.b64encode(found[0].read_bytes()).decode() if found else None}
+    place = host.release_dir(params["release"])
+    parts = {name: _read(place / file) for name, file in PARTS.items()}
+    slot = _all(place / "slot/praetor_slot")
+    return {
+        "manifest": manifest,
+        "parts": {**parts, "slot": slot, "env": _all(place / "env")},
+        "secrets": _all(place / "secrets"),
+    }
+
+
+PARTS = {"vassal": "vassal.ini", "site": "site.conf", "config": "config.yml", "sbom": "sbom.json"}
+
+
+def _all(directory: pathlib.Path) -> dict[str, str]:
+    return {path.name: _read(path) for path in sorted(directory.iterdir()) if path.is_file()}
+
+
+def _read(path: pathlib.Path) -> str:
+    with path.open(encoding="utf-8", newline="") as file:
+        return file.read()
