@@ -12,6 +12,8 @@ JOURNAL_PORT = 19532
 HOST_CERTIFICATE = "/etc/praetor/tls/host"
 EXPORTERS = {"node": 9100, "nginx": 9113, "app": 9117}
 BALANCER_EXPORTERS = {"node": 9100, "haproxy": 8405}
+DATABASE_EXPORTERS = {"node": 9100, "postgres": 9187}
+BACKUP_EXPORTERS = {"node": 9100}
 
 
 AUTHORITY = "/etc/praetor/tls/host/authority.pem"
@@ -120,7 +122,12 @@ def metrics_endpoint(host: str, groups: Mapping[str, list[str]], hostvars: Mappi
     monitors = groups.get("monitoring_hosts", [])
     if not monitors:
         return {}
-    exporters = BALANCER_EXPORTERS if host in groups.get("balancer_hosts", []) else EXPORTERS
+    others = {
+        "balancer_hosts": BALANCER_EXPORTERS,
+        "database_hosts": DATABASE_EXPORTERS,
+        "backup_hosts": BACKUP_EXPORTERS,
+    }
+    exporters = next((found for group, found in others.items() if host in groups.get(group, [])), EXPORTERS)
     return {
         "listen": f"{address(host, hostvars)}:{METRICS_PORT}",
         "certificate": f"{HOST_CERTIFICATE}/cert.pem",

@@ -124,7 +124,9 @@ def firewall_allow(
     if monitoring:
         allowed.append({"name": "metrics", "ports": [9443], "from": addresses(monitoring, variables)})
     if host in monitoring:
-        allowed.append({"name": "logs", "ports": [19532], "from": addresses([*apps, *balancers], variables)})
+        allowed.append(
+            {"name": "logs", "ports": [19532], "from": addresses([*apps, *balancers, *databases, *backups], variables)}
+        )
     return allowed
 
 

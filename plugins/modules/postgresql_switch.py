@@ -26,8 +26,9 @@ options:
         C(fence) stops a server and keeps it from starting as a primary. C(promote) makes a standby that has everything up to C(lsn) the primary.
         C(follow) waits until a standby streams. C(copy) makes a standby of whatever the host has, from C(source).
         C(restore) replaces whatever the host has by the backup of C(to), not started. C(open) starts what was restored, as the primary.
+        C(archive) brings what a primary has written up to now into the archive, and gives up without a word where that does not work.
     type: str
-    choices: [look, demote, fence, promote, follow, copy, restore, open]
+    choices: [look, demote, fence, promote, follow, copy, restore, open, archive]
     required: true
   lsn:
     description: How far a standby must have come before it is promoted.
@@ -119,9 +120,9 @@ def look(cluster: Cluster | None) -> dict[str, object]:
     return {"state": state, "lsn": lsn, "timeline": int(timeline), "streaming": streaming == "t", "lag_bytes": lags}
 
 
-def systemctl(verb: str, unit: str) -> None:
-    """Start or stop a unit."""
-    done = subprocess.run(["systemctl", verb, unit], capture_output=True, text=True, check=False)
+def systemctl(*argv: str) -> None:
+    """Start or stop a unit, which is the last word."""
+    done, unit = subprocess.run(["systemctl", *argv], capture_output=True, text=True, check=False), argv[-1]
     if done.returncode:
         lines = subprocess.run(
             ["journalctl", "--no-pager", "-q", "-n", "8", "-o", "cat", "-u", unit],
@@ -129,7 +130,7 @@ def systemctl(verb: str, unit: str) -> None:
             text=True,
             check=False,
         )
-        raise PostgresError(f"systemctl {verb} {unit}: {done.stderr.strip()}\n{lines.stdout}")
+        raise PostgresError(f"systemctl {' '.join(argv)}: {done.stderr.strip()}\n{lines.stdout}")
 
 
 def sign(cluster: Cluster) -> None:
@@ -169,8 +170,15 @@ def demote(cluster: Cluster) -> None:
 
 
 def fence(cluster: Cluster) -> None:
-    """Stop a server, whatever it does, and keep it from being a primary."""
+    """Stop a server at once, whatever it does, and keep it from being a primary.
+
+    Not cleanly: cut off from its standbys and the archive, a clean stop waits for both for a minute, and nobody can write meanwhile.
+    """
     sign(cluster)
+    systemctl("stop", "--no-block", cluster.unit)
+    subprocess.run(
+        ["systemctl", "kill", "--kill-whom=main", "--signal=QUIT", cluster.unit], capture_output=True, check=False
+    )
     systemctl("stop", cluster.unit)
 
 
@@ -264,6 +272,18 @@ def make_slots(slots: list[str]) -> bool:
     return bool(missing)
 
 
+def archive(timeout_s: int) -> None:
+    """Wait until the archive has what was written up to now, or for some time."""
+    [[wal]] = query("select pg_walfile_name(pg_switch_wal())")
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        [[last]] = query("select coalesce(last_archived_wal, '') from pg_stat_archiver")
+        # A file's name begins with its timeline.
+        if last[:24] >= wal:
+            return
+        time.sleep(0.3)
+
+
 def here() -> Cluster | None:
     """Return the newest cluster that the host has."""
     found = [
@@ -297,6 +317,9 @@ def work(cluster: Cluster, params: dict[str, object]) -> bool:  # noqa: C901  on
         if seen["state"] == "primary":
             raise PostgresError("this host is the primary: nothing is restored onto it. What it has is not touched")
         restore(cluster, str(params["to"] or ""))
+    elif action == "archive" and seen["state"] == "primary":
+        archive(timeout_s)
+        return False
     elif action == "open" and seen["state"] != "primary":
         open_restored(cluster, slots, timeout_s)
     else:
@@ -311,7 +334,7 @@ def main() -> None:
             "version": {"type": "int"},
             "action": {
                 "type": "str",
-                "choices": ["look", "demote", "fence", "promote", "follow", "copy", "restore", "open"],
+                "choices": ["look", "demote", "fence", "promote", "follow", "copy", "restore", "open", "archive"],
                 "required": True,
             },
             "lsn": {"type": "str"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from praetor.run.databases import Restored, Seen, refusal, restored
+from praetor.run.databases import Backups, Restored, Seen, age, notes, refusal, restored, rows
 
 PRIMARY: Seen = {"state": "primary", "lsn": "0/5000", "timeline": 1, "streaming": False, "lag_bytes": {"db2": 0}}
 STANDBY: Seen = {"state": "standby", "lsn": "0/5000", "timeline": 1, "streaming": True, "lag_bytes": {}}
@@ -82,3 +82,45 @@ def test_a_restore_says_up_to_when_it_goes_and_what_it_holds() -> None:
     assert "psql -h /s" in text
     assert "playbooks/restore.yml -e host=db2 -e remove=true" in text
     assert "The copy is gone again." in restored("db2", {**found, "socket": ""})
+
+
+def test_the_table_says_who_takes_writes_and_who_is_behind() -> None:
+    primary: Seen = {**PRIMARY, "lag_bytes": {"db_2": 2_500_000}}
+    table = rows({"db1": primary, "db-2": STANDBY, "db3": {**STANDBY, "streaming": False}, "db4": GONE})
+    assert [tuple(row.values()) for row in table] == [
+        ("db1", "primary", 1, "-"),
+        ("db-2", "standby", 1, "2.5 MB"),
+        ("db3", "standby", 1, "does not follow"),
+        ("db4", "no answer", "-", "-"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seen", "kept", "said"),
+    [
+        ({"db1": STANDBY}, {}, "No host takes writes, expected one: docs/runbooks/DatabaseWithoutPrimary.md"),
+        ({"db1": PRIMARY, "db2": PRIMARY}, {}, "db1 and db2 take writes, expected one: docs/runbooks/TwoPrimaries.md"),
+        ({"db1": PRIMARY}, {}, "The databases have no backup"),
+        ({"db1": PRIMARY}, {"backup1": {}}, "backup1 does not say"),
+        ({"db1": PRIMARY}, {"backup1": {"backups": 0, "newest": 0, "full": 0}}, "backup1 has no backup"),
+    ],
+)
+def test_notes_say_what_is_not_as_it_should_be(seen: dict[str, Seen], kept: dict[str, Backups], said: str) -> None:
+    assert any(said in line for line in notes(seen, kept, 1000.0))
+
+
+def test_notes_say_how_old_backups_are() -> None:
+    kept: Backups = {"backups": 5, "newest": 990_000, "full": 700_000, "drill": 0, "drill_failed": True}
+    (line,) = notes({"db1": PRIMARY}, {"backup1": kept}, 1_000_000.0)
+    assert line == (
+        "backup1 has 5 backups, the newest 2 h old, the newest full one 3 d; never restored on trial, and the last try failed: "
+        "playbooks/drill.yml says why."
+    )
+    assert [age(seconds) for seconds in (-1, 5, 119, 120, 7200, 172_800)] == [
+        "0 s",
+        "5 s",
+        "119 s",
+        "2 min",
+        "2 h",
+        "2 d",
+    ]

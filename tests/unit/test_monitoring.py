@@ -63,8 +63,14 @@ def test_only_monitoring_hosts_are_let_in_to_metrics(wiring: ModuleType) -> None
 
 
 def test_exporters_are_asked_where_they_listen(wiring: ModuleType) -> None:
-    listen = {name: defaults(f"{name}_exporter")[f"{name}_exporter_listen"] for name in wiring.EXPORTERS}
-    assert wiring.metrics_endpoint("app1", {"monitoring_hosts": ["mon1"]}, HOSTVARS)["sources"] == listen
+    for group, exporters in (
+        ("app_hosts", wiring.EXPORTERS),
+        ("database_hosts", wiring.DATABASE_EXPORTERS),
+        ("backup_hosts", wiring.BACKUP_EXPORTERS),
+    ):
+        listen = {name: defaults(f"{name}_exporter")[f"{name}_exporter_listen"] for name in exporters}
+        groups = {"monitoring_hosts": ["mon1"], group: ["app1"]}
+        assert wiring.metrics_endpoint("app1", groups, HOSTVARS)["sources"] == listen
 
 
 def test_what_is_beside_prometheus_is_asked_over_loopback_in_plain_http(wiring: ModuleType) -> None:

@@ -120,3 +120,68 @@ def restored(host: str, found: Restored) -> str:
         f"{'TABLE':<{wide}}  ROWS\n{rows}\n\nRestored to {found['restored_to']} (the last transaction), from backup {found['backup']}, "
         f"in {found['seconds']} s; every table and index was read.\n{left}"
     )
+
+
+class Backups(TypedDict, total=False):
+    """What a backup host says of its backups; empty when it did not answer. Times in seconds since 1970, 0 for never."""
+
+    backups: int
+    newest: int
+    full: int
+    drill: int
+    drill_failed: bool
+
+
+def rows(seen: Mapping[str, Seen]) -> list[dict[str, str | int]]:
+    """A row per database host: what it is, on which timeline, and how far its standbys are behind it."""
+    lags = {name: lag for one in seen.values() for name, lag in one.get("lag_bytes", {}).items()}
+    found: list[dict[str, str | int]] = []
+    for host, one in seen.items():
+        state = one.get("state", "no answer")
+        behind = "-"
+        if state == "standby":
+            lag = lags.get(slot(host))
+            behind = (
+                "does not follow" if not one.get("streaming") else "?" if lag is None else f"{lag / 1_000_000:.1f} MB"
+            )
+        found.append({"host": host, "database": state, "timeline": one.get("timeline", 0) or "-", "behind": behind})
+    return found
+
+
+def notes(seen: Mapping[str, Seen], kept: Mapping[str, Backups], now: float) -> list[str]:
+    """Say what is not as it should be, and how old backups are."""
+    lines = []
+    primaries = [host for host, one in seen.items() if one.get("state") == "primary"]
+    if seen and len(primaries) != 1:
+        lines.append(
+            f"{' and '.join(primaries) or 'No host'} take{'' if primaries else 's'} writes, expected one: "
+            "docs/runbooks/" + ("TwoPrimaries.md" if primaries else "DatabaseWithoutPrimary.md")
+        )
+    for host, one in kept.items():
+        if "backups" not in one:
+            lines.append(f"{host} does not say what backups there are: systemctl status 'pgbackrest@*' there.")
+            continue
+        if not one["backups"]:
+            lines.append(f"{host} has no backup: systemctl start pgbackrest@full there.")
+            continue
+        drill = f"restored on trial {age(now - one['drill'])} ago" if one.get("drill") else "never restored on trial"
+        failed = ", and the last try failed: playbooks/drill.yml says why" if one.get("drill_failed") else ""
+        lines.append(
+            f"{host} has {_many(one['backups'])}, the newest {age(now - one['newest'])} old, the newest full one "
+            f"{age(now - one['full'])}; {drill}{failed}."
+        )
+    if seen and not kept:
+        lines.append("The databases have no backup: put a host into the group backup_hosts (docs/databases.md).")
+    return lines
+
+
+def _many(backups: int) -> str:
+    return "1 backup" if backups == 1 else f"{backups} backups"
+
+
+def age(seconds: float) -> str:
+    """Say how long, in the largest unit that fits twice."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{max(int(seconds), 0)} s"

@@ -112,7 +112,10 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
     "status": {
         "app": _APP,
         "format": _FORMAT,
-        "table": Option("Which table; `demo` has a command to try for each host.", choices=("status", "demo")),
+        "table": Option(
+            "Which table; `demo` has a command to try for each host, `databases` is without apps.",
+            choices=("status", "demo", "databases"),
+        ),
     },
     "switchover": {"to": _TO},
     "undrain": {"host": _HOST},
