@@ -36,7 +36,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         looks = {each["item"]: each["servers"] for each in args.get("balancers", []) if "servers" in each}
         if looks:
             first = surveys[variables["ansible_play_hosts_all"][0]]
-            first |= {"balancers": looks, "fleet": list(variables["groups"].get("app_hosts", []))}
+            closed = {app: until for each in args["balancers"] for app, until in each.get("closed", {}).items()}
+            first |= {"balancers": looks, "fleet": list(variables["groups"].get("app_hosts", [])), "closed": closed}
         table = args["table"]
         Display().display(
             json.dumps(TABLES[table](surveys)) if args["format"] == "json" else f"\n{text(table, surveys)}\n"

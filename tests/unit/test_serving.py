@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import pytest
 from project import ROOT, ansible
 
 from praetor.build.parts import site, slot, vassal
-from praetor.host import uwsgi
+from praetor.host import maintenance, uwsgi
 from praetor.host.gate import wait_until
 
 NGINX = shutil.which("nginx", path=f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin")
@@ -131,7 +132,7 @@ class Serving:
     def __init__(self, place: Path, *, preload: bool) -> None:
         self.place, self.port, self.port_http2 = place, free_port(), free_port()
         self.stats, self.socket = place / "run/api.1-a.1.stats", place / "run/api.1-a.1.sock"
-        self.release = place / "release"
+        self.release, self.maintenance = place / "release", place / "maintenance"
         for directory in (self.release / "slot/praetor_slot", self.release / "src", place / "run", place / "log"):
             directory.mkdir(parents=True)
         (self.release / "venv").symlink_to(sys.prefix)
@@ -169,8 +170,11 @@ class Serving:
     def start_nginx(self) -> subprocess.Popen[bytes]:
         """Render the role's configuration and run NGINX with it."""
         role, folder = ROOT / "roles/nginx", self.place / "nginx"
-        for directory in (folder / "praetor", folder / "sites"):
+        for directory in (folder / "praetor", folder / "sites", self.maintenance):
             directory.mkdir(parents=True)
+        for name in ("until.map", "allowed.geo"):
+            (self.maintenance / name).touch()
+        shutil.copy(role / "files/maintenance.html", self.maintenance / "page.html")
         text = site(ENTRY, role / "templates/site.conf.j2", tls=False, journal=False)
         text = text.replace("/srv/apps/api/live.sock", str(self.socket)).replace("/var/log/nginx", f"{self.place}/log")
         (folder / "sites/api.conf").write_text(text, encoding="utf-8")
@@ -178,6 +182,7 @@ class Serving:
             "nginx_tls": False,
             "nginx_listen": [f"127.0.0.1:{self.port}", f"127.0.0.1:{self.port_http2} http2"],
             "nginx_status_port": 0,
+            "nginx_maintenance_dir": str(self.maintenance),
             "nginx_trusted_proxies": ["127.0.0.1"],
             "nginx_pid_file": f"{self.place}/nginx.pid",
             "nginx_error_log": f"{self.place}/log/error.log",
@@ -462,3 +467,58 @@ def test_names_that_only_lead_to_the_site_do(serving: Serving) -> None:
 
 def test_directives_of_the_site_have_effect(serving: Serving) -> None:
     assert serving.ask("/gone")[0].status == 410
+
+
+def begin(serving: Serving, monkeypatch: pytest.MonkeyPatch, seconds: float, allow: list[str]) -> int:
+    """Begin the maintenance of the app, as its playbook does; returns when it ends."""
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        if command[0] == "systemctl":
+            serving.nginx.send_signal(signal.SIGHUP)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr("praetor.host.maintenance.subprocess.run", run)
+    until = int(time.time() + seconds)
+    window = maintenance.Window(name="localhost", until=until, allow=allow)
+    assert maintenance.in_nginx("api", window, int(time.time()), serving.maintenance)
+    return until
+
+
+def test_an_app_in_maintenance_answers_with_a_page_until_it_ends_by_itself(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = begin(serving, monkeypatch, 4, ["192.0.2.0/24", "2001:db8::/32"])
+    assert wait_until(lambda: serving.ask("/")[0].status == 503, 3)
+    assert maintenance.closed(serving.maintenance) == {"api": ends}
+    for method, body in (("GET", None), ("POST", b"x" * 5_000_000), ("PUT", b"")):
+        answer, said = serving.ask("/any?where=1", method, body, Accept="application/json")
+        assert (answer.status, answer.headers["Content-Type"]) == (503, "application/problem+json"), method
+        assert json.loads(said)["status"] == 503
+        again = parsedate_to_datetime(answer.headers["Retry-After"])
+        assert (int(again.timestamp()), answer.headers["Cache-Control"]) == (ends, "no-store")
+    for method in ("GET", "POST"):
+        answer, said = serving.ask("/", method, b"a=b" if method == "POST" else None, Accept="text/html,*/*")
+        assert (answer.status, answer.headers["Content-Type"]) == (503, "text/html; charset=utf-8"), method
+        assert b"<h1>Back soon</h1>" in said
+    for client in ("192.0.2.9", "2001:db8::1"):
+        assert serving.ask("/", X_Forwarded_For=client)[0].status == 200, "who is let in"
+    assert serving.ask("/", X_Forwarded_For="198.51.100.9")[0].status == 503
+    assert serving.ask("/.nginx-maintenance.html", X_Forwarded_For="192.0.2.9")[0].status == 404, (
+        "no address of the app"
+    )
+    while time.time() < ends - 0.2:
+        assert serving.ask("/")[0].status == 503
+        time.sleep(0.1)
+    assert wait_until(lambda: serving.ask("/")[0].status == 200, 2), "nobody ended it"
+
+
+def test_a_maintenance_is_ended_and_clears_away_those_that_are_over(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(serving, monkeypatch, 600, [])
+    assert wait_until(lambda: serving.ask("/")[0].status == 503, 3)
+    assert maintenance.in_nginx(
+        "api", {"name": "localhost", "until": 0, "allow": []}, int(time.time()), serving.maintenance
+    )
+    assert wait_until(lambda: serving.ask("/")[0].status == 200, 3)
+    assert (serving.maintenance / "until.map").read_text() == ""

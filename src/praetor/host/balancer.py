@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import pathlib
 import socket
+import time
 from typing import Any, TypedDict
 
 from .layout import ReleaseError, write_atomically
@@ -30,6 +31,7 @@ class Look(TypedDict):
 
     servers: Servers
     holds: list[str]
+    closed: dict[str, int]  # apps in maintenance, each with the second at which it ends
 
 
 def work(params: dict[str, Any]) -> dict[str, Any]:
@@ -39,8 +41,16 @@ def work(params: dict[str, Any]) -> dict[str, Any]:
     """
     change = params["change"]
     changed = put(change["list"], change["entries"]) if change else False
-    found: Look = {"servers": servers(ask("show stat")), "holds": [each for each in params["addresses"] if has(each)]}
+    holds = [each for each in params["addresses"] if has(each)]
+    found: Look = {"servers": servers(ask("show stat")), "holds": holds, "closed": closed()}
     return {"changed": changed, **found}
+
+
+def closed(lists: pathlib.Path = LISTS) -> dict[str, int]:
+    """The apps in maintenance."""
+    lines = (lists / "maintenance.map").read_text(encoding="utf-8").splitlines()
+    found = {app: int(until) for app, until in (line.split() for line in lines if line.strip())}
+    return {app: until for app, until in found.items() if until > time.time()}
 
 
 def ask(command: str, admin: pathlib.Path = ADMIN) -> str:

@@ -99,6 +99,9 @@ def requests(lines: Iterable[bytes]) -> list[Request]:
             # A client may put any bytes into its URI or user agent, and NGINX logs them as they are.
             entry = json.loads(line.decode(errors="replace"))
             status, seconds, ended = int(entry["status"]), float(entry["request_time_s"]), float(entry["ts"])
+            # Answered by NGINX alone, while the app is in maintenance.
+            if status == 503 and entry.get("upstream_connect_time_s") == "":
+                continue
         except (ValueError, KeyError, TypeError):
             continue
         found.append(Request(status, seconds, ended - seconds))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from . import drained, emperors, uwsgi
+from . import drained, emperors, maintenance, uwsgi
 from . import journal as journals
 from . import site as sites
 from .gate import Health
@@ -29,7 +29,8 @@ def work(params: dict[str, Any]) -> dict[str, Any]:
             found[name]["history"] = journals.history(host)[-params["history"] :]
     everywhere = {path.parent.name for path in Layout().apps.glob("*/releases")}
     others = sorted(everywhere - set(found))
-    return {"apps": found, "others": others, "python": python_tag(), "drained": drained.look()}
+    state = {"drained": drained.look(), "closed": maintenance.closed()}
+    return {"apps": found, "others": others, "python": python_tag(), **state}
 
 
 def survey(host: AppHost, wanted: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -88,6 +88,13 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         "why": Option("A reason, for whoever finds a host drained."),
         "update": Option("Whether to bring packages up to date; true.", "true or false"),
     },
+    "maintenance": {
+        "app": _ONE_APP,
+        "for_time": Option("How long clients get 503: 90s, 15m, 2h. It ends by itself."),
+        "allow": Option("Addresses and networks that are let in meanwhile, with commas in between."),
+        "hold": Option("Requests wait for so long, at most 30s, instead of getting 503; behind balancers only."),
+        "end": Option("End it now.", "true or false"),
+    },
     "provision": _PROVISION,
     "rejoin": {"host": Option("The database host that becomes a standby; what it has is replaced. Needed.")},
     "refresh": {"app": _APP, "why": _WHY, "lock_wait": _LOCK_WAIT},

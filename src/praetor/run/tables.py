@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,12 @@ def notes(surveys: Surveys) -> list[str]:
         )
     ]
     lines += _behind(surveys)
+    closed = {app: until for survey in surveys.values() for app, until in survey.get("closed", {}).items()}
+    lines += [
+        f"{app}: in maintenance until {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(until))}; "
+        f"playbooks/maintenance.yml -e app={app} -e end=true ends it"
+        for app, until in closed.items()
+    ]
     for host, survey in surveys.items():
         if survey.get("drained"):
             said = survey["drained"]
