@@ -35,6 +35,13 @@ def longest_request_s(apps: list[dict[str, Any]]) -> int:
     return max([*paths, *(int(app["limits"]["request_s"]) for app in apps)], default=30)
 
 
+def longest_answer_s(app: dict[str, Any]) -> int:
+    """Return for how many seconds an app may keep a client waiting, streams between two parts of them included."""
+    paths = app["http"]["paths"]
+    waits: list[int] = [app["limits"]["request_s"], *(path["request_s"] or 0 for path in paths)]
+    return max([*waits, app["http"]["stream_s"]] if any(path["stream"] for path in paths) else waits)
+
+
 def certificate_sites(apps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Turn checked apps into the sites of role certificates: each with the names that clients use."""
     return [{"name": app["name"], "server_names": [*app["server_names"], *app["redirect_names"]]} for app in apps]
@@ -146,12 +153,13 @@ def haproxy_sites(
     return [
         {
             "name": app["name"],
-            "server_names": app["server_names"],
+            # NGINX leads from the second kind to the first.
+            "server_names": [*app["server_names"], *app["redirect_names"]],
             "certificate": f"/etc/praetor/tls/sites/{app['name']}/fullchain.pem",
             "key": f"/etc/praetor/tls/sites/{app['name']}/key.pem",
             "servers": servers,
-            "health": {"path": app["health"]["path"], "status": app["health"]["status"]},
-            "request_s": app["limits"]["request_s"],
+            "health": {"path": app["health"]["path"] or "/", "status": app["health"]["status"] or 200},
+            "request_s": longest_answer_s(app),
         }
         for app in apps
     ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from praetor.inventory.balancers import BalancerVariables, problems
+from praetor.inventory.balancers import BalancerVariables, CheckedApp, problems
 
-APPS = [{"name": "api", "status": 200}]
+APPS: list[CheckedApp] = [{"name": "api", "path": "/up", "status": None}]
 PAIR = {"lb1": "198.51.100.21", "lb2": "198.51.100.22"}
 
 
@@ -18,13 +18,15 @@ def pair(*addresses: str, hosts: dict[str, str] | None = None, number: int = 51)
     }
 
 
-def said(balancers: dict[str, BalancerVariables], mode: str = "internal", status: int = 200) -> str:
+def said(
+    balancers: dict[str, BalancerVariables], mode: str = "internal", path: str | None = "/up", status: int | None = None
+) -> str:
     """Return all problems as one text."""
-    return "\n".join(problems(balancers, ["app1"], [{"name": "api", "status": status}], mode))
+    return "\n".join(problems(balancers, ["app1"], [{"name": "api", "path": path, "status": status}], mode))
 
 
 def test_no_balancers_one_and_two_with_an_address_are_fine() -> None:
-    assert problems({}, ["app1"], APPS, "acme") == []  # type: ignore[arg-type]
+    assert problems({}, ["app1"], APPS, "acme") == []
     assert said(pair(hosts={"lb1": "198.51.100.21"})) == ""
     assert said(pair("198.51.100.20/24", hosts={"lb1": "198.51.100.21"})) == "", "while its pair is replaced"
     assert said(pair("198.51.100.20/24", "2001:db8::20/64")) == ""
@@ -66,3 +68,10 @@ def test_a_mode_that_balancers_cannot_serve_is_refused(mode: str, why: str) -> N
 
 def test_a_health_check_that_means_drained_is_refused() -> None:
     assert "404 says that a host is drained" in said(pair("198.51.100.20/24"), status=404)
+
+
+def test_an_app_that_says_nothing_about_its_health_is_refused() -> None:
+    # Its first page may answer 404, which would drain every host.
+    assert "expected one with balancer_hosts" in said(pair("198.51.100.20/24"), path=None)
+    assert said(pair("198.51.100.20/24"), path=None, status=302) == ""
+    assert said(pair("198.51.100.20/24"), path="/up") == ""

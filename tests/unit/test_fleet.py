@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 from project import ROOT, imported, load, options
 
 from praetor.host import balancer, drained
@@ -27,9 +32,11 @@ HOSTS: dict[str, dict[str, Any]] = {
 GROUPS = {"app_hosts": ["app1", "app2"], "balancer_hosts": ["lb1", "lb2"], "monitoring_hosts": ["mon1"]}
 APP: dict[str, Any] = {
     "name": "api",
-    "server_names": ["api.example.org"],
+    "server_names": ["api.example.org", "*.api.example.org"],
+    "redirect_names": ["www.example.org"],
     "health": {"path": "/up", "status": 204},
     "limits": {"request_s": 12, "body_mb": 1, "memory_mb": 1},
+    "http": {"paths": [], "stream_s": 3600},
 }
 
 
@@ -56,6 +63,21 @@ def test_every_app_becomes_a_site_that_every_app_host_serves() -> None:
     assert site.keys() == options("haproxy")["haproxy_sites"]["options"].keys()
     assert [server["address"] for server in site["servers"]] == ["192.0.2.11:443", "[2001:db8::12]:443"]
     assert (site["health"], site["request_s"]) == ({"path": "/up", "status": 204}, 12)
+    assert site["server_names"] == ["api.example.org", "*.api.example.org", "www.example.org"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        ([], 12),
+        ([{"stream": False, "request_s": 300}, {"stream": False, "request_s": None}], 300),
+        ([{"stream": True, "request_s": None}], 3600),
+    ],
+)
+def test_a_balancer_waits_as_long_as_the_slowest_answer_may_take(paths: list[dict[str, Any]], expected: int) -> None:
+    app = {**APP, "http": {"paths": paths, "stream_s": 3600}, "health": {"path": None, "status": 302}}
+    (site,) = imported("plugins/filter/wiring.py").haproxy_sites([app], GROUPS, HOSTS)
+    assert (site["request_s"], site["health"]) == (expected, {"path": "/", "status": 302})
 
 
 def test_names_are_asked_for_at_the_shared_address_and_at_each_host() -> None:
@@ -88,7 +110,11 @@ def test_what_haproxy_accepts_and_ignores_or_cannot_run_is_not_in_its_configurat
     assert not re.search(r"-m reg|,regsub|_reg\b|-i reg|reqrep", CONFIG), "a regular expression needs writable code"
     defaults = CONFIG.partition("\ndefaults\n")[2].partition("\nfrontend")[0]
     assert "http-after-response" not in defaults
-    for name in load(ROOT / "roles/haproxy/vars/main.yml")["__haproxy_switches"]:
+    switches = load(ROOT / "roles/haproxy/vars/main.yml")["__haproxy_switches"]
+    names = re.findall(r"[a-z]+\.map", switches)
+    assert len(names) == 3
+    assert "allowed_" in switches
+    for name in [*names, "allowed_{{ site.name }}.lst"]:
         assert f"/etc/haproxy/{name}" in CONFIG + (ROOT / "roles/haproxy/files/hold.lua").read_text(), (
             "HAProxy changes only lists that something refers to"
         )
@@ -253,7 +279,7 @@ def test_the_table_has_what_balancers_say_and_names_who_is_drained() -> None:
     drained_by = {"by": "ada@desk", "since": "2026-11-26T01:00:00Z", "why": "new disk"}
     surveys: dict[str, dict[str, Any]] = {
         "app1": {"apps": {"api": state("1.0-a")}, "balancers": looks, "fleet": ["app1", "app2"]},
-        "app2": {"apps": {"api": state("1.0-a")}, "drained": drained_by},
+        "app2": {"apps": {"api": state("1.0-a")}, "drained": drained_by, "closed": {"api": 1795348800}},
     }
     assert [row["balancers"] for row in tables.status(surveys)] == ["UP", "lb1 NOLB, lb2 UP"]
     notes = "\n".join(tables.notes(surveys))
@@ -261,5 +287,50 @@ def test_the_table_has_what_balancers_say_and_names_who_is_drained() -> None:
         "app2: drained since 2026-11-26T01:00:00Z by ada@desk: new disk; playbooks/undrain.yml -e host=app2 ends it"
         in notes
     )
+    assert (
+        "api: in maintenance until 2026-11-22 12:00:00 UTC; playbooks/maintenance.yml -e app=api -e end=true" in notes
+    )
     assert "old: the balancers know it and the inventory does not" in notes
     assert "balancers" not in tables.status({"app1": {"apps": {"api": state("1.0-a")}}})[0]
+
+
+PAIRS = imported("plugins/modules/haproxy_certificates.py")
+SHOWN = """Filename: /etc/haproxy/certificates/api.pem
+Status: Used
+Serial: 3D05
+SHA1 FingerPrint: {}
+"""
+
+
+def test_a_certificate_is_replaced_only_where_haproxy_shows_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "api")]), datetime.now(UTC)
+    new = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1)).sign(key, SHA256())
+    chain, mark = new.public_bytes(Encoding.PEM).decode(), new.fingerprint(SHA1()).hex().upper()  # noqa: S303  HAProxy's
+    assert PAIRS.fingerprint(chain + "\n" + chain) == mark
+    assert PAIRS.shown(SHOWN.format(mark)) == mark
+    assert PAIRS.shown("Can't display the certificate: Not found or the certificate is a bundle!\n") is None
+    asked: list[str] = []
+
+    def answer(_admin: str, command: str) -> str:
+        asked.append(command)
+        return "Transaction created for certificate x!\n" if command.startswith("set") else "Committing x.\nSuccess!\n"
+
+    monkeypatch.setattr(PAIRS, "ask", answer)
+    assert PAIRS.replace("admin", str(tmp_path / "api.pem"), chain + "\n\nkey\n") == ""
+    assert "\n\n" not in asked[0], "an empty line ends the payload"
+    assert [command.split()[0] for command in asked] == ["set", "commit"]
+
+
+def test_a_pair_that_haproxy_refuses_leaves_what_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def answer(_admin: str, command: str) -> str:
+        asked.append(command.split(maxsplit=1)[0])
+        return "inconsistencies between private key and certificate loaded 'x'.\nCan't update x!\n"
+
+    monkeypatch.setattr(PAIRS, "ask", answer)
+    assert "goes on with what it had: inconsistencies" in PAIRS.replace("admin", "x", "pair")
+    assert asked == ["set", "abort"]

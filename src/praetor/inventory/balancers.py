@@ -26,7 +26,8 @@ class CheckedApp(TypedDict):
     """What the check needs of an app."""
 
     name: str
-    status: int
+    path: str | None  # of its health check
+    status: int | None
 
 
 def problems(
@@ -62,6 +63,13 @@ def problems(
         f"apps {app['name']}: found health.status 404, expected another one with balancer_hosts: 404 says that a host is drained"
         for app in apps
         if app["status"] == 404
+    ]
+    # With neither, any answer below 500 will do for a release; a 404 of its first page would drain every host.
+    found += [
+        f"apps {app['name']}: found neither health.path nor health.status, expected one with balancer_hosts: "
+        "they ask each host every second whether it can serve this app"
+        for app in apps
+        if not app["path"] and app["status"] is None
     ]
     return found + _addresses(balancers)
 
