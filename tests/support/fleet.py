@@ -134,10 +134,10 @@ class Host:
 class Run:
     """A playbook that was started."""
 
-    def __init__(self, playbook: str, **variables: Any) -> None:
+    def __init__(self, playbook: str, *, inventory: Path = INVENTORY, **variables: Any) -> None:
         """Start it."""
         self.log = Path(tempfile.mkstemp(prefix="run-", suffix=".log")[1])
-        command = ["ansible-playbook", f"playbooks/{playbook}.yml", "-i", str(INVENTORY)]
+        command = ["ansible-playbook", f"playbooks/{playbook}.yml", "-i", str(inventory)]
         flags = variables.pop("flags", [])
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
@@ -205,6 +205,7 @@ class Step:
     served: set[str]  # how the X-Sample of everything that may serve begins
     records: list[Record] = field(default_factory=list)
     excuses: list[Callable[[Record], bool]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # for the table
 
     def may_serve(self, variant: Variant) -> None:
         """Allow a variant to answer clients."""
@@ -237,12 +238,12 @@ class Step:
 class Load:
     """The load generator, a separate process, and what it has written so far."""
 
-    def __init__(self, hosts: list[Host]) -> None:
-        """Start it."""
+    def __init__(self, kind: str, authority: str, places: dict[str, str]) -> None:
+        """Start the clients of one kind of LANES at each of some addresses."""
         self.path = Path(tempfile.mkstemp(prefix="load-", suffix=".csv")[1])
         with self.path.open("w") as out:
-            places = [f"{host.name}={host.address}" for host in hosts]
-            command = [sys.executable, str(HERE / "load.py"), SITE, hosts[0].authority, *places]
+            asked = [f"{name}={address}" for name, address in places.items()]
+            command = [sys.executable, str(HERE / "load.py"), kind, SITE, authority, *asked]
             environment = {**os.environ, "PYTHONPATH": str(SCENARIO.parent / "client")}
             self.process = subprocess.Popen(command, stdout=out, env=environment)
         self.offset = 0
@@ -266,16 +267,31 @@ class Load:
 class Fleet:
     """All hosts, and what is expected to be live on them."""
 
+    inventory = INVENTORY
+
     def __init__(self) -> None:
         """Ask Ansible for the hosts, and the hosts for what they serve."""
-        self.hosts = _hosts()
+        self.hosts = self.app_hosts(self.inventory)
         self.first, self.second, self.third = self.hosts
         self.scratch = Path(tempfile.mkdtemp(prefix="variants-"))
         self.past = [self.one_answer()]
         # The next hundred: the steps can be taken again on the same hosts.
         self.versions = (int(self.past[0].partition("-")[0]) // 100 + 1) * 100
-        self.load = Load(self.hosts)
+        self.load = self.begin_load()
         self.step = Step("before", time.time(), {self.past[-1]})
+
+    @classmethod
+    def app_hosts(cls, inventory: Path) -> list[Host]:
+        """The app hosts of an inventory."""
+        return hosts(inventory)
+
+    def begin_load(self) -> Load:
+        """Ask every host."""
+        return Load("hosts", self.first.authority, {host.name: host.address for host in self.hosts})
+
+    def run(self, playbook: str, **variables: Any) -> Run:
+        """Start a playbook."""
+        return Run(playbook, inventory=self.inventory, **variables)
 
     def begin(self, name: str) -> Step:
         """Begin a step."""
@@ -346,7 +362,7 @@ class Fleet:
 
     def start(self, variant: Variant, **variables: Any) -> Run:
         """Start to release a variant."""
-        return Run("release", sample_source=str(variant.path), **variables)
+        return self.run("release", sample_source=str(variant.path), **variables)
 
     def release(self, variant: Variant, *words: str, **variables: Any) -> str:
         """Release a variant: it must become live on all hosts, and the output must have these words."""
@@ -369,7 +385,7 @@ class Fleet:
     def roll_back(self, to: str, **variables: Any) -> None:
         """Roll back; what is live afterwards must be what is given."""
         self.step.served.add(to)
-        Run("rollback", **variables).must_end(well=True)
+        self.run("rollback", **variables).must_end(well=True)
         assert self.one_answer() == to
         self.past.append(to)
 
@@ -421,13 +437,14 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
-def _hosts() -> list[Host]:
+def hosts(inventory: Path, group: str = "app_hosts", authority: str = "") -> list[Host]:
+    """Return the hosts of a group, with a file that says who issued their certificates unless the inventory's does."""
     return [
         Host(
             name,
             found["address"],
-            found["roots"],
+            authority or found["roots"],
             ("ssh", "-i", found["key"], *found["ssh_args"].split(), *QUIET, f"{found['user']}@{found['address']}"),
         )
-        for name, found in hosts_of(INVENTORY).items()
+        for name, found in hosts_of(inventory, group).items()
     ]

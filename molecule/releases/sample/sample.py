@@ -46,6 +46,11 @@ def hold() -> Response:
     return answer("held")
 
 
+def large() -> Response:
+    """More bytes than the buffers on their way hold."""
+    return answer(bytes(range(256)) * 32768)
+
+
 def ready() -> Response:
     """Say whether traffic may come."""
     return answer("no database", 503) if is_broken("ready") else answer("ready")
@@ -61,4 +66,5 @@ app.add_url_rule("/", view_func=greet)
 app.add_url_rule("/echo", view_func=echo, methods=["POST"])
 app.add_url_rule("/echo/file", view_func=echo_file, methods=["POST"])
 app.add_url_rule("/hold", view_func=hold)
+app.add_url_rule("/large", view_func=large)
 app.add_url_rule("/health/ready", view_func=ready)

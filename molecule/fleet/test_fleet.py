@@ -1,0 +1,256 @@
+"""What can happen to hosts and balancers, and what clients may notice of it at the address.
+
+Steps with the mark `short` are the short form, which scenario `balancers` runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from balanced import BREAK_S, Balanced, Certificate, until
+from fleet import Host
+
+short = pytest.mark.short
+
+
+@short
+def test_cable_of_an_app_host_cut(fleet: Balanced) -> None:
+    began = time.time()
+    with fleet.cable_cut(fleet.second):
+        until("both balancers call it DOWN", lambda: fleet.says(fleet.second, "DOWN"))
+        time.sleep(5)
+    # No GET fails.
+    fleet.excuse_in_hands(began - 1, time.time())
+
+
+@short
+def test_plain_reboot_of_an_app_host(fleet: Balanced) -> None:
+    host = fleet.first
+    boot, began = host.boot(), time.time()
+    host.run("systemctl reboot", check=False)
+    host.await_other_boot(boot)
+    # A download takes longer than a host waits when it stops.
+    fleet.step.excuse(lambda it: it.kind == "download" and it.ended > began)
+
+
+@short
+def test_maintain_reboots_an_app_host(fleet: Balanced) -> None:
+    boot = fleet.second.boot()
+    fleet.run("maintain", host="app2", reboot="always", update=False).must_end(well=True)
+    assert fleet.second.boot() not in {"", boot}
+
+
+@short
+def test_haproxy_reloaded_six_times(fleet: Balanced) -> None:
+    for _ in range(6):
+        for balancer in fleet.balancers:
+            fleet.reload(balancer)
+
+
+@short
+def test_certificate_renewed_without_a_reload(fleet: Balanced) -> None:
+    workers = [fleet.look(balancer)["worker"] for balancer in fleet.balancers]
+    renewed = Certificate(fleet).renew()
+    fleet.run("provision", flags=["--limit=app1:balancer_hosts", "--tags=certificates,haproxy"]).must_end(well=True)
+    for balancer in fleet.balancers:
+        assert Certificate.shown_at(fleet, balancer.address) == renewed, f"{balancer.name} shows another certificate"
+    assert [fleet.look(balancer)["worker"] for balancer in fleet.balancers] == workers, "a reload"
+    # Nor does the next reload bring the old one back.
+    fleet.reload(fleet.balancers[0])
+    assert Certificate.shown_at(fleet, fleet.balancers[0].address) == renewed
+
+
+@short
+def test_a_pair_that_does_not_match_changes_nothing(fleet: Balanced) -> None:
+    shown = Certificate.shown_at(fleet, fleet.address)
+    with Certificate(fleet).damaged():
+        said = fleet.run("provision", flags=["--limit=app1:balancer_hosts", "--tags=certificates,haproxy"])
+        said.must_end("found a key that does not belong to", well=False)
+    assert Certificate.shown_at(fleet, fleet.address) == shown
+
+
+def _power_off(host: Host) -> None:
+    host.run("reboot -ff", check=False)
+
+
+def _kill_haproxy(host: Host) -> None:
+    host.run("systemctl kill --kill-whom=all --signal=KILL haproxy")
+
+
+def _kill_keepalived(host: Host) -> None:
+    host.run("systemctl kill --kill-whom=all --signal=KILL keepalived")
+
+
+def _stop_haproxy(host: Host) -> None:
+    host.run("systemctl stop haproxy")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [pytest.param(_power_off, marks=short, id="power"), _kill_haproxy, _kill_keepalived, _stop_haproxy],
+)
+def test_balancer_killed(fleet: Balanced, how: Callable[[Host], None]) -> None:
+    holder = fleet.holder()
+    boot = holder.boot()
+    with fleet.new_connections() as watched:
+        began = time.time()
+        how(holder)
+        time.sleep(8)
+        over = time.time()
+        if how is _stop_haproxy:
+            assert fleet.holder() != holder
+            holder.run("systemctl start haproxy")
+        until(
+            f"{holder.name} is up again",
+            lambda: holder.boot() and fleet.look(holder)["servers"],  # type: ignore[arg-type, return-value]
+            120,
+        )
+        assert how is not _power_off or holder.boot() != boot
+        until("one has the address", lambda: sum(fleet.look(each)["holds"] for each in fleet.balancers) == 1)
+        time.sleep(3)
+    gap = watched.longest_break_s()
+    fleet.step.notes.append(f"no new connection for {gap:.1f} s")
+    assert gap <= BREAK_S, f"no new connection for {gap:.1f} s"
+    fleet.excuse_new_connections(began, began + BREAK_S)
+    time.sleep(12)  # who hangs on a connection that is gone gives up
+    fleet.excuse_open_connections(began, over)
+
+
+@short
+def test_release(fleet: Balanced) -> None:
+    fleet.release(fleet.variant())
+
+
+def test_rollback(fleet: Balanced) -> None:
+    fleet.roll_back(fleet.past[-2])
+
+
+def test_bad_release(fleet: Balanced) -> None:
+    variant = fleet.variant("traffic")
+    fleet.refuse(variant, "flip failed on app1", "were answered with 5xx")
+    # Only clients can find this out: those that the canary answered.
+    fleet.step.excuse(lambda it: it.status == 500)
+    fleet.step.may_serve(variant)
+
+
+@short
+def test_drain_survives_a_reload_and_a_reboot(fleet: Balanced) -> None:
+    host = fleet.second
+    fleet.run("drain", host="app2", why="a new disk").must_end(well=True)
+    boot = host.boot()
+    for balancer in fleet.balancers:
+        fleet.reload(balancer)
+    # A reload forgets what it has counted.
+    until("both balancers see it drained", lambda: fleet.says(host, "NOLB", "DOWN"))
+    host.run("systemctl reboot", check=False)
+    host.await_other_boot(boot)
+    time.sleep(4)
+    for balancer in fleet.balancers:
+        seen = fleet.look(balancer)
+        assert seen["servers"]["app2"].startswith(("NOLB", "DOWN")), seen
+        assert seen["requests"]["app2"] == 0, seen
+    fleet.run("status").must_end("app2: drained since", "a new disk", well=True)
+    fleet.run("undrain", host="app2").must_end(well=True)
+
+
+def test_the_last_host_is_not_drained(fleet: Balanced) -> None:
+    for host in ("app1", "app2"):
+        fleet.run("drain", host=host).must_end(well=True)
+    try:
+        fleet.run("drain", host="app3").must_end("sample: 0 of at least 1 serve", well=False)
+        assert fleet.says(fleet.third, "UP")
+        fleet.run("maintain", host="app3").must_end("sample: 0 of at least 1 serve", well=False)
+    finally:
+        for host in ("app1", "app2"):
+            fleet.run("undrain", host=host).must_end(well=True)
+
+
+def _drained(host: Host) -> bool:
+    return "drained" in host.run("ls /var/lib/praetor", check=False)
+
+
+STEPS: dict[str, Callable[[Balanced, Host, str], bool]] = {
+    "while it drains": lambda fleet, host, boot: _drained(host),  # noqa: ARG005
+    "while it reboots": lambda fleet, host, boot: host.boot() == "",  # noqa: ARG005
+    "while it is looked at": lambda fleet, host, boot: host.boot() not in {"", boot},  # noqa: ARG005
+    "while it comes back": lambda fleet, host, boot: host.boot() not in {"", boot} and not _drained(host),  # noqa: ARG005
+}
+
+
+@pytest.mark.parametrize("when", STEPS)
+def test_controller_of_maintain_killed(fleet: Balanced, when: str) -> None:
+    host = fleet.first
+    boot = host.boot()
+    run = fleet.run("maintain", host="app1", reboot="always", update=False)
+    until(when, lambda: STEPS[when](fleet, host, boot), 120)
+    run.kill()
+    time.sleep(2)
+    fleet.run("maintain", host="app1", reboot="always", update=False).must_end(well=True)
+    assert not _drained(host)
+
+
+@short
+def test_maintenance_lets_in_whom_it_names_and_ends_by_itself(fleet: Balanced) -> None:
+    load = f"{fleet.address.rpartition('.')[0]}.1"
+    fleet.run("maintenance", for_time="45s", allow=load).must_end("clients get 503 until", well=True)
+    status, kind, again = fleet.asked_from(fleet.first)
+    assert (status, kind) == (503, "application/problem+json")
+    assert 0 < again <= 45
+    assert fleet.asked_from(fleet.first, "text/html")[:2] == (503, "text/html; charset=utf-8")
+    for balancer in fleet.balancers:
+        fleet.reload(balancer)
+    assert fleet.asked_from(fleet.first)[0] == 503, "a reload ended it"
+    fleet.run("status").must_end("sample: in maintenance until", well=True)
+    until("it has ended", lambda: fleet.asked_from(fleet.first)[0] == 200)
+
+
+def test_maintenance_closes_an_app_and_is_ended(fleet: Balanced) -> None:
+    fleet.run("maintenance", app="sample", for_time="10m").must_end(well=True)
+    time.sleep(2)
+    fleet.step.excuse(lambda it: it.status == 503)
+    closed = {it.kind for it in fleet.collect() if it.status == 503}
+    assert closed >= {"get", "get-new", "post", "get-h2"}, closed
+    fleet.run("maintenance", app="sample", end=True).must_end("clients are answered", well=True)
+
+
+def test_requests_wait_while_they_are_held(fleet: Balanced) -> None:
+    fleet.run("maintenance", hold="5s").must_end("requests wait until", well=True)
+    time.sleep(3)
+    assert max(it.latency_s for it in fleet.collect()) > 2
+
+
+def test_whole_fleet_maintained(fleet: Balanced) -> None:
+    boots = [host.boot() for host in [*fleet.hosts, *fleet.balancers]]
+    with fleet.new_connections() as watched:
+        began = time.time()
+        fleet.run("maintain", reboot="always").must_end(well=True)
+    assert not set(boots) & {host.boot() for host in [*fleet.hosts, *fleet.balancers]}
+    gap = watched.longest_break_s()
+    assert gap <= BREAK_S, f"no new connection for {gap:.1f} s"
+    # An address takes no connections with it.
+    lost = fleet.excuse_open_connections(began, time.time())
+    fleet.step.notes.append(f"the address's move: {lost} requests, no new connection for {gap:.1f} s")
+
+
+def test_a_host_is_replaced_by_one_with_the_next_debian(fleet: Balanced) -> None:
+    known = fleet.known_hosts()
+    new = {"ansible_host": "{{ lab_host_network }}.14", "lab_host_suite": "trixie"}
+    four = fleet.with_hosts({**known, "app4": new})
+    fleet.run_with(four, "lab_up").must_end(well=True)
+    others = [host.run("cat /proc/sys/kernel/random/boot_id") for host in fleet.hosts]
+    fleet.run_with(four, "deploy", flags=["--limit=app4:balancer_hosts"]).must_end(well=True)
+    until(
+        "both balancers use app4", lambda: all(fleet.look(each)["servers"]["app4"] == "UP" for each in fleet.balancers)
+    )
+    assert [host.run("cat /proc/sys/kernel/random/boot_id") for host in fleet.hosts] == others
+    fleet.run_with(four, "drain", host="app3", why="it goes").must_end(well=True)
+    three = fleet.with_hosts({**{name: it for name, it in known.items() if name != "app3"}, "app4": new})
+    fleet.run_with(three, "status").must_end("app3: the balancers know it and the inventory does not", well=True)
+    fleet.run_with(three, "provision", flags=["--limit=app1:balancer_hosts"]).must_end(well=True)
+    fleet.take(three)
+
+
+def test_release_after_everything(fleet: Balanced) -> None:
+    fleet.release(fleet.variant())
