@@ -66,6 +66,23 @@ def test_a_package_that_debian_does_not_have_is_named(place: Path) -> None:
     assert not [path for path in (place / "debian").iterdir() if path.is_dir()]
 
 
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not any(debian.BASES.glob("bookworm-????????")),
+    reason="takes root and a Debian tree (`make lab` makes one)",
+)
+def test_the_controllers_pip_runs_in_a_tree_and_leaves_what_it_made(place: Path) -> None:
+    base = max(debian.BASES.glob("bookworm-????????"), key=lambda path: path.stat().st_mtime)
+    # Not shutil: it would read the devices.
+    subprocess.run(["cp", "-a", "--reflink=auto", str(base), str(place / "tree")], check=True)
+    (place / "build").mkdir()
+    tree, where = debian.Tree("bookworm", place / "tree", frozenset()), place / "build/out/seen"
+    tree.pip(["--version", "--log", "/build/out/log"], place / "build", Indexes(asks_pip=True), "pip does not start")
+    look = "import os; open('out/seen', 'w').write(' '.join([os.getcwd(), os.environ['TMPDIR'], str(os.getuid())]))"
+    assert tree.run(["python3", "-c", look], place / "build", {"PATH": "/usr/bin"}).returncode == 0
+    assert (where.read_text(encoding="utf-8"), where.stat().st_uid) == ("/build /build/tmp 65534", os.getuid())
+    assert tree.linked(place / "build") == ()
+
+
 @pytest.mark.parametrize(
     ("missing", "words"),
     [("unshare", "lacks unshare and setpriv"), ("base", "lacks a tree of trixie in .*`make lab` makes it")],

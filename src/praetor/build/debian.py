@@ -37,8 +37,8 @@ tree=$1 work=$2 shift_to=$3; shift 3
 mount --bind "$tree" "$tree"
 mount -t proc proc "$tree/proc"
 mount --rbind /dev "$tree/dev"
-mkdir -p "$tree/work"
-mount --bind "$work" "$tree/work"
+mkdir -p "$tree/build"
+mount --bind "$work" "$tree/build"
 for place in /etc/resolv.conf /etc/hosts; do
   [ -e "$tree$place" ] || : >"$tree$place"
   mount --bind "$place" "$tree$place"
@@ -51,7 +51,7 @@ cd /
 exec setpriv --no-new-privs chroot $shift_to "$tree" "$@"
 """
 # Variables may hold credentials, and argument lists are public.
-_START = "import json, os, sys; os.chdir('/work'); os.environ.clear(); os.environ.update(json.load(open('environment'))); os.execvp(sys.argv[1], sys.argv[1:])"
+_START = "import json, os, sys; os.chdir('/build'); os.environ.clear(); os.environ.update(json.load(open('environment'))); os.execvp(sys.argv[1], sys.argv[1:])"
 # Which packages hold the libraries that a wheel's modules are linked with.
 _LINKED = """
 import glob, os, re, subprocess, sys, zipfile
@@ -88,7 +88,7 @@ class Tree:
         failure: str,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Run the controller's pip with the tree's Python, in a directory that is /work inside.
+        """Run the controller's pip with the tree's Python, in a directory that is /build inside.
 
         Raises:
             ReleaseError: it failed; with the last lines that it printed.
@@ -116,7 +116,7 @@ class Tree:
         variables: Mapping[str, str],
         places: Sequence[pathlib.Path] = (),
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program inside as nobody, in /work."""
+        """Run a program inside as nobody, in /build."""
         for name in ("out", "home", "unpacked", "tmp"):
             (work / name).mkdir(exist_ok=True)
         secret = work / "environment"
