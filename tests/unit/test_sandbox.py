@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from fakes import manifest_of
+from project import ROOT
 
 from praetor.host import sandbox
 from praetor.host.layout import AppHost
@@ -68,6 +69,7 @@ def test_no_limit_is_wider_than_any(host: AppHost) -> None:
         ("LLVM ERROR: Unable to allocate section memory!", "write_execute: true"),
         ("ImportError: libx.so: cannot enable executable stack as shared object requires", "write_execute: true"),
         ("DAMN ! worker 1 (pid: 7) died, killed by signal 31 :( trying respawn", "loosened: {SystemCallFilter: why}"),
+        ("PermissionError: [Errno 1] Operation not permitted", "loosened: {SystemCallFilter: why}"),
         ("OSError: [Errno 97] Address family not supported by protocol", "loosened: {RestrictAddressFamilies: why}"),
         ("FileNotFoundError: [Errno 2] No such file or directory: '/proc/stat'", "loosened: {ProcSubset: why}"),
     ],
@@ -95,3 +97,12 @@ def test_each_directive_that_can_be_loosened_is_one_of_the_unit() -> None:
 
     unit = (ROOT / "roles/uwsgi_emperor/templates/uwsgi-emperor@.service.j2").read_text(encoding="utf-8")
     assert [name for name in sandbox.LOOSER if f"\n{name}=" not in unit] == []
+
+
+def test_no_unit_is_killed_for_a_system_call_that_it_can_do_without() -> None:
+    units = [
+        path for path in ROOT.glob("roles/*/templates/*") if "SystemCallFilter=" in path.read_text(encoding="utf-8")
+    ]
+    assert units
+    killed = [path.name for path in units if "SystemCallErrorNumber=EPERM" not in path.read_text(encoding="utf-8")]
+    assert killed == []

@@ -30,7 +30,11 @@ _SIGNS = (
         "memory that is writable and executable",
         "sandbox: {write_execute: true}",
     ),
-    (re.compile(r"signal 31\b|SIGSYS|[Bb]ad system call"), "a system call", _KEY.format("SystemCallFilter")),
+    (
+        re.compile(r"signal 31\b|SIGSYS|[Bb]ad system call|\[Errno 1\] Operation not permitted"),
+        "a system call",
+        _KEY.format("SystemCallFilter"),
+    ),
     (
         re.compile(r"Address family not supported by protocol"),
         "a kind of socket other than unix and IP",
