@@ -67,6 +67,7 @@ class Workshop:
             "env": {},
             "build": [],
             "data": [],
+            "static": {},
             "packages": [],
             "build_packages": [],
             "health": {"path": "/"},
@@ -802,3 +803,16 @@ def test_uwsgi_takes_the_largest_body_and_waits_for_the_longest_request_of_all_p
     text = vassal(shop.app, TEMPLATE)
     assert f"limit-post = {50 * 2**20}\n" in text
     assert "reload-mercy = 205\n" in text
+
+
+def test_static_places_that_nothing_has_are_refused_all_at_once(shop: Workshop) -> None:
+    shop.put("static/app.js", "a")
+    shop.app["static"] = {"/static": "static", "/favicon.ico": "static/favicon.ico", "/lib": "flask/static"}
+    with pytest.raises(ReleaseError) as refused:
+        shop.build()
+    assert [line.split(" is no file")[0] for line in str(refused.value).splitlines()] == [
+        "static: /favicon.ico: static/favicon.ico",
+        "static: /lib: flask/static",
+    ]
+    shop.app["static"] = {"/static/": "static/"}
+    shop.build()

@@ -86,6 +86,7 @@ def test_a_minimal_app_gets_every_default() -> None:
             "source": {"package": "flask==3.1.0", "extras": [], "extra_requirements": [], "include": []},
             "build": [],
             "data": [],
+            "static": {},
             "packages": [],
             "build_packages": [],
             "wsgi": "api.wsgi:app",
@@ -417,6 +418,30 @@ def test_what_is_correct_is_accepted(changes: dict[str, Any]) -> None:
             "a mapping of header names to strings",
         ),
         ({"preload": "yes"}, "preload", '"yes"', "true or false"),
+        (
+            {"static": {"/": "static"}},
+            "static",
+            "a mapping (/ is no path such as /static)",
+            "a mapping of URL paths to directories or files of the project, such as {/static: static}",
+        ),
+        (
+            {"static": {"/static": "../static"}},
+            "static",
+            "a mapping (../static is no place in the project: it leads out of the project)",
+            "a mapping of URL paths to directories or files of the project, such as {/static: static}",
+        ),
+        (
+            {"static": {"/media": "media/pictures"}, "data": ["media"]},
+            "static./media",
+            '"media/pictures", which lies in the app\'s data',
+            "files of the release: what an app has written is served by the app, because nobody else may read it",
+        ),
+        (
+            {"static": {"/up": "static"}, "http": {"paths": [{"path": "/up", "body_mb": 3}]}},
+            "static./up",
+            "/up, which is in http.paths too",
+            "another path in one of them",
+        ),
         (
             {"server_names": ["a.example.org", "a.example.org"]},
             "server_names[1]",

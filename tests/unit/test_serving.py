@@ -107,6 +107,7 @@ ENTRY: dict[str, Any] = {
     "workers": 2,
     "threads": 2,
     "preload": False,
+    "static": {"/static": "static", "/favicon.ico": "static/favicon.ico"},
     "http": {
         "compress": True,
         "stream_s": 20,
@@ -116,7 +117,20 @@ ENTRY: dict[str, Any] = {
     },
     "limits": {"request_s": REQUEST_S, "body_mb": 4, "memory_mb": 512},
 }
-TEMPLATES = ("nginx.conf", "praetor/answers.conf", "praetor/listen_plain.conf")
+# As on a host: the tree of URLs of the live release, and of the one before.
+STATIC = {
+    "live/static/app.js": b"live",
+    "live/static/app.9f86d081884c.js": b"hashed",
+    "live/static/main-BX7d9k2a.css": b"bundled",
+    "live/static/report-20260101.txt": b"dated",
+    "live/static/many.js": b"var text;\n" * 500,
+    "live/static/many.js.gz": b"var text;\n" * 500,
+    "live/static/module.mjs": b"export {};",
+    "live/favicon.ico": b"icon",
+    "before/static/app.js": b"before",
+    "before/static/old.27fe1c2a9d00.js": b"old",
+}
+TEMPLATES = ("nginx.conf", "praetor/answers.conf", "praetor/listen_plain.conf", "praetor/static.conf")
 
 
 def free_port() -> int:
@@ -135,6 +149,10 @@ class Serving:
         self.release, self.maintenance = place / "release", place / "maintenance"
         for directory in (self.release / "slot/praetor_slot", self.release / "src", place / "run", place / "log"):
             directory.mkdir(parents=True)
+        for name, content in STATIC.items():
+            path = place / "static" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(gzip.compress(content, mtime=0) if name.endswith(".gz") else content)
         (self.release / "venv").symlink_to(sys.prefix)
         (self.release / "src/project.py").write_text(APP, encoding="utf-8")
         for name, text in slot().items():
@@ -177,6 +195,7 @@ class Serving:
         shutil.copy(role / "files/maintenance.html", self.maintenance / "page.html")
         text = site(ENTRY, role / "templates/site.conf.j2", tls=False, journal=False)
         text = text.replace("/srv/apps/api/live.sock", str(self.socket)).replace("/var/log/nginx", f"{self.place}/log")
+        text = text.replace("/srv/apps/api/static", f"{self.place}/static")
         (folder / "sites/api.conf").write_text(text, encoding="utf-8")
         given = {
             "nginx_tls": False,
@@ -207,7 +226,9 @@ class Serving:
         done = ansible("ansible-playbook", f"{self.place}/play.json")
         assert done.returncode == 0, done.stdout + done.stderr
         # The program alone may be here, without the directories and files of its package.
-        (self.place / "mime.types").write_text("types { text/html html; }\n", encoding="utf-8")
+        (self.place / "mime.types").write_text(
+            "types { text/html html; text/plain txt; application/javascript js; text/css css; }\n", encoding="utf-8"
+        )
         places = "".join(
             f"    {kind}_temp_path {self.place}/temporary-{kind};\n"
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -522,3 +543,49 @@ def test_a_maintenance_is_ended_and_clears_away_those_that_are_over(
     )
     assert wait_until(lambda: serving.ask("/")[0].status == 200, 3)
     assert (serving.maintenance / "until.map").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body", "kept"),
+    [
+        ("/static/app.js", 200, b"live", "no-cache"),
+        ("/static/app.9f86d081884c.js", 200, b"hashed", "public, max-age=31536000, immutable"),
+        ("/static/main-BX7d9k2a.css", 200, b"bundled", "public, max-age=31536000, immutable"),
+        ("/static/report-20260101.txt", 200, b"dated", "no-cache"),
+        ("/static/old.27fe1c2a9d00.js", 200, b"old", "public, max-age=31536000, immutable"),
+        ("/favicon.ico", 200, b"icon", "no-cache"),
+        # What is not there is the app's to answer.
+        ("/static/uploads/one.txt", 200, b"ok", None),
+        ("/static", 200, b"ok", None),
+    ],
+)
+def test_nginx_serves_static_files_of_the_live_release_then_of_the_one_before(
+    serving: Serving, path: str, status: int, body: bytes, kept: str | None
+) -> None:
+    before = serving.counters().requests
+    answer, got = serving.ask(path)
+    assert (answer.status, got, answer.getheader("Cache-Control")) == (status, body, kept)
+    assert answer.getheader("X-Added") == 'say "hello"'
+    assert len(answer.headers.get_all("X-Request-ID", [])) == 1
+    assert answer.getheader("Last-Modified") is None
+    assert serving.counters().requests - before == (kept is None)
+
+
+def test_a_static_file_keeps_its_tag_and_a_client_that_has_it_gets_it_not_again(serving: Serving) -> None:
+    answer, _ = serving.ask("/static/app.js")
+    tag = answer.getheader("ETag") or ""
+    again, got = serving.ask("/static/app.js", If_None_Match=tag)
+    assert (again.status, got, again.getheader("ETag")) == (304, b"", tag)
+    part, got = serving.ask("/static/app.js", Range="bytes=1-2")
+    assert (part.status, got) == (206, b"iv")
+
+
+def test_a_static_file_that_was_compressed_before_is_sent_as_it_is(serving: Serving) -> None:
+    answer, got = serving.ask("/static/many.js", Accept_Encoding="gzip")
+    assert got == gzip.compress(STATIC["live/static/many.js"], mtime=0)
+    assert (answer.getheader("Content-Encoding"), answer.getheader("Vary")) == ("gzip", "Accept-Encoding")
+    assert serving.ask("/static/many.js")[1] == STATIC["live/static/many.js"]
+
+
+def test_a_module_has_a_type_that_browsers_run(serving: Serving) -> None:
+    assert (serving.ask("/static/module.mjs")[0].getheader("Content-Type") or "").startswith("text/javascript")

@@ -12,6 +12,7 @@ APP = {
     "name": "api",
     "server_names": ["a.example", "b.example"],
     "redirect_names": [],
+    "static": {},
     "limits": {"request_s": 12, "body_mb": 3},
     "http": HTTP,
 }

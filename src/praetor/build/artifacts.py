@@ -70,6 +70,7 @@ def build(
         _gather(parts, server, None, cache)
         version = str(next(iter(Parsed(wanted["package"]).specifier)).version)
         facts = _facts(version, None, wanted["package"], parts.lock)
+        _refuse_missing_static(parts, None, cache)
         return _assembled(parts, facts, cache)
     with tempfile.TemporaryDirectory(prefix="source-") as scratch:
         source = sources.get(wanted, project, cache, pathlib.Path(scratch), copy=bool(app["build"]))
@@ -110,9 +111,32 @@ def _build_tree(
         packed = sources.pack(source, digest, cache)
         parts.tree = {"digest": packed["digest"], "file": packed["file"], "sha256": packed["sha256"]}
         version = str(pyproject.get("project", {}).get("version") or source.described or digest[:8])
+    _refuse_missing_static(parts, None if packaged else source, cache)
     facts = _facts(version, source, _named(wanted), lock)
     facts["left_out"] = left_out
     return _assembled(parts, facts, cache)
+
+
+def _refuse_missing_static(parts: _Parts, tree: Source | None, cache: pathlib.Path) -> None:
+    """Refuse places of `static` that neither the project's files nor a package have.
+
+    Raises:
+        ReleaseError: all of them.
+    """
+    wanted: Mapping[str, str] = parts.app["static"]
+    if not wanted:
+        return
+    names = [str(path) for path in tree.files] if tree else []
+    for wheel in parts.wheels[parts.pythons[0]]:
+        names += wheels.names_in(place_of(wheel, cache))
+    absent = [
+        f"static: {path}: {place} is no file and no directory of the project or of an installed package"
+        for path, place in wanted.items()
+        if not any(f"{name}/".startswith(f"{place.strip('/')}/") for name in names)
+    ]
+    if absent:
+        hint = "; a project that is a package is named as it is imported: shop/static" if tree is None else ""
+        raise ReleaseError("\n".join(absent) + hint)
 
 
 def _named(wanted: Mapping[str, Any]) -> str:

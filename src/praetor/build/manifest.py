@@ -30,6 +30,7 @@ SETTINGS = (
     "limits",
     "sandbox",
     "data",
+    "static",
     "packages",
 )
 DATA_DIR = "${APP_DATA_DIR}"

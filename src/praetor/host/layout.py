@@ -82,6 +82,7 @@ class AppHost:
         self.root = self.layout.apps / app
         self.releases_dir = self.root / "releases"
         self.data = self.root / "data"
+        self.static = self.root / "static"
         self.live_link = self.root / "live.sock"
         self.history = self.root / "history.jsonl"
         self.way_back = self.root / ".tmp.back"
@@ -235,9 +236,20 @@ class AppHost:
             found += self.vassals(emperor).glob(f".tmp.{self.app}.*")
         if self.releases_dir.is_dir():
             found += [path for path in self.releases_dir.iterdir() if not (path / "release.json").is_file()]
+        found += self.unused_static()
         if self.run_dir.is_dir():
             found += [path for path in self.run_dir.iterdir() if path.stem not in slots and Slot.parse(path.stem)]
         return sorted(found)
+
+    def unused_static(self) -> list[pathlib.Path]:
+        """Static files of no release, and not of the one before the last flip: pages that it made may be open in browsers."""
+        if not self.static.is_dir():
+            return []
+        places = list(self.static.iterdir())
+        linked = {path.readlink().name for path in places if path.is_symlink() and not path.name.startswith(".tmp.")}
+        complete = {path.parent.name for path in self.releases_dir.glob("*/release.json")}
+        kept = {*linked, *complete, "live", "before"}
+        return [path for path in places if path.name not in kept]
 
 
 def remove(path: pathlib.Path) -> None:

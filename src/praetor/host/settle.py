@@ -169,6 +169,8 @@ def prune(host: AppHost, keep: int) -> list[str]:
             (host.release_dir(release) / "release.json").unlink()
             remove(host.release_dir(release))
             done.append(f"pruned {release}")
+    for path in host.unused_static():
+        remove(path)
     # The mark outlives the files, because the same source makes the same release again.
     journals.unmark_bad(host, {*kept, *list(journals.bad(host))[-BAD_KEPT:]})
     _prune_wheels(host)

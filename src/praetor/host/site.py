@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from . import journal as journals
+from . import static as statics
 from .layout import AppHost, ReleaseError, read_text, write_atomically
 
 RELOAD_S = 15.0
@@ -44,7 +45,9 @@ def check(host: AppHost, release: str) -> None:
         (trial / "sites" / f"{host.app}.conf").write_text(text, encoding="utf-8")
         said = _judge(trial / "nginx.conf").replace(f"{trial}/", "")
     if said:
-        raise ReleaseError(f"NGINX refuses the site of {release}; nothing was started. It says:\n{said}")
+        # What all sites include comes with the host: a site may be newer than that.
+        older = "\nIf a file of praetor/ is missing, run playbooks/provision.yml first." if "praetor/" in said else ""
+        raise ReleaseError(f"NGINX refuses the site of {release}; nothing was started. It says:\n{said}{older}")
 
 
 def uncertified(host: AppHost, names: list[str]) -> list[str]:
@@ -63,7 +66,7 @@ def switch(host: AppHost, release: str, journal: dict[str, Any]) -> bool:
     """
     text, place = _of(host, release), _place(host)
     if text is None or (text == read_text(place) and not journal.get("site")):
-        return False
+        return statics.switch(host, release)
     journal["site"] = release
     journals.save(host, journal)
     before = read_text(place)
@@ -73,6 +76,7 @@ def switch(host: AppHost, release: str, journal: dict[str, Any]) -> bool:
         if before is not None:
             write_atomically(place, before, 0o644)
         raise ReleaseError(f"NGINX did not take the site of {release} and goes on with the one before:\n{problem}")
+    statics.switch(host, release)
     del journal["site"]
     return True
 
@@ -80,7 +84,7 @@ def switch(host: AppHost, release: str, journal: dict[str, Any]) -> bool:
 def is_current(host: AppHost, release: str) -> bool:
     """Whether the site on this host is the one of a release; a release from before sites were part of releases has none."""
     text = _of(host, release)
-    return text is None or text == read_text(_place(host))
+    return statics.is_current(host, release) and (text is None or text == read_text(_place(host)))
 
 
 def longest_s(host: AppHost) -> int | None:

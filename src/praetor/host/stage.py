@@ -18,6 +18,7 @@ import tarfile
 import time
 from typing import IO, Any
 
+from . import static as statics
 from .layout import DISK_FULL, AppHost, ReleaseError, remove, sync_directory, user_of, write_atomically
 from .logs import read_only_hint
 
@@ -88,6 +89,7 @@ def stage(
         _virtualenv(host, manifest, place)
         _tree(host, manifest, place)
         _data_places(host, manifest, place, user)
+        statics.lay_out(host, manifest, place)
         _settings(place, parts, user)
         for command in checks:
             run_command(host, release, command, timeout_s=120)
@@ -99,16 +101,21 @@ def stage(
         sync_directory(host.releases_dir)
     except OSError as error:
         full = _full(host.releases_dir)  # before there is room again
-        remove(place)
+        _remove(host, release)
         if error.errno in DISK_FULL:
             raise ReleaseError(
                 f"{full} while staging {release}; what is live goes on serving. Make room and run again."
             ) from error
         raise
     except BaseException:
-        remove(place)
+        _remove(host, release)
         raise
     return True
+
+
+def _remove(host: AppHost, release: str) -> None:
+    for place in (host.release_dir(release), host.static / release):
+        remove(place)
 
 
 def run_command(host: AppHost, release: str, command: list[str], timeout_s: float) -> str:

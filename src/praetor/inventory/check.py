@@ -392,9 +392,31 @@ def _rules_of_http(entry: dict[str, Any], here: Where) -> Iterator[Problem]:
         if isinstance(limit, int) and isinstance(drain, int) and drain < limit:
             expected = f"at most release.drain_s ({drain}), or a release would end running requests"
             yield Problem((*place, "request_s"), str(limit), expected)
+    yield from _rules_of_static(entry, here, seen)
     for name in _mapping(http.get("headers")):
         if str(name).lower() in _OWN_HEADERS:
             yield Problem((*here, "http", "headers", name), f"the header {name}", "another: NGINX sets this one itself")
+
+
+def _rules_of_static(entry: dict[str, Any], here: Where, limited: set[str]) -> Iterator[Problem]:
+    """Yield static places that something else already has: a path with limits, or a place that the app writes to."""
+    written = (
+        [str(place).strip("/") for place in entry.get("data") or []] if isinstance(entry.get("data"), list) else []
+    )
+    seen: set[str] = set()
+    for path, named in _mapping(entry.get("static")).items():
+        plain, place = str(path).rstrip("/"), str(named).strip("/")
+        if plain in {each.rstrip("/") for each in limited}:
+            yield Problem((*here, "static", path), f"{path}, which is in http.paths too", "another path in one of them")
+        if plain in seen:
+            yield Problem((*here, "static", path), f"{path} again", "each path once")
+        seen.add(plain)
+        if any(f"{place}/".startswith(f"{each}/") for each in written):
+            found = f"{describe(named)}, which lies in the app's data"
+            expected = (
+                "files of the release: what an app has written is served by the app, because nobody else may read it"
+            )
+            yield Problem((*here, "static", path), found, expected)
 
 
 def _rules_of_variables(entry: dict[str, Any], here: Where) -> Iterator[Problem]:

@@ -188,6 +188,21 @@ def _place_problem(value: str) -> str | None:
     return None if value and not re.search(r"[\s\0]", value) else ""
 
 
+def _static_problem(value: dict[str, str]) -> str | None:
+    """URL paths to places of the project."""
+    for path, place in value.items():
+        if (
+            path.strip("/") == ""
+            or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", path)
+            or {".", ".."} & set(path.split("/"))
+        ):
+            return f"{path} is no path such as /static"
+        reason = _place_problem(place.removesuffix("/"))
+        if reason is not None or place.strip("./") == "":
+            return f"{place or 'nothing'} is no place in the project" + (f": {reason}" if reason else "")
+    return None
+
+
 def _data_problem(value: str) -> str | None:
     place = value.removesuffix("/")
     if place in {"", ".", "venv"} or place.startswith("venv/lib"):
@@ -553,6 +568,18 @@ class App(Part):
         description="Places in the project's tree that the app writes to: they lie in its data directory, which outlives releases. One whose "
         "name has an extension is a file, or ends with / and is a directory. Everything else of a release is read-only.",
         examples=["data: [instance, logs, app.db, venv/var]"],
+    )
+    static: Annotated[
+        dict[str, str],
+        Must(
+            "a mapping of URL paths to directories or files of the project, such as {/static: static}", _static_problem
+        ),
+    ] = Field(
+        default_factory=dict,
+        description="URL paths that NGINX answers itself, with files from a directory (or one file) of the project or of an installed package "
+        "(`shop/static`). Names with a hash are kept by browsers for a year; a file that is not there is asked from the app. Files of the release "
+        "before still answer after a flip. `.gz` files next to them are used.",
+        examples=["static: {/static: static, /favicon.ico: static/favicon.ico}"],
     )
     packages: list[Annotated[str, Must("the name of a Debian package", _debian_problem)]] = Field(
         default_factory=list,
