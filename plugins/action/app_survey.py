@@ -40,12 +40,11 @@ class ActionModule(HostAction):
     def do(self, args: dict[str, Any]) -> dict[str, Any]:
         """Survey."""
         cache, report_away, connect_s = (args.pop(name) for name in ("cache", "report_away", "connect_s"))
-        if connect_s:
-            self._connection.set_option("timeout", connect_s)
-            self._connection.set_option("reconnection_retries", 0)
-        elif report_away:
+        if report_away and self._connection.transport == "ssh":
             # One more try, for a shared connection that has died: others wait for this answer.
-            self._connection.set_option("reconnection_retries", 1)
+            self._connection.set_option("reconnection_retries", 0 if connect_s else 1)
+            if connect_s:
+                self._connection.set_option("timeout", connect_s)
         try:
             answer = super().do(args)
         except AnsibleConnectionFailure as error:

@@ -9,6 +9,8 @@ from fakes import manifest_of
 from praetor.host.journal import LEASE_S
 from praetor.host.layout import ReleaseError
 from praetor.run.plan import (
+    BATCH_S,
+    HOST_S,
     describe,
     describe_all,
     differences,
@@ -102,7 +104,7 @@ def test_a_dry_run_may_see_a_bare_host() -> None:
 
 
 def test_a_run_may_be_silent_for_the_bakes_of_all_its_batches() -> None:
-    assert lease_s([release(), release(options={"bake_s": 600})]) == LEASE_S + 1200
+    assert lease_s([release(), release(options={"bake_s": 600})]) == LEASE_S + 2 * (BATCH_S + 600) + 2 * HOST_S
     assert lease_s([]) == LEASE_S
 
 

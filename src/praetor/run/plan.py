@@ -9,6 +9,10 @@ from praetor.host.journal import LEASE_S
 from praetor.host.layout import ReleaseError
 
 
+# What Ansible takes itself, on a slow controller: to go over to the next batch, and for all phases of a host.
+BATCH_S, HOST_S = 3, 1
+
+
 def needed(release: dict[str, Any], surveys: dict[str, dict[str, Any]]) -> bool:
     """Whether a release has to travel: it is not live, or not settled, on some host."""
     return any(survey["apps"][release["app"]]["needed"] for survey in surveys.values())
@@ -52,8 +56,14 @@ def refusals(
 
 
 def lease_s(releases: list[dict[str, Any]]) -> float:
-    """Seconds that the run may be silent on a host: those of a phase, and the bakes of all the batches that it waits for."""
-    return LEASE_S + max((len(each["batches"]) * each["options"]["bake_s"] for each in releases), default=0)
+    """Seconds that the run may be silent on a host: those of a phase, what Ansible takes for all hosts, and all the batches that it waits for."""
+    return LEASE_S + max(
+        (
+            len(each["batches"]) * (BATCH_S + each["options"]["bake_s"]) + HOST_S * sum(map(len, each["batches"]))
+            for each in releases
+        ),
+        default=0,
+    )
 
 
 def rollback_target(app: str, surveys: dict[str, dict[str, Any]], wanted: str, *, force: bool) -> str:

@@ -1,0 +1,96 @@
+"""A connection to a host that is not there and answers at once: what is left is what a run costs the controller itself, without ssh."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.connection import ConnectionBase
+
+DOCUMENTATION = """
+name: at_once
+short_description: Hosts that answer at once
+description: For bench/growth.py. Knows what app_survey and app_phase ask, and nothing else.
+"""
+
+# How a host is on which everything is to be done, and everything goes well.
+STATE: dict[str, Any] = {
+    "provisioned": True,
+    "python": "cp311",
+    "live": "0-00000000",
+    "slot": "sample.0-00000000.1",
+    "since": "2026-01-01T00:00:00Z",
+    "running": True,
+    "outdated": [],
+    "releases": ["0-00000000"],
+    "bad": {},
+    "before": None,
+    "frozen": None,
+    "leftovers": [],
+    "journal": None,
+    "settled": True,
+    "made_live_by": "20260101T000000Z-000000",
+    "site": True,
+    "nginx_waits_s": 3600,
+    "manifest": None,
+    "uncertified": False,
+    "staged": False,
+    "missing": [],
+    "needed": True,
+    "health": "healthy",
+    "workers": 2,
+    "busy": 0,
+}
+ANSWERS: dict[str, dict[str, Any]] = {
+    "lock": {"repaired": []},
+    "stage": {"staged": True, "repaired": []},
+    "migrate": {"output": []},
+    "gate": {"slot": "sample.1-11111111.2", "repaired": []},
+    "flip": {"bake": {"flipped": True}},
+    "settle": {"done": [], "live": "1-11111111"},
+}
+
+
+def answer(asked: dict[str, Any]) -> dict[str, Any]:
+    """What `praetor.host` would answer."""
+    params = asked["params"]
+    if asked["work"] == "survey":
+        needed = os.environ.get("AT_ONCE_NEEDED", "1") == "1"
+        apps = {app: {**STATE, "app": app, "needed": needed} for app in params["apps"]}
+        return {"apps": apps, "others": [], "python": "cp311", "drained": None}
+    [phase] = [name for name in ANSWERS if params.get(name) is not None]
+    return {"changed": True, "problem": None, **ANSWERS[phase]}
+
+
+class Connection(ConnectionBase):  # type: ignore[misc]  # ansible-core has no types
+    """Answers what is asked, and notes the order of the flips in the file that AT_ONCE_FLIPS names."""
+
+    transport = "at_once"
+    has_pipelining = True
+
+    def _connect(self) -> Connection:
+        return self
+
+    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:  # noqa: FBT001, FBT002  Ansible's signature
+        """Answer."""
+        super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
+        if not in_data:
+            return 0, b"", b""
+        asked = json.loads(in_data)
+        if (asked["params"].get("flip")) and (path := os.environ.get("AT_ONCE_FLIPS")):
+            with Path(path).open("a", encoding="utf-8") as flips:
+                flips.write(f"{self._play_context.remote_addr}\n")
+        become = re.search(r"BECOME-SUCCESS-\w+", cmd)
+        return 0, f"{become[0] if become else ''}\n{json.dumps(answer(asked))}\n".encode(), b""
+
+    def put_file(self, in_path: str, out_path: str) -> None:
+        """Take a file."""
+
+    def fetch_file(self, in_path: str, out_path: str) -> None:
+        """Give a file."""
+
+    def close(self) -> None:
+        """End."""
