@@ -199,12 +199,12 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
 """
 
 
-def make_sdist(index: Path, tag: str) -> Requirement:
+def make_sdist(index: Path, tag: str, build_needs: str = "") -> Requirement:
     """Publish a source distribution that builds a wheel with this tag."""
     tree = index / "sourced-1.0"
     tree.mkdir()
     (tree / "pyproject.toml").write_text(
-        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        f'[build-system]\nrequires = [{build_needs}]\nbuild-backend = "backend"\nbackend-path = ["."]\n'
     )
     (tree / "backend.py").write_text(BACKEND.format(tag=tag))
     (tree / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: sourced\nVersion: 1.0\n")
@@ -228,6 +228,12 @@ def test_a_package_that_is_published_as_source_is_built_once_for_all(index: Path
     assert built["cp311"].file == "sourced-1.0-py3-none-any.whl"
     (index / "sourced-1.0.tar.gz").unlink()
     assert made(requirement, place) == built
+
+
+def test_what_building_takes_may_be_published_as_wheels_only(index: Path, place: Path) -> None:
+    make_wheel(index, "mason", "1.0")
+    requirement = make_sdist(index, "py3-none-any", '"mason"')
+    assert made(requirement, place)["cp311"].file == "sourced-1.0-py3-none-any.whl"
 
 
 def test_what_compiles_says_what_the_controller_lacks(

@@ -171,7 +171,7 @@ def made_of_source(
 
     def on_controller(out: pathlib.Path) -> None:
         (out / "lock.txt").write_text(requirement.line + "\n", encoding="utf-8")
-        command = [tool("python"), "-m", "pip", *_of_pip(str(out), str(out / "lock.txt"))]
+        command = [tool("python"), "-m", "pip", *_of_pip(requirement.name, str(out), str(out / "lock.txt"))]
         run(
             command,
             f"cannot build a wheel of {requirement.text}",
@@ -180,7 +180,9 @@ def made_of_source(
 
     def in_tree(tree: debian.Tree, work: pathlib.Path) -> None:
         (work / "lock.txt").write_text(requirement.line + "\n", encoding="utf-8")
-        tree.pip(_of_pip("out", "lock.txt"), work, indexes, f"cannot build a wheel of {requirement.text}")
+        tree.pip(
+            _of_pip(requirement.name, "out", "lock.txt"), work, indexes, f"cannot build a wheel of {requirement.text}"
+        )
 
     key = f"sdist-{hashlib.sha256(requirement.line.encode()).hexdigest()}"
     return _made(requirement.name, key, tags, build_packages, cache, on_controller, in_tree)
@@ -223,8 +225,8 @@ def made_of_tree(
     return _made(source.at.name, key, tags, build_packages, cache, on_controller, in_tree, origin)
 
 
-def _of_pip(out: str, lock: str) -> list[str]:
-    return ["wheel", "--quiet", "--no-deps", "--require-hashes", "--no-binary=:all:", "--wheel-dir", out, "-r", lock]
+def _of_pip(name: str, out: str, lock: str) -> list[str]:
+    return ["wheel", "--quiet", "--no-deps", "--require-hashes", f"--no-binary={name}", "--wheel-dir", out, "-r", lock]
 
 
 def _made(
