@@ -44,6 +44,12 @@ $(BIN)/nginx: | $(VENV)/controller
 	@set -e; taken=$$(mktemp -d); trap 'rm -rf "$$taken"' EXIT; $(SUDO) apt-get update -qq; \
 	  (cd "$$taken" && apt-get download -qq -o APT::Sandbox::User=root nginx && dpkg-deb -x *.deb .); install -m 0755 "$$taken/usr/sbin/nginx" $@
 
+# For the tests of projects that keep files in Git LFS: a pointer that is shipped in place of a file is a fault that nobody sees.
+$(BIN)/git-lfs: | $(VENV)/controller
+	@echo "==> taking git-lfs out of Debian's package into $(VENV)"
+	@set -e; taken=$$(mktemp -d); trap 'rm -rf "$$taken"' EXIT; $(SUDO) apt-get update -qq; \
+	  (cd "$$taken" && apt-get download -qq -o APT::Sandbox::User=root git-lfs && dpkg-deb -x *.deb .); install -m 0755 "$$taken/usr/bin/git-lfs" $@
+
 setup: $(VENV)/dev ## make .venv with everything that development needs
 
 COMPILE = $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
@@ -66,7 +72,7 @@ audit: $(VENV)/controller ## hold all locked packages against the advisories in 
 
 .PHONY: audit
 
-unit: $(VENV)/dev $(BIN)/promtool $(BIN)/nginx ## static and unit tests, no host
+unit: $(VENV)/dev $(BIN)/promtool $(BIN)/nginx $(BIN)/git-lfs ## static and unit tests, no host
 	pytest -q
 
 docs: $(VENV)/controller ## write docs/reference from defaults, specs and models

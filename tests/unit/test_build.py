@@ -468,7 +468,7 @@ def test_a_pointer_of_git_lfs_is_never_shipped(shop: Workshop, monkeypatch: pyte
         shop.build()
 
 
-@pytest.mark.skipif(shutil.which("git-lfs") is None, reason="this machine has no git-lfs")
+@pytest.mark.skipif(shutil.which("git-lfs") is None, reason="needs git-lfs, which `make unit` brings")
 @pytest.mark.parametrize("kind", ["path", "git"])
 def test_files_of_git_lfs_are_fetched(shop: Workshop, kind: str) -> None:
     shop.git("init")
