@@ -117,6 +117,23 @@ def is_verifier_of(kept: str, password: str) -> bool:
         return False
 
 
+TARGETS = ("recovery_target", "restore_command")
+"""Settings with which a restore says up to when: whoever follows afterwards must not stop there."""
+
+
+def without_targets(text: str) -> str:
+    """Return the text of postgresql.auto.conf without what a restore wrote into it."""
+    return "".join(line for line in text.splitlines(keepends=True) if not line.lstrip().startswith(TARGETS))
+
+
+def forget_targets(data: Path) -> None:
+    """Take out of a copied data directory up to when its source was once restored."""
+    path = data / "postgresql.auto.conf"
+    if path.exists():
+        text = path.read_text(encoding="utf-8")
+        path.write_text(without_targets(text), encoding="utf-8")
+
+
 def empty(directory: Path) -> None:
     """Remove what is in a directory; the directory stays, with its owner and mode."""
     for inner in directory.iterdir():

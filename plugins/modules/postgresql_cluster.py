@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.postgres import Cluster, PostgresError, empty, query, run
+from ansible.module_utils.postgres import Cluster, PostgresError, empty, forget_targets, query, run
 
 DOCUMENTATION = r"""
 module: postgresql_cluster
@@ -87,6 +87,7 @@ def copy(cluster: Cluster, source: str, slot: str) -> bool:
         *(cluster.program("pg_basebackup"), "--pgdata", str(cluster.data), "--dbname", source, "--slot", slot),
         *("--checkpoint=fast", "--wal-method=stream", "--no-password"),
     )
+    forget_targets(cluster.data)
     signal = cluster.data / "standby.signal"
     signal.touch(mode=0o600)
     owner = pwd.getpwnam("postgres")

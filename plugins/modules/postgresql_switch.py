@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.postgres import Cluster, PostgresError, empty, literal, query, run
+from ansible.module_utils.postgres import Cluster, PostgresError, empty, forget_targets, literal, query, run
 
 DOCUMENTATION = r"""
 module: postgresql_switch
@@ -213,6 +213,7 @@ def copy(cluster: Cluster, source: str, slot: str) -> None:
         *(cluster.program("pg_basebackup"), "--pgdata", str(cluster.data), "--dbname", source, "--slot", slot),
         *("--checkpoint=fast", "--wal-method=stream", "--no-password"),
     )
+    forget_targets(cluster.data)
     sign(cluster)
     cluster.unfinished.unlink()
 
@@ -263,6 +264,13 @@ def open_restored(cluster: Cluster, slots: list[str], timeout_s: int) -> None:
     make_slots(slots)
 
 
+def forget_restore() -> None:
+    """Take out of a restored server up to when it was restored: its standbys get a copy of its settings, and would stop there."""
+    sql = "select distinct name from pg_file_settings where sourcefile like '%auto.conf' and name ~ '^(recovery_target|restore_command)'"
+    for [setting] in query(sql):
+        query(f"alter system reset {setting}")
+
+
 def make_slots(slots: list[str]) -> bool:
     """Make slots for standbys; whether one was missing."""
     there = {row[0] for row in query("select slot_name from pg_replication_slots")}
@@ -292,7 +300,7 @@ def here() -> Cluster | None:
     return Cluster(max(found)) if found else None
 
 
-def work(cluster: Cluster, params: dict[str, object]) -> bool:  # noqa: C901  one branch for each action
+def work(cluster: Cluster, params: dict[str, object]) -> bool:  # noqa: C901, PLR0912  one branch for each action
     """Do what is asked; whether anything changed."""
     seen, action, timeout_s = look(cluster), params["action"], int(str(params["timeout_s"]))
     slots = params["slots"] if isinstance(params["slots"], list) else []
@@ -320,8 +328,11 @@ def work(cluster: Cluster, params: dict[str, object]) -> bool:  # noqa: C901  on
     elif action == "archive" and seen["state"] == "primary":
         archive(timeout_s)
         return False
-    elif action == "open" and seen["state"] != "primary":
-        open_restored(cluster, slots, timeout_s)
+    elif action == "open":
+        if seen["state"] != "primary":
+            open_restored(cluster, slots, timeout_s)
+        forget_restore()
+        return seen["state"] != "primary"
     else:
         return False
     return True
