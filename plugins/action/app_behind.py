@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from praetor.run.away import refusal, to_catch_up
+from praetor.run.away import to_catch_up
+from praetor.run.on_controller import ControllerAction
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
+class ActionModule(ControllerAction):
     """Returns `releases`: for each app that hosts of this run are behind with, the `release` of the hosts left out, one `host` that has it, and the `tags` of Pythons.
 
     Arguments: `register`, the variable with the survey of each host of this run; `others`, the surveys of hosts that it leaves out, as a loop returns them.
     """
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def do(self, args: Mapping[str, Any]) -> Mapping[str, object]:
         """Find."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        variables, args = task_vars or {}, self._task.args
-        surveys = {host: variables["hostvars"][host][args["register"]] for host in variables["ansible_play_hosts_all"]}
-        if refused := refusal(surveys, str(variables.get("ansible_limit", ""))):
-            return {**result, "failed": True, "msg": refused}
-        found = to_catch_up(surveys, {each["item"]: each for each in args["others"]})
+        found = to_catch_up(self.surveys(args["register"]), {each["item"]: each for each in args["others"]})
         for each in found:
             Display().display(
                 f"{each['app']}: {', '.join(each['behind'])} behind: {each['host']} serves {each['release']}, and so will this run's hosts. "
                 "What this tree holds is released by the next run."
             )
-        return {**result, "changed": False, "releases": found}
+        return {"releases": found}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
-from ansible.plugins.action import ActionBase
 
 from praetor.build.artifacts import build
 from praetor.build.cache import place
@@ -23,11 +23,15 @@ from praetor.build.manifest import (
 from praetor.build.parts import site, slot, vassal
 from praetor.build.requirements import PYTHONS
 from praetor.host.layout import ReleaseError
-from praetor.run.batches import batches
+from praetor.run.on_controller import ControllerAction
 from praetor.run.owner import start
+from praetor.run.plan import target
+
+if TYPE_CHECKING:
+    from praetor.documents import Copy, Manifest, Release, Settings, Travel
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
+class ActionModule(ControllerAction):
     """Returns `releases`: for each app its id, manifest, rendered parts and the places of its files on the controller; and `run`: who runs this.
 
     Arguments: `apps`, `secrets` and `root` as check_apps returned them; `vassal`, the template of vassal files; `site`, that of sites, and whether
@@ -37,100 +41,91 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     apps are not built.
     """
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def do(self, args: Mapping[str, Any]) -> Mapping[str, object]:
         """Build each app, or take what was built before."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        args = json.loads(json.dumps({key: value for key, value in self._task.args.items() if key != "secrets"}))
-        secrets = {
-            app: {key: str(value) for key, value in found.items()} for app, found in self._task.args["secrets"].items()
-        }
+        secrets = {app: {key: str(value) for key, value in found.items()} for app, found in args["secrets"].items()}
+        # Plain strings and numbers, without Ansible's notes on where they come from.
+        args = json.loads(json.dumps({key: value for key, value in args.items() if key != "secrets"}))
         apps = [app for app in args["apps"] if args.get("only") in (None, "", app["name"])]
         if not apps:
             known = ", ".join(app["name"] for app in args["apps"])
-            return {**result, "failed": True, "msg": f"app={args['only']}: no such app; the inventory has: {known}"}
+            raise ReleaseError(f"app={args['only']}: no such app; the inventory has: {known}")
         releases, problems = [], []
-        copies = {each["app"]: each for each in args.get("copies") or []}
+        copies: dict[str, Copy] = {each["app"]: each for each in args.get("copies") or []}
         for app in apps:
             if app["name"] in copies:
-                releases.append(self._copied(app, copies[app["name"]], args))
+                releases.append(_copied(app, copies[app["name"]], args))
                 continue
             try:
-                args["tags"] = _tags(args.get("pythons"))
-                releases.append(self._release(app, secrets.get(app["name"], {}), args))
+                releases.append(_release(app, secrets.get(app["name"], {}), args, _tags(args.get("pythons"))))
             except ReleaseError as error:
                 problems.append(f"{app['name']}: {error}")
         if problems:
             built = ", ".join(release["id"] for release in releases)
             also = f"\nBuilt, and not released: {built}." if built else ""
-            return {**result, "failed": True, "msg": "\n".join(problems) + f"{also}\nNothing was changed on any host."}
-        return {**result, "changed": False, "releases": releases, "run": start(args["action"], args.get("why") or "")}
-
-    @staticmethod
-    def _release(app: dict[str, Any], secrets: dict[str, str], args: dict[str, Any]) -> dict[str, Any]:
-        cache = place(args["cache"])
-        vassal_text = vassal(app, Path(args["vassal"]))
-        if args.get("release"):
-            artifact = recorded(cache, app["name"], args["release"])
-        else:
-            root, server = Path(args["root"]), Path(args["server"])
-            artifact = build(app, cache, root, server, args["tags"], upgrade=bool(args.get("upgrade")))
-            artifact["commit"] = artifact["commit"] or args.get("commit") or None
-        site_text = site(app, Path(args["site"]), tls=args["tls"], journal=args["journal"])
-        release = identify(app, artifact, [vassal_text, site_text, *slot().values()], secrets, cache)
-        linked = artifact["packages"]
-        manifest = artifact | {
-            "id": release,
-            "settings": {name: app[name] for name in SETTINGS},
-            "secrets": {key: fingerprint(app["name"], {key: value})[:4] for key, value in secrets.items()},
-            # Those that the entry names, and those that hold what was compiled here is linked with.
-            "packages": {tag: sorted({*app["packages"], *linked[tag]}) for tag in linked},
-        }
-        env = {
-            **with_data_dir(app["env"], app["name"]),
-            "APP_NAME": app["name"],
-            "APP_PROFILE": app["profile"],
-            "APP_RELEASE": release,
-            "APP_COMMIT": artifact["commit"] or "",
-            "APP_DATA_DIR": f"/srv/apps/{app['name']}/data",
-            "APP_CONFIG_FILE": f"/srv/apps/{app['name']}/releases/{release}/config.yml",
-            "APP_SECRETS_DIR": f"/srv/apps/{app['name']}/releases/{release}/secrets",
-        }
-        return {
-            **_how(app, args),
-            "id": release,
-            "manifest": manifest,
-            "parts": {
-                "vassal": vassal_text,
-                "site": site_text,
-                "slot": slot(),
-                "config": yaml.safe_dump(with_data_dir(app["config"], app["name"]), sort_keys=True, allow_unicode=True),
-                "env": env,
-                "sbom": sbom_of(artifact, cache).read_text(encoding="utf-8"),
-            },
-            "files": {sha256: str(path) for sha256, path in files_of(artifact, cache).items()},
-        }
-
-    @staticmethod
-    def _copied(app: dict[str, Any], copy: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
-        """A release that other hosts serve: they have migrated what is not each host's own."""
-        found = _how(app, args)
-        if found["commands"]["migrate_on"] == "once":
-            found["commands"] = {**found["commands"], "migrate": []}
-        return {**found, "id": copy["manifest"]["id"], **{key: copy[key] for key in ("manifest", "parts", "files")}}
+            raise ReleaseError("\n".join(problems) + f"{also}\nNothing was changed on any host.")
+        return {"releases": releases, "run": start(args["action"], args.get("why") or "")}
 
 
-def _how(app: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
-    """How an app is released, which is no part of a release."""
+def _release(app: dict[str, Any], secrets: dict[str, str], args: Mapping[str, Any], tags: list[str]) -> Release:
+    cache = place(args["cache"])
+    vassal_text = vassal(app, Path(args["vassal"]))
+    if args.get("release"):
+        artifact = recorded(cache, app["name"], args["release"])
+    else:
+        root, server = Path(args["root"]), Path(args["server"])
+        artifact = build(app, cache, root, server, tags, upgrade=bool(args.get("upgrade")))
+        artifact["commit"] = artifact["commit"] or args.get("commit") or None
+    site_text = site(app, Path(args["site"]), tls=args["tls"], journal=args["journal"])
+    release = identify(app, artifact, [vassal_text, site_text, *slot().values()], secrets, cache)
+    linked = artifact.get("packages", {})
+    manifest: Manifest = {
+        **artifact,
+        "id": release,
+        "settings": cast("Settings", {name: app[name] for name in SETTINGS}),
+        "secrets": {key: fingerprint(app["name"], {key: value})[:4] for key, value in secrets.items()},
+        # Those that the entry names, and those that hold what was compiled here is linked with.
+        "packages": {tag: sorted({*app["packages"], *linked[tag]}) for tag in linked},
+    }
+    env = {
+        **with_data_dir(app["env"], app["name"]),
+        "APP_NAME": app["name"],
+        "APP_PROFILE": app["profile"],
+        "APP_RELEASE": release,
+        "APP_COMMIT": artifact["commit"] or "",
+        "APP_DATA_DIR": f"/srv/apps/{app['name']}/data",
+        "APP_CONFIG_FILE": f"/srv/apps/{app['name']}/releases/{release}/config.yml",
+        "APP_SECRETS_DIR": f"/srv/apps/{app['name']}/releases/{release}/secrets",
+    }
     return {
-        "app": app["name"],
-        "server_name": app["server_names"][0],
+        **_how(app, release, args["hosts"]),
+        "manifest": manifest,
+        "parts": {
+            "vassal": vassal_text,
+            "site": site_text,
+            "slot": slot(),
+            "config": yaml.safe_dump(with_data_dir(app["config"], app["name"]), sort_keys=True, allow_unicode=True),
+            "env": env,
+            "sbom": sbom_of(artifact, cache).read_text(encoding="utf-8"),
+        },
+        "files": {sha256: str(path) for sha256, path in files_of(artifact, cache).items()},
+    }
+
+
+def _copied(app: Mapping[str, Any], copy: Copy, args: Mapping[str, Any]) -> Release:
+    """A release that other hosts serve: they have migrated what is not each host's own."""
+    found = _how(app, copy["manifest"]["id"], args["hosts"])
+    if found["commands"]["migrate_on"] == "once":
+        found["commands"] = {**found["commands"], "migrate": []}
+    return {**found, "manifest": copy["manifest"], "parts": copy["parts"], "files": copy["files"]}
+
+
+def _how(app: Mapping[str, Any], release: str, hosts: list[str]) -> Travel:
+    """How a release of an app goes to hosts, which is no part of it."""
+    return {
+        **target(app, release, hosts),
         "commands": with_data_dir(app["commands"], app["name"]),
-        "options": app["release"],
-        "batches": batches(args["hosts"], app["release"]["batches"]),
+        "migrate_hosts": hosts if app["commands"]["migrate_on"] == "each" else hosts[:1],
     }
 
 

@@ -37,11 +37,11 @@ class ActionModule(HostAction):
                 continue
             content = super().do({**args, "file": entry["sha256"]}).get("content")
             if content is None:
-                problem = (
+                msg = (
                     f"{args['release']}: {entry['file']} is neither in this controller's cache nor on a host that serves it. "
                     "Run this on the controller that released it, or release to all hosts: without --limit. Nothing was changed."
                 )
-                return {"failed": True, "msg": problem}
+                return {"failed": True, "msg": msg}
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(base64.b64decode(content))
         places = {sha256: str(path) for sha256, path in files.items()}

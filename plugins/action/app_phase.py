@@ -7,14 +7,18 @@ import contextlib
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.utils.display import Display
 
 from praetor.host.phases import PHASES
+from praetor.run.arguments import spec_of
 from praetor.run.on_host import HostAction
 from praetor.run.owner import until_locked
+
+if TYPE_CHECKING:
+    from praetor.documents import PhaseAnswer, Story
 
 SMALL = 2**20  # bytes; held in memory once for each host
 _WAITS = {"lock_wait": {"type": "float", "default": 0}}
@@ -24,7 +28,7 @@ BEGINNING: dict[str, dict[str, Any]] = {"lock": _WAITS, "stage": {**_WAITS, **_S
 
 
 class ActionModule(HostAction):
-    """Arguments: `app`, `run`, and one phase with what it is told, see `praetor.phases`.
+    """Arguments: `app`, `run`, and one phase with what it is told, see `praetor.host.phases`.
 
     `lock`, `stage` and `gate` take `lock_wait`, how many seconds to wait for another run; the lock of a dead owner is taken over.
     `stage` takes `files`, places on the controller by SHA-256, and `missing`, those that the survey did not find on the host.
@@ -37,45 +41,48 @@ class ActionModule(HostAction):
         "app": {"type": "str", "required": True},
         "run": {"type": "dict", "required": True},
         **{
-            name: {"type": "dict", "options": {**options, **BEGINNING.get(name, {})}}
-            for name, (_, options) in PHASES.items()
+            name: {"type": "dict", "options": {**spec_of(phase), **BEGINNING.get(name, {})}}
+            for name, phase in PHASES.items()
         },
     }
 
     def do(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Run the phase. A problem fails the task, and app_report tells the operator; undoing a run reports its problem and goes on."""
+        """Run the phase. A failure fails the task, and app_report tells the operator; undoing a run reports its reason and goes on."""
         [phase] = [name for name in PHASES if args[name] is not None]
         try:
             answer = self._phase(phase, args)
         except AnsibleConnectionFailure as error:
             said = str(error).strip()[:300]
             full = f"no room for the upload: {said}; make room and run again. What is live goes on serving."
-            answer = {"problem": full if "No space left" in said else f"the host did not answer ({said})"}
+            answer = {"reason": full if "No space left" in said else f"the host did not answer ({said})"}
         except FileNotFoundError as error:
             gone = f"{error.filename} is gone from the controller's cache; run again to fetch or build it again"
-            answer = {"problem": gone}
+            answer = {"reason": gone}
         finally:
             with contextlib.suppress(AnsibleConnectionFailure):
                 self._remove_tmp_path(self._connection._shell.tmpdir)  # noqa: SLF001  the documented way of action plugins
-        problem = answer.get("problem") or (answer.get("failed") and answer["msg"])
-        undoes = phase == "settle" and args[phase]["failed_because"]
-        if not problem or undoes:
-            return {**answer, "failed": False, "problem": problem or None}
+        reason = answer.get("reason") or (answer["msg"] if answer.get("failed") else None)
+        undoes = phase == "settle" and args[phase]["reason"]
+        if not reason or undoes:
+            return {**answer, "failed": False, "reason": reason}
         # Ansible shows a message twice and on each host; keys with this prefix are not shown, and app_report reads them.
-        msg = problem if phase == "settle" else f"{phase} failed"
-        story = {"phase": phase, "problem": problem, "bad": bool(answer.get("bad"))}
+        msg = reason if phase == "settle" else f"{phase} failed"
+        story: Story = {"phase": phase, "reason": reason, "bad": answer.get("bad", False)}
         return {"changed": answer.get("changed", False), "failed": True, "msg": msg, "_ansible_story": story}
 
-    def _phase(self, phase: str, args: dict[str, Any]) -> dict[str, Any]:
-        told = args[phase]
-        wait = told.pop("lock_wait", 0)
-        files, missing = told.pop("files", {}), told.pop("missing", [])
-        if missing:
-            told |= self._bring({sha256: Path(files[sha256]) for sha256 in missing})
+    def _phase(self, phase: str, args: dict[str, Any]) -> PhaseAnswer:
+        own, told = BEGINNING.get(phase, {}), args[phase]
+        sent = {name: value for name, value in told.items() if name not in own}
+        if told.get("missing"):
+            sent |= self._bring({sha256: Path(told["files"][sha256]) for sha256 in told["missing"]})
+
+        def ask(**more: str | None) -> PhaseAnswer:
+            params = {"app": args["app"], "run": args["run"], "phase": phase, "told": {**sent, **more}}
+            return cast("PhaseAnswer", self.on_host(params, sent.get("secrets", {}).values()))
+
         if phase not in BEGINNING:
-            return self.on_host(args)
-        secret = told.get("secrets", {}).values()
-        answer = until_locked(lambda now: self.on_host({**args, phase: now}, secret), told, wait)
+            return ask()
+        answer = until_locked(lambda break_run: ask(break_run=break_run), told["lock_wait"])
         for sentence in answer.get("repaired") or []:
             Display().display(f"{self.host}: {sentence}", color="yellow")
         return answer

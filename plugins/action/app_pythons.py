@@ -37,7 +37,7 @@ class ActionModule(HostAction):
             return {
                 **answer,
                 "failed": True,
-                "msg": answer.get("problem") or answer.get("msg") or "the host did not say",
+                "msg": answer.get("reason") or answer.get("msg") or "the host did not say",
             }
         remember(cache, self._variables, self.host, answer["python"])
         return {"python": answer["python"]}

@@ -2,59 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from praetor.run.on_controller import ControllerAction
 
-class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
+if TYPE_CHECKING:
+    from praetor.documents import Failure, PhaseAnswer
+
+
+class ActionModule(ControllerAction):
     """Fails on every host; the first one tells the whole story, once.
 
     Arguments: `action`, `app` and `release` of the run; `failure`, see app_failure; `register`, the variable with each host's undoing.
     """
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def do(self, args: Mapping[str, Any]) -> Mapping[str, object]:
         """Tell."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        variables, args = task_vars or {}, self._task.args
-        hosts = list(variables["ansible_play_hosts_all"])
-        if variables["inventory_hostname"] != hosts[0]:
-            return {**result, "failed": True, "msg": f"not released; see {hosts[0]}"}
-        failure = args["failure"]
-        lines = [f"{', '.join(hosts)}: {problem}" for problem, hosts in _grouped(failure["problems"]).items()]
+        first = self.hosts[0]
+        if self.variables["inventory_hostname"] != first:
+            return {"failed": True, "msg": f"not released; see {first}"}
+        failure: Failure = args["failure"]
+        lines = [f"{', '.join(hosts)}: {reason}" for reason, hosts in _grouped(failure["reasons"]).items()]
         lines.append("")
-        for host in hosts:
-            undone = variables["hostvars"][host].get(args["register"]) or {}
-            if undone.get("problem"):
-                lines.append(f"{host}: {undone['problem']}")
+        answers: dict[str, PhaseAnswer] = self.registered(args["register"])
+        for host, undone in answers.items():
+            if undone.get("reason"):
+                lines.append(f"{host}: {undone['reason']}")
             elif "live" in undone:
                 lines.append(f"{host}: serving {undone['live'] or 'nothing (no release was live before)'}")
             else:
                 lines.append(f"{host}: not known, it does not answer; the next run repairs it")
         lines += [
             "",
-            f"See all hosts: ansible-playbook playbooks/status.yml -i {_inventory(variables)}. Fix the cause and run the same command again.",
+            f"See all hosts: ansible-playbook playbooks/status.yml -i {_inventory(self.variables)}. Fix the cause and run the same command again.",
         ]
         headline = (
             f"{args['app']} {args['release']}: {failure['what']}; the {args['action']} has ended, and no host serves it"
         )
         Display().display("\n" + "\n".join([headline, *lines]) + "\n", color="red")
-        return {**result, "failed": True, "msg": headline}
+        return {"failed": True, "msg": headline}
 
 
-def _grouped(problems: dict[str, str]) -> dict[str, list[str]]:
-    """Hosts by problem: what all of them say is said once. The release's own paths are the same on all."""
+def _grouped(reasons: dict[str, str]) -> dict[str, list[str]]:
+    """Hosts by reason: what all of them say is said once. The release's own paths are the same on all."""
     found: dict[str, list[str]] = {}
-    for host, problem in problems.items():
-        found.setdefault(problem, []).append(host)
+    for host, reason in reasons.items():
+        found.setdefault(reason, []).append(host)
     return found
 
 
-def _inventory(variables: dict[str, Any]) -> str:
+def _inventory(variables: Mapping[str, Any]) -> str:
     sources = variables.get("ansible_inventory_sources") or ["INVENTORY"]
     return str(sources[0])

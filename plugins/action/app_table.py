@@ -3,43 +3,48 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from praetor.run.on_controller import ControllerAction
 from praetor.run.tables import TABLES, text
 
+if TYPE_CHECKING:
+    from praetor.documents import Survey, Surveys
 
-class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
+
+class ActionModule(ControllerAction):
     """Prints one table.
 
     Arguments: `table`, status, history or demo; `register`, the variable with each host's survey; `format`, table or json. For demo also
     `certificates`, who issues those of the sites, and `authority`, the file with the internal one's; `balancers`, the results of asking these.
     """
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def do(self, args: Mapping[str, Any]) -> Mapping[str, object]:
         """Print."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        variables, args = task_vars or {}, self._task.args
-        surveys = {}
-        for host in variables["ansible_play_hosts_all"]:
-            seen = variables["hostvars"][host].get(args["register"]) or {}
-            address = variables["hostvars"][host].get("ansible_host", host)
-            surveys[host] = {**seen, "address": str(address), "tls": args.get("certificates") != "none"}
-            surveys[host]["authority"] = args["authority"] if args.get("certificates") == "internal" else ""
+        seen: Surveys = self.registered(args["register"])
+        surveys = {host: self._with_address(host, survey, args) for host, survey in seen.items()}
         # What balancers said is about all hosts; it lies with the first.
         looks = {each["item"]: each["servers"] for each in args.get("balancers", []) if "servers" in each}
         if looks:
-            first = surveys[variables["ansible_play_hosts_all"][0]]
+            surveys[self.hosts[0]]["balancers"] = looks
+            surveys[self.hosts[0]]["fleet"] = list(self.variables["groups"].get("app_hosts", []))
             closed = {app: until for each in args["balancers"] for app, until in each.get("closed", {}).items()}
-            first |= {"balancers": looks, "fleet": list(variables["groups"].get("app_hosts", [])), "closed": closed}
+            surveys[self.hosts[0]]["closed"] = closed
         table = args["table"]
         Display().display(
             json.dumps(TABLES[table](surveys)) if args["format"] == "json" else f"\n{text(table, surveys)}\n"
         )
-        return {**result, "changed": False}
+        return {}
+
+    def _with_address(self, host: str, survey: Survey, args: Mapping[str, Any]) -> Survey:
+        """A host's survey with what a client needs to reach it."""
+        issuer = args.get("certificates")
+        return {
+            **survey,
+            "address": str(self.variables["hostvars"][host].get("ansible_host", host)),
+            "tls": issuer != "none",
+            "authority": args["authority"] if issuer == "internal" else "",
+        }

@@ -49,7 +49,7 @@ class ActionModule(HostAction):
     }
 
     def do(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Look until it is as wanted, twice in a row where a host is to be quiet; a problem fails the task."""
+        """Look until it is as wanted, twice in a row where a host is to be quiet; a failure fails the task."""
         began = told = time.monotonic()
         in_row, wanted = 0, 2 if args["until"] == "quiet" else 1
         ask = {"addresses": args["addresses"], "change": args["change"]}
@@ -58,12 +58,12 @@ class ActionModule(HostAction):
             try:
                 look = self.on_host(ask)
             except AnsibleConnectionFailure as error:
-                look = {"problem": f"the balancer did not answer ({error})"}
+                look = {"reason": f"the balancer did not answer ({error})"}
             changed = changed or bool(look.get("changed"))
             ask["change"] = None
-            problem = look.get("problem") or (look.get("msg") if look.get("failed") else None)
-            missing = [problem] if problem else []
-            if not problem and args["until"]:
+            reason = look.get("reason") or (look.get("msg") if look.get("failed") else None)
+            missing = [reason] if reason else []
+            if not reason and args["until"]:
                 missing = WAITS[args["until"]](look, args["host"], args["keep"])
             in_row = 0 if missing else in_row + 1
             now = time.monotonic()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from praetor.run.on_host import HostAction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 class ActionModule(HostAction):
@@ -23,6 +23,6 @@ class ActionModule(HostAction):
         "apps": {"type": "list", "elements": "str", "default": []},
     }
 
-    def on_host(self, params: dict[str, Any], secret: Iterable[str] = ()) -> dict[str, Any]:
+    def on_host(self, params: Mapping[str, Any], secret: Iterable[str] = ()) -> dict[str, Any]:
         """Send along who asks."""
         return super().on_host({**params, "by": f"{getpass.getuser()}@{socket.gethostname()}"}, secret)

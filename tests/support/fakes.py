@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
+from praetor.documents import Manifest, Run
 from praetor.host import uwsgi
 from praetor.host.emperors import described
 from praetor.host.layout import AppHost, Emperor, Layout, Slot, write_atomically
@@ -266,12 +267,12 @@ def put_emperor(host: AppHost) -> Emperor:
     return emperor
 
 
-def manifest_of(release: str, **changes: Any) -> dict[str, Any]:
+def manifest_of(release: str, **changes: Any) -> Manifest:
     """The manifest of a release."""
     health = {"path": "/health/ready", "status": 200, "timeout_s": 5, "warmup_s": 1}
     settings = {"wsgi": "api:app", "profile": "prod", "config": {}, "env": {}, "health": health, "limits": {}}
     settings |= {"server_names": ["api.example"], "limits": {"request_s": 30, "body_mb": 1, "memory_mb": 512}}
-    return {
+    found: Any = {
         "id": release,
         "app": "api",
         "version": release.split("-", maxsplit=1)[0],
@@ -285,9 +286,10 @@ def manifest_of(release: str, **changes: Any) -> dict[str, Any]:
         "secrets": {},
         **changes,
     }
+    return cast("Manifest", found)
 
 
-def put_release(host: AppHost, release: str, *, age_s: float = 0, **changes: Any) -> dict[str, Any]:
+def put_release(host: AppHost, release: str, *, age_s: float = 0, **changes: Any) -> Manifest:
     """A complete release that was staged some time ago."""
     place = host.release_dir(release)
     place.mkdir()
@@ -310,7 +312,7 @@ def vassal_of(slot: Slot, host: AppHost) -> Path:
     return host.vassal(slot, host.emperors()[-1])
 
 
-def a_run(name: str = "r1", **changes: Any) -> dict[str, Any]:
+def a_run(name: str = "r1", **changes: Any) -> Run:
     """Who makes a run."""
     owner = {
         "user": "ann",
@@ -321,4 +323,5 @@ def a_run(name: str = "r1", **changes: Any) -> dict[str, Any]:
         "pid": 4242,
         "started": "7",
     }
-    return {"id": name, "owner": owner, "action": "release", "why": "", **changes}
+    found: Any = {"id": name, "owner": owner, "action": "release", "why": "", **changes}
+    return cast("Run", found)

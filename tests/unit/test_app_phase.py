@@ -11,8 +11,8 @@ from praetor.host.phases import PHASES
 
 PHASE = imported("plugins/action/app_phase.py").ActionModule
 FAILURE = imported("plugins/action/app_failure.py").ActionModule
-GATE = {"release": "2-b", "begins": False, "lock_wait": 0}
-SETTLE = {"release": "2-b", "failed_because": None, "bad": False}
+GATE = {"release": "2-b", "lock_wait": 0}
+SETTLE = {"release": "2-b", "reason": None, "bad": False}
 
 
 def told(monkeypatch: pytest.MonkeyPatch, phase: str, params: dict[str, Any], answers: Any) -> dict[str, Any]:
@@ -33,19 +33,19 @@ def told(monkeypatch: pytest.MonkeyPatch, phase: str, params: dict[str, Any], an
 
 
 def test_what_went_well_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = told(monkeypatch, "gate", GATE, {"changed": True, "problem": None, "slot": "api.2-b.1"})
-    assert result == {"changed": True, "problem": None, "slot": "api.2-b.1", "failed": False}
+    result = told(monkeypatch, "gate", GATE, {"changed": True, "reason": None, "slot": "api.2-b.1"})
+    assert result == {"changed": True, "reason": None, "slot": "api.2-b.1", "failed": False}
 
 
-def test_a_problem_fails_the_task_and_is_told_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = told(monkeypatch, "gate", GATE, {"changed": True, "problem": "not healthy", "bad": False})
+def test_a_failure_fails_the_task_and_its_reason_is_told_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = told(monkeypatch, "gate", GATE, {"changed": True, "reason": "not healthy", "bad": False})
     assert (result["failed"], result["msg"]) == (True, "gate failed")
-    assert result["_ansible_story"] == {"phase": "gate", "problem": "not healthy", "bad": False}
+    assert result["_ansible_story"] == {"phase": "gate", "reason": "not healthy", "bad": False}
     assert "not healthy" not in str({key: value for key, value in result.items() if not key.startswith("_ansible_")})
 
 
 @pytest.mark.parametrize(
-    ("answers", "problem"),
+    ("answers", "reason"),
     [
         (AnsibleConnectionFailure("timed out"), "the host did not answer (timed out)"),
         (AnsibleConnectionFailure("mkdir: No space left on device"), "no room for the upload: mkdir: No space left"),
@@ -53,29 +53,29 @@ def test_a_problem_fails_the_task_and_is_told_later(monkeypatch: pytest.MonkeyPa
         (FileNotFoundError(2, "", "/cache/a.whl"), "/cache/a.whl is gone from the controller's cache"),
     ],
 )
-def test_a_host_that_gives_no_answer_is_a_problem_like_any_other(
-    monkeypatch: pytest.MonkeyPatch, answers: Any, problem: str
+def test_a_host_that_gives_no_answer_has_a_reason_like_any_other(
+    monkeypatch: pytest.MonkeyPatch, answers: Any, reason: str
 ) -> None:
     story = told(monkeypatch, "gate", GATE, answers)["_ansible_story"]
     assert (story["phase"], story["bad"]) == ("gate", False)
-    assert story["problem"].startswith(problem)
+    assert story["reason"].startswith(reason)
 
 
 def test_a_release_that_cannot_be_settled_says_so_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = told(monkeypatch, "settle", SETTLE, {"problem": "no space left"})
+    result = told(monkeypatch, "settle", SETTLE, {"reason": "no space left"})
     assert (result["failed"], result["msg"]) == (True, "no space left")
 
 
 def test_the_undoing_of_a_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    undoing = {**SETTLE, "failed_because": "gate failed on app2"}
-    for answers in ({"problem": "disk full"}, AnsibleConnectionFailure("gone"), {"failed": True, "msg": "killed"}):
+    undoing = {**SETTLE, "reason": "gate failed on app2"}
+    for answers in ({"reason": "disk full"}, AnsibleConnectionFailure("gone"), {"failed": True, "msg": "killed"}):
         result = told(monkeypatch, "settle", undoing, answers)
         assert result["failed"] is False
-        assert result["problem"]
+        assert result["reason"]
 
 
 def test_what_was_repaired_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    told(monkeypatch, "gate", GATE, {"problem": None, "repaired": ["retired slot api.1-a.1"]})
+    told(monkeypatch, "gate", GATE, {"reason": None, "repaired": ["retired slot api.1-a.1"]})
     assert "app1: retired slot api.1-a.1" in capsys.readouterr().out
 
 
@@ -90,26 +90,26 @@ def ended(host: str, failed: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return dict(action.run(task_vars=variables))
 
 
-def story(problem: str, *, bad: bool) -> dict[str, Any]:
+def story(reason: str, *, bad: bool) -> dict[str, Any]:
     """Return the result of a flip that failed."""
-    return {"failed": True, "msg": "flip failed", "_ansible_story": {"phase": "flip", "problem": problem, "bad": bad}}
+    return {"failed": True, "msg": "flip failed", "_ansible_story": {"phase": "flip", "reason": reason, "bad": bad}}
 
 
 def test_every_host_knows_what_ended_the_run() -> None:
     failed = {"app1": story("5xx", bad=True), "app3": story("gone", bad=False)}
     there, elsewhere = ended("app3", failed), ended("app2", failed)
-    assert (there["here"], elsewhere["here"]) == ("gone", "stopped, because flip failed on app1, app3")
+    assert (there["reason"], elsewhere["reason"]) == ("gone", "stopped, because flip failed on app1, app3")
     for found in (there, elsewhere):
         assert found["what"] == "flip failed on app1, app3"
-        assert found["problems"] == {"app1": "5xx", "app3": "gone"}
+        assert found["reasons"] == {"app1": "5xx", "app3": "gone"}
         assert found["bad"] is True, "the release failed under traffic: not only where that was seen"
 
 
 def test_a_failure_that_no_phase_foresaw_is_told_in_ansibles_words() -> None:
     found = ended("app1", {"app2": {"failed": True, "msg": "'__gate' is undefined"}})
-    assert found["problems"] == {"app2": "'__gate' is undefined"}
+    assert found["reasons"] == {"app2": "'__gate' is undefined"}
     assert found["bad"] is False
 
 
 def test_a_host_that_ansible_took_out_has_told_nothing() -> None:
-    assert ended("app1", {})["here"] == "stopped, because a host dropped out of the run"
+    assert ended("app1", {})["reason"] == "stopped, because a host dropped out of the run"

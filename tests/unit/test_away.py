@@ -46,7 +46,7 @@ def test_the_cause_is_taken_out_of_what_ssh_says(said: str, found: str) -> None:
     assert away.reason(said).startswith(found)
 
 
-def app(live: str | None, made_live_by: str | None, **more: Any) -> dict[str, Any]:
+def app(live: str | None, made_live_by: str | None, **more: Any) -> Any:
     return {"apps": {"api": {"live": live, "made_live_by": made_live_by, **more}}}
 
 
@@ -55,7 +55,7 @@ def test_nothing_is_refused_while_all_hosts_answer() -> None:
 
 
 def test_a_host_that_is_away_is_named_with_the_reason_and_both_ways_on() -> None:
-    surveys = {"h1": app("1-a", "run1"), "h8": {"away": "Connection timed out"}}
+    surveys: Any = {"h1": app("1-a", "run1"), "h8": {"away": "Connection timed out"}}
     said = away.refusal(surveys)
     assert "h8 does not answer: Connection timed out" in said
     assert "Nothing was changed" in said
@@ -65,7 +65,7 @@ def test_a_host_that_is_away_is_named_with_the_reason_and_both_ways_on() -> None
 
 
 def test_a_limit_that_was_given_is_kept() -> None:
-    surveys = {"h1": app("1-a", "run1"), "h8": {"away": "x"}, "h9": {"away": "y"}}
+    surveys: Any = {"h1": app("1-a", "run1"), "h8": {"away": "x"}, "h9": {"away": "y"}}
     assert "--limit 'web,!h8,!h9'" in away.refusal(surveys, "web")
 
 
@@ -81,7 +81,7 @@ def test_hosts_that_a_run_leaves_out_are_few_in_its_history() -> None:
 
 
 def test_a_host_that_comes_back_with_an_old_release_is_behind() -> None:
-    surveys = {
+    surveys: Any = {
         "h1": app("2-b", "20260102T000000Z-aa"),
         "h2": app("2-b", "20260102T000000Z-aa"),
         "h8": app("1-a", "20260101T000000Z-zz"),
@@ -92,18 +92,18 @@ def test_a_host_that_comes_back_with_an_old_release_is_behind() -> None:
 
 
 def test_after_a_rollback_the_host_with_the_higher_version_is_behind() -> None:
-    surveys = {"h1": app("1-a", "20260103T000000Z-aa"), "h8": app("2-b", "20260102T000000Z-zz")}
+    surveys: Any = {"h1": app("1-a", "20260103T000000Z-aa"), "h8": app("2-b", "20260102T000000Z-zz")}
     assert away.behind("api", surveys) == ["h8"]
 
 
 def test_a_host_without_any_release_is_behind_and_a_flip_that_was_not_settled_sets_no_example() -> None:
-    surveys = {"h1": app("2-b", None), "h2": app("1-a", "20260101T000000Z-aa"), "h3": app(None, None)}
+    surveys: Any = {"h1": app("2-b", None), "h2": app("1-a", "20260101T000000Z-aa"), "h3": app(None, None)}
     assert away.behind("api", surveys) == ["h1", "h3"]
     assert away.behind("api", {"h3": app(None, None)}) == []
 
 
 def test_the_status_shows_who_is_behind_and_the_whole_reason_of_who_is_away() -> None:
-    healthy = {
+    healthy: dict[str, Any] = {
         "since": "2026-01-01T00:00:00Z",
         "workers": 2,
         "busy": 0,
@@ -118,7 +118,7 @@ def test_the_status_shows_who_is_behind_and_the_whole_reason_of_who_is_away() ->
         "settled": True,
     }
     long = "connect to host a.host.with.a.very.long.name.in.a.zone.of.its.own.example.org port 22: Connection timed out"
-    surveys = {
+    surveys: Any = {
         "h1": app("2-b", "20260102T000000Z-aa", **healthy),
         "h8": app("1-a", "20260101T000000Z-zz", **healthy),
         "h9": {"away": long},
@@ -130,7 +130,7 @@ def test_the_status_shows_who_is_behind_and_the_whole_reason_of_who_is_away() ->
 
 def test_the_history_says_which_hosts_a_run_left_out() -> None:
     entry = {"ts": "2026-01-01T00:00:00Z", "action": "release", "why": "fix", "without": ["h8"]}
-    surveys = {"h1": {"apps": {"api": {"history": [entry]}}}}
+    surveys: Any = {"h1": {"apps": {"api": {"history": [entry]}}}}
     assert tables.history(surveys)[0]["why"] == "without h8: fix"
 
 
@@ -168,7 +168,7 @@ def test_a_run_is_refused_in_the_words_of_the_project(nobody: Path, playbook: st
 def test_hosts_of_a_limited_run_get_what_the_last_run_made_live_elsewhere() -> None:
     new, old = "20260102T000000Z-aa", "20260101T000000Z-zz"
     others = {"h1": app("2-b", new), "h2": {"away": "x"}}
-    behind = {"h8": {**app("1-a", old), "python": "cp311"}, "h9": {**app(None, None), "python": "cp313"}}
+    behind: Any = {"h8": {**app("1-a", old), "python": "cp311"}, "h9": {**app(None, None), "python": "cp313"}}
     expected = {"app": "api", "release": "2-b", "host": "h1", "behind": ["h8", "h9"], "tags": ["cp311", "cp313"]}
     assert away.to_catch_up(behind, others) == [expected]
 
@@ -179,5 +179,5 @@ def test_hosts_of_a_limited_run_get_what_the_last_run_made_live_elsewhere() -> N
     ids=["they are behind", "away", "new", "none"],
 )
 def test_a_limited_run_that_is_not_behind_releases_what_the_tree_holds(others: dict[str, Any]) -> None:
-    surveys = {"h8": {**app("2-b", "20260102T000000Z-aa"), "python": "cp311"}}
+    surveys: Any = {"h8": {**app("2-b", "20260102T000000Z-aa"), "python": "cp311"}}
     assert away.to_catch_up(surveys, others) == []

@@ -17,10 +17,11 @@ from praetor.build import debian, locks, requirements, wheels
 from praetor.build.artifacts import build
 from praetor.build.cache import Wheel, keep
 from praetor.build.indexes import Indexes
-from praetor.build.manifest import Manifest, files_of, fingerprint, identify, recorded, sbom, sbom_of
+from praetor.build.manifest import files_of, fingerprint, identify, recorded, sbom, sbom_of
 from praetor.build.parts import vassal
 from praetor.build.requirements import PYTHONS, Requirement
 from praetor.build.sources import Source
+from praetor.documents import Artifact
 from praetor.host.layout import ReleaseError
 
 TEMPLATE = ROOT / "roles/flask_app/templates/vassal.ini.j2"
@@ -123,7 +124,7 @@ class Workshop:
         )
         return done.stdout.strip()
 
-    def build(self, pythons: tuple[str, ...] = tuple(PYTHONS)) -> Manifest:
+    def build(self, pythons: tuple[str, ...] = tuple(PYTHONS)) -> Artifact:
         """Build the artifact."""
         self.fetched.clear()
         return build(self.app, self.cache, self.place, self.server, pythons)

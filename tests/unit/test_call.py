@@ -10,23 +10,25 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
+from fakes import a_run
 
+from praetor.documents import Journal
 from praetor.host import call
 from praetor.host.journal import LockedError
 from praetor.host.layout import BakeError, ReleaseError
 
 
-def answer_to(error: Exception) -> dict[str, Any]:
+def answer_to(error: Exception) -> Any:
     """What is reported of work that fails."""
 
-    def work(_: dict[str, Any]) -> NoReturn:
+    def work() -> NoReturn:
         raise error
 
-    return call.answer(work, {})
+    return call.answer(work)
 
 
 def test_the_umask_of_a_host_is_no_matter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def work(_: dict[str, Any]) -> dict[str, Any]:
+    def work() -> dict[str, object]:
         (tmp_path / "directory").mkdir()
         return {}
 
@@ -43,12 +45,12 @@ def test_the_umask_of_a_host_is_no_matter(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_work_is_named_and_gets_its_parameters(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module = SimpleNamespace(work=lambda params: {"live": params["app"]})
+    module = SimpleNamespace(work=lambda *, app: {"live": app})
     monkeypatch.setitem(sys.modules, "praetor.host.sample", module)
     asked = json.dumps({"work": "sample", "params": {"app": "ü"}}, ensure_ascii=False)
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(asked.encode())))
     call.main()
-    assert json.loads(capsys.readouterr().out) == {"changed": False, "problem": None, "live": "ü"}
+    assert json.loads(capsys.readouterr().out) == {"changed": False, "reason": None, "live": "ü"}
 
 
 @pytest.mark.parametrize(
@@ -60,9 +62,9 @@ def test_work_is_named_and_gets_its_parameters(
         (KeyError("oops"), "unexpected, please report it:\nTraceback"),
     ],
 )
-def test_an_error_is_a_problem_in_words(error: Exception, expected: str) -> None:
+def test_an_error_is_a_reason_in_words(error: Exception, expected: str) -> None:
     found = answer_to(error)
-    assert expected in found["problem"]
+    assert expected in found["reason"]
     assert found["changed"] is True
 
 
@@ -72,5 +74,5 @@ def test_only_traffic_makes_a_release_bad(error: Exception, bad: bool) -> None: 
 
 
 def test_a_lock_comes_with_its_holder() -> None:
-    found = answer_to(LockedError("locked", {"run": {"id": "r1"}}))
-    assert found == {"changed": False, "problem": "locked", "holder": {"run": {"id": "r1"}}}
+    holder: Journal = {"run": a_run("r1"), "phase": "gate", "since": 1.0, "expires": 2.0}
+    assert answer_to(LockedError("locked", holder)) == {"changed": False, "reason": "locked", "holder": holder}

@@ -9,6 +9,7 @@ from project import imported
 from wheel import make_wheel, sha256
 
 from praetor.build.cache import place as place_in
+from praetor.documents import Manifest
 from praetor.host import copies
 from praetor.host.layout import AppHost, ReleaseError
 from praetor.host.stage import python_tag
@@ -26,16 +27,16 @@ def here(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_release_that_is_gone_is_named(host: AppHost) -> None:
     assert host.manifest("9-x") is None
     with pytest.raises(ReleaseError, match="9-x is gone from this host"):
-        copies.work({"app": "api", "release": "9-x", "file": ""})
+        copies.work(app="api", release="9-x")
 
 
-def copied(monkeypatch: pytest.MonkeyPatch, host: AppHost, manifest: dict[str, Any], cache: Path) -> dict[str, Any]:
+def copied(monkeypatch: pytest.MonkeyPatch, host: AppHost, manifest: Manifest, cache: Path) -> dict[str, Any]:
     """Return what the action makes of a release on the host, which has its files but for those of other Pythons."""
     put_release(host, "1-a", wheels=manifest["wheels"])
     answers = {"manifest": manifest, "parts": {}, "secrets": {"TOKEN": "s3cret"}}
 
-    def on_host(_: Any, asked: dict[str, Any]) -> dict[str, Any]:
-        return copies.work(asked) if asked["file"] else answers
+    def on_host(_: Any, asked: dict[str, Any]) -> Any:
+        return copies.work(**asked) if asked["file"] else answers
 
     monkeypatch.setattr(COPY, "on_host", on_host)
     asked = {"app": "api", "release": "1-a", "tags": [TAG], "cache": str(cache)}

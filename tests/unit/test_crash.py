@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fakes import FakeEmperor, a_run, put_release
 
+from praetor.documents import Run
 from praetor.host import call, uwsgi
 from praetor.host import drain as drains
 from praetor.host import flip as flips
@@ -37,7 +38,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flips, "last_lines", lambda *_: "")
 
 
-def release(host: AppHost, run: dict[str, Any], target: str, broken: str | None, *, fails: bool = False) -> None:
+def release(host: AppHost, run: Run, target: str, broken: str | None, *, fails: bool = False) -> None:
     """Do what the modules of a run do, one after the other; a run that fails in its bake puts back what was."""
     manifest = host.manifest(target)
     assert manifest
@@ -50,9 +51,9 @@ def release(host: AppHost, run: dict[str, Any], target: str, broken: str | None,
         flips.flip_and_bake(host, slot, limits, host.layout.apps / "access.log", journal)
     with phase(host, run, "settle") as journal:
         if fails:
-            settles.abandon(host, run, journal, target, "another host failed", 1)
+            settles.abandon(host, journal, target, "another host failed", 1)
         else:
-            settles.settle(host, run, journal, target, 5, 1, {})
+            settles.settle(host, journal, target, 5, 1)
 
 
 def in_child(work: Callable[[], None], at_line: Callable[[Line], None]) -> int:

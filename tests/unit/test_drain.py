@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fakes import FakeSlot, put_release, put_slot, slow
 
+from praetor.documents import DrainState
 from praetor.host import drain as drains
 from praetor.host import uwsgi
 from praetor.host.drain import Drain
@@ -116,7 +117,7 @@ def test_a_request_in_flight_begins_the_quiet_time_anew(host: AppHost, slot: Fak
 
 
 def test_what_was_seen_of_another_slot_does_not_count(host: AppHost, slot: FakeSlot) -> None:
-    seen = {"slot": "api.0-z.7", "probed": True, "requests": 0, "since": 0.0}
+    seen: DrainState = {"slot": "api.0-z.7", "probed": True, "requests": 0, "since": 0.0}
     drain = Drain(host, slot.slot, seen)
     assert drain.look(1) is False
     assert drain.state["slot"] == slot.slot.name

@@ -252,7 +252,7 @@ def test_a_host_with_another_release_than_the_others_is_not_put_back() -> None:
 
 
 def test_the_table_has_what_balancers_say_and_names_who_is_drained() -> None:
-    def state(live: str) -> dict[str, Any]:
+    def state(live: str) -> Any:
         found = {
             "live": live,
             "since": None,
@@ -269,6 +269,7 @@ def test_the_table_has_what_balancers_say_and_names_who_is_drained() -> None:
             "journal": None,
             "leftovers": [],
             "frozen": None,
+            "made_live_by": None,
             "settled": True,
         }
 
@@ -277,7 +278,7 @@ def test_the_table_has_what_balancers_say_and_names_who_is_drained() -> None:
         "lb2": {"api": {"app1": server(), "app2": server("UP")}},
     }
     drained_by = {"by": "ada@desk", "since": "2026-11-26T01:00:00Z", "why": "new disk"}
-    surveys: dict[str, dict[str, Any]] = {
+    surveys: Any = {
         "app1": {"apps": {"api": state("1.0-a")}, "balancers": looks, "fleet": ["app1", "app2"]},
         "app2": {"apps": {"api": state("1.0-a")}, "drained": drained_by, "closed": {"api": 1795348800}},
     }

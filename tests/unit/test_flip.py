@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fakes import FakeSlot, a_run, put_release, put_slot
 
+from praetor.documents import Bake, Journal
 from praetor.host import drain as drains
 from praetor.host import flip as flips
 from praetor.host.drain import Drain
@@ -228,9 +229,9 @@ class Scene:
         self.slots = [FakeSlot(host, slot) for slot in (self.old, self.new)]
         host.flip(self.old)
         append(host, {"action": "release", "from": None, "to": "1-a", "result": "ok"})
-        self.journal: dict[str, Any] = {}
+        self.journal: Journal = {"run": a_run(), "phase": "flip", "since": 0.0, "expires": 0.0}
 
-    def bake(self, slot: Slot | None = None, bake_s: float = 0.3) -> dict[str, Any]:
+    def bake(self, slot: Slot | None = None, bake_s: float = 0.3) -> Bake:
         """Flip and bake."""
         limits = Limits(bake_s, 0.01, 3, 20)
         with phase(self.host, a_run(), "flip", begins=True) as self.journal:
@@ -352,14 +353,15 @@ def test_what_was_live_is_in_the_journal_before_the_flip(scene: Scene, monkeypat
 
 
 def test_undo_leaves_alone_what_this_run_did_not_flip(scene: Scene) -> None:
-    assert undo(scene.host, {}) == "It was never live in this run."
+    assert undo(scene.host, scene.journal) == "It was never live in this run."
     assert scene.host.live() == scene.old
 
 
 def test_undo_of_the_very_first_release_leaves_nothing_live(scene: Scene) -> None:
-    assert undo(scene.host, {"previous": None}) == "Nothing was live before it, so nothing serves now."
+    scene.journal["previous"] = None
+    assert undo(scene.host, scene.journal) == "Nothing was live before it, so nothing serves now."
     assert scene.host.live() is None
-    undo(scene.host, {"previous": None})
+    undo(scene.host, scene.journal)
 
 
 def test_undo_twice_is_undo_once(scene: Scene) -> None:

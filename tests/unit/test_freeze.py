@@ -14,7 +14,7 @@ from praetor.host.journal import frozen
 from praetor.host.layout import AppHost, ReleaseError
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
-ASKED = {"app": "api", "until_time": "+2h", "reason": "sale", "by": "ann", "thaw": False, "check": False}
+ASKED: Any = {"app": "api", "until_time": "+2h", "reason": "sale", "by": "ann", "thaw": False, "check": False}
 
 
 @pytest.fixture
@@ -39,20 +39,20 @@ def test_a_time_is_absolute_or_from_now(text: str, expected: datetime) -> None:
 
 
 def test_frozen_and_thawed(host: AppHost) -> None:
-    assert freeze.work(ASKED)["changed"] is True
+    assert freeze.work(**ASKED)["changed"] is True
     found = frozen(host)
     assert found is not None
     assert (found["reason"], found["by"]) == ("sale", "ann")
-    assert freeze.work({**ASKED, "thaw": True}) == {"changed": True}
+    assert freeze.work(**{**ASKED, "thaw": True}) == {"changed": True}
     assert frozen(host) is None
-    assert freeze.work({**ASKED, "thaw": True}) == {"changed": False}
+    assert freeze.work(**{**ASKED, "thaw": True}) == {"changed": False}
 
 
 def test_a_check_only_says(host: AppHost) -> None:
-    assert freeze.work({**ASKED, "check": True})["changed"] is True
+    assert freeze.work(**{**ASKED, "check": True})["changed"] is True
     assert frozen(host) is None
-    freeze.work(ASKED)
-    assert freeze.work({**ASKED, "thaw": True, "check": True}) == {"changed": True}
+    freeze.work(**ASKED)
+    assert freeze.work(**{**ASKED, "thaw": True, "check": True}) == {"changed": True}
     assert frozen(host) is not None
 
 
@@ -66,7 +66,7 @@ def test_a_check_only_says(host: AppHost) -> None:
 )
 def test_what_is_wrong_is_said(host: AppHost, wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ReleaseError, match=message):
-        freeze.work({**ASKED, **wrong})
+        freeze.work(**{**ASKED, **wrong})
     assert frozen(host) is None
 
 

@@ -23,6 +23,7 @@ from fakes import (
     vassal_of,
 )
 
+from praetor.documents import Journal
 from praetor.host import emperors
 from praetor.host import gate as gates
 from praetor.host.gate import Health, Probe, Verdict, gate
@@ -116,7 +117,7 @@ def test_the_health_check_is_the_one_of_the_release() -> None:
     assert Health.of(manifest_of("1-a"), "x") == Health("/health/ready", 200, 5, 1, "x")
     for given, path, status in ((None, None), "/", None), (("/up", None), "/up", 200), ((None, 204), "/", 204):
         health = {"path": given[0], "status": given[1], "timeout_s": 5, "warmup_s": 1}
-        found = Health.of(manifest_of("1-a") | {"settings": {"health": health}}, "x")
+        found = Health.of(manifest_of("1-a", settings={"health": health}), "x")
         assert (found.path, found.status) == (path, status)
 
 
@@ -135,10 +136,10 @@ def owned(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> AppHost:
 
 def through(
     host: AppHost, release: str = "2-b", clients: str = GROUP, *, again: bool = False, **changes: Any
-) -> tuple[Slot, dict[str, Any]]:
+) -> tuple[Slot, Journal]:
     """Take a release through the gate."""
     with phase(host, a_run(), "gate", begins=True) as journal:
-        manifest = (host.manifest(release) or manifest_of(release)) | changes
+        manifest: Any = {**(host.manifest(release) or manifest_of(release)), **changes}
         return gate(host, manifest, "api.example.org", journal, clients=clients, again=again), journal
 
 

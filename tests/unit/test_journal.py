@@ -9,26 +9,33 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fakes import a_run, put_release
 
+from praetor.documents import Journal, Run
 from praetor.host import journal as journals
 from praetor.host.journal import LockedError, append, before, history, phase, save, settled, unlock
 from praetor.host.layout import AppHost, ReleaseError
 
 
-def on_disk(host: AppHost) -> dict[str, Any]:
+def on_disk(host: AppHost) -> Journal:
     """The journal that another process would find."""
-    found: dict[str, Any] = json.loads(host.run_file.read_text(encoding="utf-8"))
+    found: Journal = json.loads(host.run_file.read_text(encoding="utf-8"))
     return found
 
 
-def begin(host: AppHost, run: dict[str, Any], name: str = "lock", break_run: str | None = None) -> dict[str, Any]:
+def begin(host: AppHost, run: Run, name: str = "lock", break_run: str | None = None) -> Journal:
     """One phase that takes the lock."""
     with phase(host, run, name, break_run, begins=True) as journal:
         return journal
+
+
+def interrupted(journal: Journal) -> Journal:
+    """The journal of the run that never ended."""
+    found = journal.get("interrupted")
+    assert found
+    return found
 
 
 def test_a_run_holds_the_app_between_its_phases(host: AppHost) -> None:
@@ -82,12 +89,12 @@ def test_a_run_with_long_bakes_has_a_longer_lease(host: AppHost) -> None:
 def test_a_lease_that_is_over_frees_the_app_and_tells_of_the_run(host: AppHost) -> None:
     save(host, {**begin(host, a_run("r1")), "expires": time.time() - 1})
     journal = begin(host, a_run("r2"))
-    assert journal["interrupted"]["run"]["id"] == "r1"
+    assert interrupted(journal)["run"]["id"] == "r1"
 
 
 def test_a_run_whose_owner_was_found_dead_is_taken_over_at_once(host: AppHost) -> None:
     begin(host, a_run("r1"))
-    assert begin(host, a_run("r2"), break_run="r1")["interrupted"]["run"]["id"] == "r1"
+    assert interrupted(begin(host, a_run("r2"), break_run="r1"))["run"]["id"] == "r1"
 
 
 def test_only_the_run_that_was_found_dead_is_taken_over(host: AppHost) -> None:
@@ -100,8 +107,8 @@ def test_an_interrupted_repair_still_knows_the_run_that_it_was_to_repair(host: A
     save(host, {**begin(host, a_run("r1")), "previous": "api.1-a.1"})
     begin(host, a_run("r2"), break_run="r1")
     journal = begin(host, a_run("r3"), break_run="r2")
-    assert journal["interrupted"]["run"]["id"] == "r1"
-    assert journal["interrupted"]["previous"] == "api.1-a.1"
+    assert interrupted(journal)["run"]["id"] == "r1"
+    assert interrupted(journal)["previous"] == "api.1-a.1"
 
 
 def test_a_run_that_was_taken_for_dead_does_not_go_on(host: AppHost) -> None:
@@ -192,7 +199,7 @@ with phase(AppHost("api", layout), {a_run("r1")!r}, "gate", begins=True) as jour
         assert process.stdout.readline() == "at work\n"
         process.kill()
     journal = begin(host, a_run("r2"), break_run="r1")
-    assert journal["interrupted"]["phase"] == "gate"
+    assert interrupted(journal)["phase"] == "gate"
 
 
 def test_nobody_else_may_open_the_lock(host: AppHost) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from praetor.documents import PhaseAnswer
 from praetor.run.owner import is_dead, process_start, start, until_locked
 
 
 @pytest.fixture
-def owner() -> dict[str, Any]:
+def owner() -> Any:
     """Return this very process as the owner of a run."""
-    found: dict[str, Any] = start("release", "why")["owner"]
+    found: Any = start("release", "why")["owner"]
     return found | {"pid": os.getpid(), "started": process_start(os.getpid())}
 
 
@@ -29,11 +30,11 @@ def test_a_run_says_who_makes_it() -> None:
     assert start("release", "fix")["id"] != run["id"]
 
 
-def test_a_process_that_runs_is_alive(owner: dict[str, Any]) -> None:
+def test_a_process_that_runs_is_alive(owner: Any) -> None:
     assert is_dead(owner) is False
 
 
-def test_a_process_that_is_gone_is_dead(owner: dict[str, Any]) -> None:
+def test_a_process_that_is_gone_is_dead(owner: Any) -> None:
     with subprocess.Popen(["sleep", "5"]) as child:
         owner |= {"pid": child.pid, "started": process_start(child.pid)}
         assert is_dead(owner) is False
@@ -42,7 +43,7 @@ def test_a_process_that_is_gone_is_dead(owner: dict[str, Any]) -> None:
     assert is_dead(owner) is True
 
 
-def test_a_zombie_is_dead(owner: dict[str, Any]) -> None:
+def test_a_zombie_is_dead(owner: Any) -> None:
     with subprocess.Popen(["sleep", "5"]) as child:
         owner |= {"pid": child.pid, "started": process_start(child.pid)}
         child.kill()
@@ -54,20 +55,20 @@ def test_a_zombie_is_dead(owner: dict[str, Any]) -> None:
         assert is_dead(owner) is True
 
 
-def test_another_process_with_the_same_number_is_not_the_owner(owner: dict[str, Any]) -> None:
+def test_another_process_with_the_same_number_is_not_the_owner(owner: Any) -> None:
     assert is_dead(owner | {"started": "1"}) is True
 
 
-def test_a_reboot_ends_every_process(owner: dict[str, Any]) -> None:
+def test_a_reboot_ends_every_process(owner: Any) -> None:
     assert is_dead(owner | {"boot": "another"}) is True
 
 
 @pytest.mark.parametrize("elsewhere", ["machine", "namespace"])
-def test_of_another_controllers_processes_nothing_is_known(owner: dict[str, Any], elsewhere: str) -> None:
+def test_of_another_controllers_processes_nothing_is_known(owner: Any, elsewhere: str) -> None:
     assert is_dead(owner | {elsewhere: "another", "started": "1"}) is False
 
 
-def test_a_copied_machine_is_another_one(owner: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copied_machine_is_another_one(owner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "the-copy")
     assert is_dead(owner | {"boot": "the original's"}) is False
 
@@ -86,16 +87,16 @@ def test_a_name_with_brackets_and_spaces_does_not_confuse() -> None:
 class Module:
     """A module that takes a lock: what it answers, call by call."""
 
-    def __init__(self, *answers: dict[str, Any]) -> None:
-        self.answers, self.asked = list(answers), list[dict[str, Any]]()
+    def __init__(self, *answers: PhaseAnswer) -> None:
+        self.answers, self.asked = list(answers), list[str | None]()
 
-    def __call__(self, args: dict[str, Any]) -> dict[str, Any]:
-        self.asked.append(args)
+    def __call__(self, break_run: str | None) -> PhaseAnswer:
+        self.asked.append(break_run)
         return self.answers.pop(0)
 
 
-def held_by(owner: dict[str, Any], name: str = "r1", **changes: Any) -> dict[str, Any]:
-    return {"problem": "locked", "holder": {"run": {"id": name, "owner": owner | changes}}}
+def held_by(owner: Any, name: str = "r1", **changes: Any) -> Any:
+    return {"reason": "locked", "holder": {"run": {"id": name, "owner": owner | changes}}}
 
 
 @pytest.fixture(autouse=True)
@@ -108,40 +109,40 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_free_lock_is_taken() -> None:
     module = Module({"changed": True})
-    assert until_locked(module, {"app": "api"}, 0) == {"changed": True}
-    assert module.asked == [{"app": "api"}]
+    assert until_locked(module, 0) == {"changed": True}
+    assert module.asked == [None]
 
 
-def test_a_dead_owners_lock_is_taken_over_at_once(owner: dict[str, Any]) -> None:
+def test_a_dead_owners_lock_is_taken_over_at_once(owner: Any) -> None:
     module = Module(held_by(owner, boot="another"), {"changed": True})
-    assert until_locked(module, {"app": "api"}, 0) == {"changed": True}
-    assert module.asked[1] == {"app": "api", "break_run": "r1"}
+    assert until_locked(module, 0) == {"changed": True}
+    assert module.asked[1] == "r1"
 
 
-def test_a_living_owners_lock_is_told_at_once(owner: dict[str, Any]) -> None:
+def test_a_living_owners_lock_is_told_at_once(owner: Any) -> None:
     module = Module(held_by(owner))
-    assert until_locked(module, {}, 0)["problem"] == "locked"
+    assert until_locked(module, 0)["reason"] == "locked"
 
 
-def test_a_living_owners_lock_is_waited_for(owner: dict[str, Any]) -> None:
+def test_a_living_owners_lock_is_waited_for(owner: Any) -> None:
     module = Module(held_by(owner), held_by(owner), {"changed": True})
-    assert until_locked(module, {}, 10) == {"changed": True}
-    assert "break_run" not in module.asked[-1]
+    assert until_locked(module, 10) == {"changed": True}
+    assert module.asked[-1] is None
 
 
-def test_waiting_ends(owner: dict[str, Any]) -> None:
+def test_waiting_ends(owner: Any) -> None:
     module = Module(*[held_by(owner)] * 9)
-    assert until_locked(module, {}, 5)["problem"] == "locked"
+    assert until_locked(module, 5)["reason"] == "locked"
     assert len(module.asked) == 4
 
 
-def test_a_module_of_a_dead_owner_that_is_still_at_work_is_waited_for(owner: dict[str, Any]) -> None:
+def test_a_module_of_a_dead_owner_that_is_still_at_work_is_waited_for(owner: Any) -> None:
     dead = held_by(owner, boot="another")
     module = Module(dead, dead, {"changed": True})
-    assert until_locked(module, {}, 10) == {"changed": True}
+    assert until_locked(module, 10) == {"changed": True}
 
 
-def test_of_two_dead_runs_each_is_taken_over(owner: dict[str, Any]) -> None:
+def test_of_two_dead_runs_each_is_taken_over(owner: Any) -> None:
     module = Module(held_by(owner, boot="x"), held_by(owner, "r2", boot="x"), {"changed": True})
-    until_locked(module, {}, 0)
-    assert [args.get("break_run") for args in module.asked] == [None, "r1", "r2"]
+    until_locked(module, 0)
+    assert module.asked == [None, "r1", "r2"]

@@ -30,9 +30,8 @@ def brought(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> list[bytes | None
 @pytest.mark.parametrize("how", ["uploads", "sent", "nothing"])
 def test_files_come_before_the_phase_or_with_it(brought: list[bytes | None], place: Path, how: str) -> None:
     (place / "files.tar").write_bytes(b"a tar")
-    given: dict[str, Any] = {"uploads": None, "sent": None, "secrets": {}, "manifest": {}, "parts": {}, "checks": []}
+    given: dict[str, Any] = {"secrets": {}, "manifest": {}, "parts": {}, "checks": []}
     given |= {"uploads": str(place / "files.tar")} if how == "uploads" else {}
     given |= {"sent": base64.b64encode(b"a tar").decode()} if how == "sent" else {}
-    told = dict.fromkeys(phases.PHASES) | {"stage": {**given, "break_run": None, "drain_s": 1.0}}
-    assert phases.work({"app": "api", "run": a_run("r1"), **told})["staged"] is True
+    assert phases.work(app="api", run=a_run("r1"), phase="stage", told={**given, "drain_s": 1.0})["staged"] is True
     assert brought == [None if how == "nothing" else b"a tar"]

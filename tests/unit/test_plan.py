@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from fakes import manifest_of
 
+from praetor.documents import Surveys
 from praetor.host.journal import LEASE_S
 from praetor.host.layout import ReleaseError
 from praetor.run.plan import (
@@ -22,7 +23,7 @@ from praetor.run.plan import (
 )
 
 
-def state(**changes: Any) -> dict[str, Any]:
+def state(**changes: Any) -> Any:
     """What a survey finds of a healthy app."""
     return {
         "provisioned": True,
@@ -46,11 +47,11 @@ def state(**changes: Any) -> dict[str, Any]:
     }
 
 
-def surveys(**hosts: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def surveys(**hosts: Any) -> Surveys:
     return {host: {"apps": {"api": found}} for host, found in hosts.items()}
 
 
-def release(**changes: Any) -> dict[str, Any]:
+def release(**changes: Any) -> Any:
     """A release that is about to travel."""
     return {
         "app": "api",
@@ -146,7 +147,7 @@ def test_force_takes_a_bad_release_and_no_absent_one() -> None:
         rollback_target("api", found, "9-x", force=True)
 
 
-def wheels(**versions: str) -> dict[str, Any]:
+def wheels(**versions: str) -> Any:
     return {"cp311": [{"name": name, "version": text, "sha256": text * 9} for name, text in versions.items()]}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from praetor.documents import LogLine
 from praetor.host.layout import ReleaseError
 from praetor.host.requests import access_entries, journal_entries, parse_since
 from praetor.run.requests import merge, render
@@ -71,13 +72,13 @@ def test_an_apps_json_has_its_own_time_and_other_lines_are_text() -> None:
 
 
 def test_lines_of_all_hosts_are_in_time_order() -> None:
-    one, two, three = ({"ts": ts, "source": "app", "said": ""} for ts in (1.0, 2.0, 3.0))
+    one, two, three = (LogLine(ts=ts, source="app", said="") for ts in (1.0, 2.0, 3.0))
     merged = merge({"app1": [one, three], "app2": [two]})
     assert [(entry["ts"], entry["host"]) for entry in merged] == [(1.0, "app1"), (2.0, "app2"), (3.0, "app1")]
 
 
 def test_a_reader_sees_when_where_and_what() -> None:
-    nginx = {"ts": 1.5, "host": "app1", "source": "nginx", "said": json.loads(access(1.5))}
+    nginx: LogLine = {"ts": 1.5, "host": "app1", "source": "nginx", "said": json.loads(access(1.5))}
     assert render(nginx) == (
         f"1970-01-01 00:00:01.500  app1  nginx  200 GET /x  0.2 s, app 0.1 s, 5 bytes to 192.0.2.1  {ID}"
     )

@@ -1,11 +1,12 @@
 """The limits of an app's slice, its loosened sandbox, and the words for what a sandbox refused."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fakes import manifest_of
 from project import ROOT
 
+from praetor.documents import Manifest
 from praetor.host import sandbox
 from praetor.host.layout import AppHost
 
@@ -19,11 +20,11 @@ LIMITS = {
 }
 
 
-def limited(release: str, **limits: Any) -> dict[str, Any]:
+def limited(release: str, **limits: Any) -> Manifest:
     """The manifest of a release with limits."""
-    found = manifest_of(release)
+    found: Any = manifest_of(release)
     found["settings"]["limits"] = {**LIMITS, **limits}
-    return found
+    return cast("Manifest", found)
 
 
 def lines(host: AppHost) -> set[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from fakes import FakeEmperor, a_run, answer, provision, put_release, put_slot
 
+from praetor.documents import Journal, Run
 from praetor.host import drain as drains
 from praetor.host import gate as gates
 from praetor.host import settle as settles
@@ -47,7 +48,7 @@ class Fleet:
         assert gates.wait_until(lambda: self.host.stats(slot).exists(), 5)
         return slot
 
-    def flip(self, run: dict[str, Any] | None = None) -> Slot:
+    def flip(self, run: Run | None = None) -> Slot:
         """Do what a run does up to the end of its bake: 2-b is live, nothing is settled."""
         with phase(self.host, run or a_run("r1"), "flip", begins=True) as journal:
             slot = self.start("2-b")
@@ -56,7 +57,7 @@ class Fleet:
             self.host.flip(slot)
         return slot
 
-    def take_over(self) -> tuple[list[str], dict[str, Any]]:
+    def take_over(self) -> tuple[list[str], Journal]:
         """Repair as a run that found the one before dead."""
         with phase(self.host, a_run("r2"), "lock", "r1", begins=True) as journal:
             return repair(self.host, journal, 2), journal
@@ -83,9 +84,11 @@ def test_all_slots_but_one_are_retired(fleet: Fleet) -> None:
 
 
 def test_settle_retires_records_and_unlocks(fleet: Fleet) -> None:
-    new = fleet.flip()
-    with phase(fleet.host, a_run("r1", why="more"), "settle") as journal:
-        done = settle(fleet.host, a_run("r1", why="more"), journal, "2-b", 5, 2, {"bake": {"served": 7}})
+    run = a_run("r1", why="more")
+    new = fleet.flip(run)
+    with phase(fleet.host, run, "settle") as journal:
+        journal["bake"] = {"flipped": True, "served": 7}
+        done = settle(fleet.host, journal, "2-b", 5, 2)
     assert done == [f"retired slot {fleet.old.name}"]
     assert fleet.host.live() == new
     fleet.clean()
@@ -99,7 +102,7 @@ def test_settle_retires_records_and_unlocks(fleet: Fleet) -> None:
         "by": "ann@desk",
         "run": "r1",
         "why": "more",
-        "bake": {"served": 7},
+        "bake": {"flipped": True, "served": 7},
     }
     assert not fleet.host.run_file.exists()
 
@@ -109,7 +112,7 @@ def test_what_is_not_live_cannot_be_settled(fleet: Fleet) -> None:
         pytest.raises(ReleaseError, match="2-b is not live on this host"),
         phase(fleet.host, a_run(), "settle", begins=True) as journal,
     ):
-        settle(fleet.host, a_run(), journal, "2-b", 5, 2, {})
+        settle(fleet.host, journal, "2-b", 5, 2)
 
 
 def test_a_run_that_finishes_an_interrupted_one_knows_what_was_live_before(fleet: Fleet) -> None:
@@ -117,7 +120,7 @@ def test_a_run_that_finishes_an_interrupted_one_knows_what_was_live_before(fleet
     retire_others(fleet.host, 2, fleet.host.live())  # killed here, before the history was written
     fleet.take_over()
     with phase(fleet.host, a_run("r2"), "settle") as journal:
-        settle(fleet.host, a_run("r2"), journal, "2-b", 5, 2, {})
+        settle(fleet.host, journal, "2-b", 5, 2)
     assert history(fleet.host)[-1]["from"] == "1-a"
     assert before(fleet.host, "2-b") == "1-a"
 
@@ -126,7 +129,7 @@ def test_a_run_that_settles_again_what_is_settled_hides_no_rollback(fleet: Fleet
     fleet.flip()
     for run in (a_run("r1"), a_run("r2")):
         with phase(fleet.host, run, "settle", begins=True) as journal:
-            settle(fleet.host, run, journal, "2-b", 5, 2, {})
+            settle(fleet.host, journal, "2-b", 5, 2)
     assert history(fleet.host)[-1]["from"] is None
     assert before(fleet.host, "2-b") == "1-a"
 
@@ -135,7 +138,7 @@ def test_abandon_puts_back_what_was_and_marks_what_failed(fleet: Fleet) -> None:
     fleet.flip()
     with phase(fleet.host, a_run("r1"), "settle") as journal:
         journal["reason"] = "5xx"
-        done = abandon(fleet.host, a_run("r1"), journal, "2-b", "flip failed on web1\nmore", 2)
+        done = abandon(fleet.host, journal, "2-b", "flip failed on web1\nmore", 2)
     assert done[0] == "1-a serves again."
     assert fleet.host.live() == fleet.old
     fleet.clean()
@@ -149,7 +152,7 @@ def test_abandon_puts_back_what_was_and_marks_what_failed(fleet: Fleet) -> None:
 def test_abandon_marks_nothing_bad_that_did_not_fail_here(fleet: Fleet) -> None:
     fleet.flip()
     with phase(fleet.host, a_run("r1"), "settle") as journal:
-        abandon(fleet.host, a_run("r1"), journal, "2-b", "flip failed on web2", 2)
+        abandon(fleet.host, journal, "2-b", "flip failed on web2", 2)
     assert bad(fleet.host) == {}
     assert fleet.host.live() == fleet.old
 
@@ -161,7 +164,7 @@ def test_abandon_of_the_first_release_leaves_nothing(host: AppHost, emperor: Fak
     host.flip(Slot("api", "1-a", 1))
     with phase(host, a_run(), "settle", begins=True) as journal:
         journal["previous"] = None
-        abandon(host, a_run(), journal, "1-a", "flip failed", 2)
+        abandon(host, journal, "1-a", "flip failed", 2)
     assert (host.live(), host.slots(), host.leftovers()) == (None, [], [])
 
 
@@ -169,7 +172,7 @@ def test_abandon_before_the_flip_takes_away_the_candidate_only(fleet: Fleet) -> 
     with phase(fleet.host, a_run(), "gate", begins=True):
         candidate = fleet.start("2-b")
     with phase(fleet.host, a_run(), "settle") as journal:
-        done = abandon(fleet.host, a_run(), journal, "2-b", "gate failed on web2", 2)
+        done = abandon(fleet.host, journal, "2-b", "gate failed on web2", 2)
     assert done == [f"retired slot {candidate.name}"]
     assert fleet.host.live() == fleet.old
     fleet.clean()
@@ -180,7 +183,7 @@ def test_abandon_repairs_the_run_that_its_own_had_taken_over(fleet: Fleet) -> No
     with phase(fleet.host, a_run("r2"), "lock", "r1", begins=True):
         pass  # failed, before it had repaired anything
     with phase(fleet.host, a_run("r2"), "settle") as journal:
-        abandon(fleet.host, a_run("r2"), journal, "3-c", "lock failed on web1", 2)
+        abandon(fleet.host, journal, "3-c", "lock failed on web1", 2)
     assert fleet.host.live() == fleet.old
     fleet.clean()
 
@@ -245,6 +248,7 @@ def test_repair_that_is_killed_is_repeated(fleet: Fleet, monkeypatch: pytest.Mon
         with pytest.raises(KeyboardInterrupt):
             fleet.take_over()
     with phase(fleet.host, a_run("r3"), "lock", "r2", begins=True) as journal:
+        assert journal["interrupted"]
         assert journal["interrupted"]["run"]["id"] == "r1"
         repair(fleet.host, journal, 2)
     assert fleet.host.live() == fleet.old
@@ -329,7 +333,7 @@ def put_wheel(host: AppHost, sha256: str, age_s: float = 7200) -> None:
     os.utime(host.wheels / sha256, (time.time() - age_s, time.time() - age_s))
 
 
-def wheels(*digests: str) -> dict[str, Any]:
+def wheels(*digests: str) -> Any:
     return {"cp311": [{"name": digest, "file": digest, "sha256": digest} for digest in digests]}
 
 

@@ -156,5 +156,5 @@ def test_a_name_without_a_certificate_is_told_before_a_slot_starts(
 def test_a_removed_app_is_served_no_more(host: AppHost, nginx: Nginx, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("praetor.host.removal.AppHost", lambda _: host)
     nginx.file.write_text("one\n")
-    removal({"app": "api", "drain_s": 1})
+    removal(app="api", drain_s=1)
     assert nginx.read == [None]

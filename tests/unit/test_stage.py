@@ -26,7 +26,7 @@ from praetor.run.owner import process_start
 
 TAG = stages.python_tag()
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="a host's files belong to root and to the app's user")
-PARTS: dict[str, Any] = {
+PARTS: Any = {
     "vassal": "[uwsgi]\n",
     "site": "server {}\n",
     "slot": {"wsgi.py": "application = 1\n"},
@@ -52,7 +52,7 @@ def open_place(place: Path) -> Path:
     return place
 
 
-def entry(path: Path) -> dict[str, Any]:
+def entry(path: Path) -> Any:
     """A wheel in a manifest."""
     name, version = path.name.split("-")[:2]
     return {"name": name, "version": version, "file": path.name, "sha256": sha256(path), "path": str(path)}
@@ -74,16 +74,18 @@ def with_uv(host: AppHost) -> None:
     (host.layout.emperor / "venv/bin/uv").symlink_to(Path(sys.prefix) / "bin/uv")
 
 
-def release_of(*wheels: Path, tree: Path | None = None) -> dict[str, Any]:
+def release_of(*wheels: Path, tree: Path | None = None) -> Any:
     """The manifest of a release for this Python."""
     packed = {"digest": "d", "sha256": sha256(tree), "file": tree.name, "path": str(tree)} if tree else None
     return manifest_of("1-a", wheels={TAG: [entry(wheel) for wheel in wheels]}, tree=packed)
 
 
-def send(host: AppHost, manifest: dict[str, Any], checks: list[list[str]] | None = None, **parts: Any) -> bool:
+def send(host: AppHost, manifest: Any, checks: list[list[str]] | None = None, **parts: Any) -> bool:
     """Stage a release with all its files."""
-    files = {each["sha256"]: Path(each["path"]) for each in files_of(manifest, TAG)}
-    return stage(host, manifest, {**PARTS, **parts}, pack(files), checks or [])
+    found: Any = files_of(manifest, TAG)
+    files = {each["sha256"]: Path(each["path"]) for each in found}
+    content: Any = {**PARTS, **parts}
+    return stage(host, manifest, content, pack(files), checks or [])
 
 
 def test_the_files_of_an_artifact_are_its_wheels_and_its_tree() -> None:
@@ -135,7 +137,7 @@ def test_what_is_copied_off_a_host_is_what_was_staged(
     manifest = release_of(make_wheel(open_place / "built", "tiny", "2.0"))
     send(host, manifest)
     monkeypatch.setattr(copies, "AppHost", lambda _: host)
-    found = copies.work({"app": "api", "release": "1-a", "file": ""})
+    found: Any = copies.work(app="api", release="1-a")
     assert found["manifest"] == manifest
     assert {**found["parts"], "secrets": found["secrets"]} == PARTS
 
@@ -156,7 +158,7 @@ def test_no_code_of_a_release_runs_as_root(host: AppHost, open_place: Path) -> N
     assert [path.name for path in trace.iterdir()] == [str(pwd.getpwnam("nobody").pw_uid)]
 
 
-def next_release(manifest: dict[str, Any], *wheels: Path) -> dict[str, Any]:
+def next_release(manifest: Any, *wheels: Path) -> Any:
     """The manifest of a release with more wheels."""
     return manifest | {"id": "2-b", "wheels": {TAG: [*manifest["wheels"][TAG], *(entry(wheel) for wheel in wheels)]}}
 

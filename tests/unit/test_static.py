@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import put_release
+from fakes import manifest_of, put_release
 
 from praetor.host import static as statics
 from praetor.host.layout import AppHost, ReleaseError
@@ -17,7 +17,7 @@ WANTED = {"/static": "shop/static", "/favicon.ico": "shop/static/favicon.ico", "
 
 def laid_out(host: AppHost, release: str, files: dict[str, str], wanted: dict[str, str] | None = None) -> Path:
     """Put a release with these files on the host, and lay out what its entry names."""
-    manifest: dict[str, Any] = {"id": release, "settings": {"static": WANTED if wanted is None else wanted}}
+    manifest: Any = {"id": release, "settings": {"static": WANTED if wanted is None else wanted}}
     put_release(host, release)
     place = host.release_dir(release)
     packages = place / "venv/lib/python3.11/site-packages"
@@ -69,7 +69,8 @@ def test_what_a_link_leads_to_outside_the_release_is_not_served(host: AppHost) -
     (place / "app.css").write_text("a")
     (place / "same.css").symlink_to("app.css")
     (place / "uploads").symlink_to(host.data)
-    statics.lay_out(host, {"id": "1-a", "settings": {"static": {"/static": "shop/static"}}}, host.release_dir("1-a"))
+    manifest = manifest_of("1-a", settings={"static": {"/static": "shop/static"}})
+    statics.lay_out(host, manifest, host.release_dir("1-a"))
     assert sorted(path.name for path in (host.static / "1-a/static").iterdir()) == ["app.css", "same.css"]
     assert not (host.static / "1-a/static/same.css").is_symlink()
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fakes import FakeSlot, a_run, answer, host_in, manifest_of, put_release, put_slot, vassal_of
 
+from praetor.documents import Manifest
 from praetor.host.journal import append, mark_bad, phase
 from praetor.host.layout import AppHost, Slot
 from praetor.host.stage import python_tag
@@ -18,13 +19,13 @@ TAG = python_tag()
 
 
 @pytest.fixture
-def wanted() -> dict[str, Any]:
+def wanted() -> Manifest:
     """Return the manifest of a release that is wanted."""
     return manifest_of("1-a", wheels={TAG: [{"file": "a.whl", "sha256": "aa"}]})
 
 
 @pytest.fixture
-def settled(host: AppHost, wanted: dict[str, Any]) -> AppHost:
+def settled(host: AppHost, wanted: Manifest) -> AppHost:
     """Return a host where all is as it should be."""
     put_release(host, "1-a", wheels=wanted["wheels"])
     host.flip(put_slot(host, "1-a", 1))
@@ -32,12 +33,12 @@ def settled(host: AppHost, wanted: dict[str, Any]) -> AppHost:
     return host
 
 
-def test_a_host_where_all_is_as_wanted_needs_nothing(settled: AppHost, wanted: dict[str, Any]) -> None:
+def test_a_host_where_all_is_as_wanted_needs_nothing(settled: AppHost, wanted: Manifest) -> None:
     found = survey(settled, wanted)
     assert (found["live"], found["slot"], found["running"], found["settled"]) == ("1-a", "api.1-a.1", True, True)
     assert (found["staged"], found["missing"], found["needed"]) == (True, [], False)
-    assert found["manifest"]["id"] == "1-a"
-    assert found["since"].endswith("Z")
+    assert found["manifest"] == settled.manifest("1-a")
+    assert str(found["since"]).endswith("Z")
 
 
 def not_running(host: AppHost) -> None:
@@ -67,12 +68,12 @@ def another_live(host: AppHost) -> None:
 
 
 @pytest.mark.parametrize("change", [not_running, not_settled, locked, left_over, another_slot, another_live])
-def test_a_host_needs_the_release_when_it_is(settled: AppHost, wanted: dict[str, Any], change: Any) -> None:
+def test_a_host_needs_the_release_when_it_is(settled: AppHost, wanted: Manifest, change: Any) -> None:
     change(settled)
     assert survey(settled, wanted)["needed"] is True
 
 
-def test_a_bare_host_is_seen_as_it_is(place: Path, wanted: dict[str, Any]) -> None:
+def test_a_bare_host_is_seen_as_it_is(place: Path, wanted: Manifest) -> None:
     bare = AppHost("api", host_in(place, "other").layout)
     found = survey(bare, wanted)
     assert (found["provisioned"], found["live"], found["since"]) == (False, None, None)
@@ -101,14 +102,14 @@ def test_nothing_live_is_said_so(host: AppHost) -> None:
     assert health(host, "x")["health"] == "nothing is live"
 
 
-def seen(host: AppHost, **more: Any) -> dict[str, Any]:
+def seen(host: AppHost, **more: Any) -> Any:
     """What a host's survey module returns."""
-    state = survey(host) | health(host, "api.example.org") | more
+    state = {**survey(host), **health(host, "api.example.org"), **more}
     return {"apps": {"api": state}, "others": [], "address": "192.0.2.1"}
 
 
 def test_status_has_a_row_for_each_host_also_for_a_silent_one(settled: AppHost) -> None:
-    silent = {"unreachable": True, "msg": "timed out", "address": "x"}
+    silent: Any = {"unreachable": True, "msg": "timed out", "address": "x"}
     one, two = tables.status({"web1": seen(settled, health="healthy", workers=2, busy=1), "web2": silent})
     assert (one["live"], one["workers"], one["health"]) == ("1-a", "2 (1 busy)", "healthy")
     assert (two["host"], two["live"], two["health"]) == ("web2", "-", "no answer: timed out")
@@ -127,18 +128,21 @@ def test_a_host_that_was_not_provisioned_is_named(place: Path) -> None:
 
 
 def test_the_demo_has_a_line_to_try(settled: AppHost) -> None:
-    plain = {**seen(settled), "tls": False}
-    [row] = tables.demo({"web1": plain, "web2": {"unreachable": True, "address": "x"}})
+    plain: Any = {**seen(settled), "tls": False}
+    silent: Any = {"unreachable": True, "address": "x"}
+    [row] = tables.demo({"web1": plain, "web2": silent})
     assert row["try"] == "curl -H 'Host: api.example.org' http://192.0.2.1/health/ready"
     trusted = "curl --resolve api.example.org:443:192.0.2.1 https://api.example.org/health/ready"
-    [row] = tables.demo({"web1": {**plain, "tls": True, "authority": ""}})
+    plain |= {"tls": True, "authority": ""}
+    [row] = tables.demo({"web1": plain})
     assert row["try"] == trusted
-    [row] = tables.demo({"web1": {**plain, "tls": True, "authority": "~/a.pem"}})
+    plain["authority"] = "~/a.pem"
+    [row] = tables.demo({"web1": plain})
     assert row["try"] == trusted.replace("curl", "curl --cacert ~/a.pem")
 
 
 def test_the_history_of_all_hosts_is_in_one_order() -> None:
-    events = [
+    events: Any = [
         {
             "ts": "2026-01-02",
             "action": "release",
@@ -149,7 +153,7 @@ def test_the_history_of_all_hosts_is_in_one_order() -> None:
         },
         {"ts": "2026-01-04", "action": "migrate", "to": "2-b", "why": "x" * 200},
     ]
-    first = {
+    first: Any = {
         "ts": "2026-01-03",
         "action": "rollback",
         "from": None,
@@ -158,15 +162,19 @@ def test_the_history_of_all_hosts_is_in_one_order() -> None:
         "by": "ann",
         "why": "",
     }
-    rows = tables.history(
-        {"web1": {"apps": {"api": {"history": events}}}, "web2": {"apps": {"api": {"history": [first]}}}, "web3": {}}
-    )
+    surveys: Any = {
+        "web1": {"apps": {"api": {"history": events}}},
+        "web2": {"apps": {"api": {"history": [first]}}},
+        "web3": {},
+    }
+    rows = tables.history(surveys)
     assert [(row["when"], row["host"]) for row in rows] == [
         ("2026-01-02", "web1"),
         ("2026-01-03", "web2"),
         ("2026-01-04", "web1"),
     ]
-    assert (rows[0]["why"], rows[1]["from"], rows[1]["why"], len(rows[2]["why"])) == ("5xx", "-", "", 100)
+    assert (rows[0]["why"], rows[0]["reason"], rows[1]["from"]) == ("", "5xx", "-")
+    assert (rows[1]["why"], rows[2]["why"], rows[2]["reason"]) == ("", "x" * 100, "")
 
 
 def test_notes_say_what_stands_out(settled: AppHost) -> None:
@@ -177,7 +185,8 @@ def test_notes_say_what_stands_out(settled: AppHost) -> None:
     mark_bad(settled, "2-b", "5xx")
     freeze = {"until": 9e9, "by": "ann", "reason": "sale"}
     (settled.root / "freeze.json").write_text(json.dumps(freeze), encoding="utf-8")
-    text = "\n".join(tables.notes({"web1": seen(settled) | {"others": ["old"]}, "web2": {"unreachable": True}}))
+    silent: Any = {"unreachable": True}
+    text = "\n".join(tables.notes({"web1": seen(settled) | {"others": ["old"]}, "web2": silent}))
     for words in (
         "web1: old is on the host and not in the inventory; playbooks/remove.yml -e app=old removes it",
         "api is locked by ann@desk in phase gate",
@@ -189,7 +198,7 @@ def test_notes_say_what_stands_out(settled: AppHost) -> None:
 
 
 def test_a_table_is_set_in_columns() -> None:
-    rows = [{"host": "web1", "n": 1}, {"host": "x", "n": 10}]
+    rows: list[tables.Row] = [{"host": "web1", "n": 1}, {"host": "x", "n": 10}]
     assert tables.render(rows) == "HOST  N\nweb1  1\nx     10"
     assert tables.render([]) == "(nothing)"
 

@@ -18,12 +18,13 @@ from typing import Any
 from packaging.requirements import Requirement as Parsed
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from praetor.documents import Artifact, Facts, TreeEntry
 from praetor.host.layout import ReleaseError
 
 from . import locks, requirements, sources, steps, wheels
 from .cache import Wheel, normalised, place_of, write
 from .locks import Asked, Lock
-from .manifest import Facts, Manifest, TreeEntry, canonical, entry_of, files_of, sbom
+from .manifest import canonical, entry_of, files_of, sbom
 from .programs import without_credentials
 from .requirements import PYTHONS, Requirement
 from .sources import Source
@@ -49,7 +50,7 @@ def build(
     pythons: Sequence[str] = tuple(PYTHONS),
     *,
     upgrade: bool = False,
-) -> Manifest:
+) -> Artifact:
     """The artifact of an app.
 
     Args:
@@ -85,7 +86,7 @@ def _build_tree(
     pythons: Sequence[str],
     *,
     upgrade: bool,
-) -> Manifest:
+) -> Artifact:
     wanted = app["source"]
     pyproject = _pyproject(source)
     fitting = _pythons(pyproject, app["name"], pythons)
@@ -251,7 +252,7 @@ def _add(parts: _Parts, made_by_tag: Mapping[str, Wheel], *, made: bool) -> None
             parts.made.add(wheel.sha256)
 
 
-def _assembled(parts: _Parts, facts: Facts, cache: pathlib.Path) -> Manifest:
+def _assembled(parts: _Parts, facts: Facts, cache: pathlib.Path) -> Artifact:
     sets = {tag: sorted(found, key=lambda wheel: wheel.file) for tag, found in parts.wheels.items()}
     identity = {
         "wheels": {tag: sorted(_identity(wheel, parts.made, cache) for wheel in found) for tag, found in sets.items()},
@@ -260,7 +261,7 @@ def _assembled(parts: _Parts, facts: Facts, cache: pathlib.Path) -> Manifest:
     artifact = hashlib.sha256(canonical(identity).encode()).hexdigest()
     place = cache / "artifacts" / artifact
     if not _kept(place, cache):
-        manifest: Manifest = {
+        manifest: Artifact = {
             "app": parts.app["name"],
             **facts,
             "artifact": artifact,
@@ -275,7 +276,7 @@ def _assembled(parts: _Parts, facts: Facts, cache: pathlib.Path) -> Manifest:
         write(place / "lock.txt", "".join(lines))
         write(place / "sbom.json", sbom(manifest))
         write(place / "manifest.json", json.dumps(manifest, indent=1))
-    found: Manifest = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
+    found: Artifact = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
     # The commit of this run, not of the first that built the same files.
     return {**found, **facts, "app": parts.app["name"]}
 

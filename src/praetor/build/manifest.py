@@ -7,8 +7,9 @@ import json
 import pathlib
 import re
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any
 
+from praetor.documents import Artifact, WheelEntry
 from praetor.host.layout import SUN_PATH_MAX, ReleaseError
 
 from . import cache as caches
@@ -36,48 +37,6 @@ SETTINGS = (
 DATA_DIR = "${APP_DATA_DIR}"
 
 
-class WheelEntry(TypedDict):
-    """A wheel, as a host knows it."""
-
-    name: str
-    version: str
-    file: str
-    sha256: str
-    origin: str
-
-
-class TreeEntry(TypedDict):
-    """The packed tree of a project that is no package."""
-
-    digest: str
-    file: str
-    sha256: str
-
-
-class Facts(TypedDict):
-    """Where an artifact comes from; not a part of what it is."""
-
-    version: str
-    commit: str | None
-    dirty: bool
-    source: str
-    locked_by: str
-    left_out: list[str]
-
-
-class Manifest(Facts):
-    """An artifact: everything but its files. It names no place on the controller."""
-
-    app: str
-    artifact: str
-    built_at: str
-    built_by: str
-    python: list[str]
-    wheels: dict[str, list[WheelEntry]]
-    tree: TreeEntry | None
-    packages: dict[str, list[str]]  # of Debian, that what was compiled is linked with, by Python
-
-
 def entry_of(wheel: Wheel) -> WheelEntry:
     """A wheel's entry in a manifest."""
     return {
@@ -89,7 +48,7 @@ def entry_of(wheel: Wheel) -> WheelEntry:
     }
 
 
-def files_of(manifest: Manifest, cache: pathlib.Path) -> dict[str, pathlib.Path]:
+def files_of(manifest: Artifact, cache: pathlib.Path) -> dict[str, pathlib.Path]:
     """Where the files of an artifact are on this controller, by SHA-256."""
     entries = [entry for found in manifest["wheels"].values() for entry in found]
     files = {each["sha256"]: cache / "wheels" / each["sha256"] / each["file"] for each in entries}
@@ -97,13 +56,13 @@ def files_of(manifest: Manifest, cache: pathlib.Path) -> dict[str, pathlib.Path]
     return {**files, tree["sha256"]: cache / "trees" / tree["file"]} if tree else files
 
 
-def sbom_of(manifest: Manifest, cache: pathlib.Path) -> pathlib.Path:
+def sbom_of(manifest: Artifact, cache: pathlib.Path) -> pathlib.Path:
     """Where the bill of materials of an artifact is on this controller."""
     return cache / "artifacts" / manifest["artifact"] / "sbom.json"
 
 
 def identify(
-    app: Mapping[str, Any], manifest: Manifest, rendered: list[str], secrets: dict[str, str], cache: pathlib.Path
+    app: Mapping[str, Any], manifest: Artifact, rendered: list[str], secrets: dict[str, str], cache: pathlib.Path
 ) -> str:
     """The release's id, `<version>-<8 hex>`: equal for equal artifact, settings, rendered files and secrets, whenever and wherever it is computed.
 
@@ -119,7 +78,7 @@ def identify(
     return release
 
 
-def recorded(cache: pathlib.Path, app: str, release: str) -> Manifest:
+def recorded(cache: pathlib.Path, app: str, release: str) -> Artifact:
     """The artifact of a release that this controller identified before.
 
     Raises:
@@ -137,7 +96,7 @@ def recorded(cache: pathlib.Path, app: str, release: str) -> Manifest:
         raise ReleaseError(
             f"release={release}: this controller has no such release of {app}; the newest that it has: {known}"
         )
-    found: Manifest = json.loads(note.read_text(encoding="utf-8"))
+    found: Artifact = json.loads(note.read_text(encoding="utf-8"))
     return found
 
 
@@ -159,7 +118,7 @@ def with_data_dir(value: Any, app: str) -> Any:
     return [with_data_dir(inner, app) for inner in value] if isinstance(value, list) else value
 
 
-def sbom(manifest: Manifest) -> str:
+def sbom(manifest: Artifact) -> str:
     """The CycloneDX 1.6 bill of materials of an artifact, as JSON."""
     from cyclonedx.model import HashAlgorithm, HashType  # noqa: PLC0415  0.3 s that only a new artifact pays
     from cyclonedx.model.bom import Bom  # noqa: PLC0415

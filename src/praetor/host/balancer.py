@@ -6,7 +6,7 @@ import csv
 import pathlib
 import socket
 import time
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from .layout import ReleaseError, write_atomically
 
@@ -26,24 +26,27 @@ class Server(TypedDict):
 Servers = dict[str, dict[str, Server]]  # by app, then by host
 
 
-class Look(TypedDict):
-    """What a balancer says about itself."""
+class Change(TypedDict):
+    """What becomes of a list next to HAProxy's configuration."""
 
+    list: str
+    entries: dict[str, str | None]  # None: taken out
+
+
+class Look(TypedDict):
+    """What a balancer says about itself, and whether it was changed."""
+
+    changed: bool
     servers: Servers
     holds: list[str]
     closed: dict[str, int]  # apps in maintenance, each with the second at which it ends
 
 
-def work(params: dict[str, Any]) -> dict[str, Any]:
-    """Look, after `change` was made: `list`, a file next to HAProxy's configuration, and the `entries` to put into it; None removes one.
-
-    `addresses` are those that two balancers share: which of them this host has is in `holds`.
-    """
-    change = params["change"]
+def work(*, change: Change | None, addresses: list[str]) -> Look:
+    """Look, after a change was made. `addresses` are those that two balancers share: which of them this host has is in `holds`."""
     changed = put(change["list"], change["entries"]) if change else False
-    holds = [each for each in params["addresses"] if has(each)]
-    found: Look = {"servers": servers(ask("show stat")), "holds": holds, "closed": closed()}
-    return {"changed": changed, **found}
+    holds = [each for each in addresses if has(each)]
+    return {"changed": changed, "servers": servers(ask("show stat")), "holds": holds, "closed": closed()}
 
 
 def closed(lists: pathlib.Path = LISTS) -> dict[str, int]:

@@ -6,13 +6,13 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .journal import LockedError
 from .layout import DISK_FULL, BakeError, ReleaseError
 
-Work = Callable[[dict[str, Any]], dict[str, Any]]
+Work = Callable[..., Mapping[str, Any]]
 
 
 def main() -> None:
@@ -21,26 +21,26 @@ def main() -> None:
     os.umask(0o022)
     asked = json.load(sys.stdin.buffer)
     work: Work = importlib.import_module(f"{__package__}.{asked['work']}").work
-    print(json.dumps(answer(work, asked["params"])))  # noqa: T201  this is how it answers
+    print(json.dumps(answer(work, **asked["params"])))  # noqa: T201  this is how it answers
 
 
-def answer(work: Work, params: dict[str, Any]) -> dict[str, Any]:
-    """The answer to a request.
+def answer(work: Work, **params: object) -> dict[str, object]:
+    """The answer to a request: what the work returns, next to `changed` and `reason`.
 
-    An expected failure is reported as `problem` and not as a failed task: the whole fleet decides whether a run goes on, not one host.
+    An expected failure is reported as `reason` and not as a failed task: the whole fleet decides whether a run goes on, not one host.
     """
     try:
-        return {"changed": False, "problem": None, **work(params)}
+        return {"changed": False, "reason": None, **work(**params)}
     except LockedError as error:
-        return {"changed": False, "problem": str(error), "holder": error.holder}
+        return {"changed": False, "reason": str(error), "holder": error.holder}
     except ReleaseError as error:
-        return {"changed": True, "problem": str(error), "bad": isinstance(error, BakeError)}
+        return {"changed": True, "reason": str(error), "bad": isinstance(error, BakeError)}
     except OSError as error:
         hint = "; make room on the file system and run again" if error.errno in DISK_FULL else ""
-        problem = f"{type(error).__name__}: {error}{hint}. What is live goes on serving."
-        return {"changed": True, "problem": problem}
-    except Exception:  # noqa: BLE001  the other hosts must hear of a mistake of ours as of any other problem
+        reason = f"{type(error).__name__}: {error}{hint}. What is live goes on serving."
+        return {"changed": True, "reason": reason}
+    except Exception:  # noqa: BLE001  the other hosts must hear of a mistake of ours as of any other failure
         import traceback  # noqa: PLC0415  every call pays for what is imported
 
-        problem = f"unexpected, please report it:\n{traceback.format_exc()}What is live goes on serving."
-        return {"changed": True, "problem": problem}
+        reason = f"unexpected, please report it:\n{traceback.format_exc()}What is live goes on serving."
+        return {"changed": True, "reason": reason}

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import base64
 import pathlib
-from typing import Any
 
 from .layout import AppHost, ReleaseError
 
 
-def work(params: dict[str, Any]) -> dict[str, Any]:
-    """The `release` of `app` as staging takes it: `manifest`, `parts` and `secrets`; or, with `file` (SHA-256), that file of it as `content` in base64.
+def work(*, app: str, release: str, file: str = "") -> dict[str, object]:
+    """The release of an app as staging takes it: `manifest`, `parts` and `secrets`; or, with `file` (SHA-256), that file of it as `content` in base64.
 
     `content` is None where this host does not have the file: hosts keep those for their own Python.
 
     Raises:
         ReleaseError: the release is not on this host.
     """
-    host = AppHost(params["app"])
-    manifest = host.manifest(params["release"])
+    host = AppHost(app)
+    manifest = host.manifest(release)
     if manifest is None:
-        raise ReleaseError(f"release {params['release']} is gone from this host; run again")
-    if params["file"]:
-        found = list(host.wheels.glob(f"{params['file']}/*"))
+        raise ReleaseError(f"release {release} is gone from this host; run again")
+    if file:
+        found = list(host.wheels.glob(f"{file}/*"))
         return {"content": base64.b64encode(found[0].read_bytes()).decode() if found else None}
-    place = host.release_dir(params["release"])
-    parts = {name: _read(place / file) for name, file in PARTS.items()}
+    place = host.release_dir(release)
+    parts = {name: _read(place / text) for name, text in PARTS.items()}
     slot = _all(place / "slot/praetor_slot")
     return {
         "manifest": manifest,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from . import uwsgi
 from .layout import AppHost, Slot
+
+if TYPE_CHECKING:
+    from praetor.documents import DrainState
 
 QUIET_S = 1.0
 LOOK_S = 0.1
@@ -22,11 +25,11 @@ class Drain:
     What was seen is plain data in `state`, for a later phase of the run to go on with: the bake has seconds in which it can watch the old slot.
     """
 
-    def __init__(self, host: AppHost, slot: Slot, state: dict[str, Any] | None = None) -> None:
+    def __init__(self, host: AppHost, slot: Slot, state: DrainState | None = None) -> None:
         """Go on with `state` if it is of this slot."""
         self.host, self.slot = host, slot
-        begun = state is not None and state.get("slot") == slot.name
-        self.state: dict[str, Any] = state if state is not None and begun else {"slot": slot.name, "probed": False}
+        begun = state is not None and state["slot"] == slot.name
+        self.state: DrainState = state if state is not None and begun else {"slot": slot.name, "probed": False}
 
     def look(self, patience_s: float) -> bool:
         """Whether the slot certainly holds no request; `patience_s` is how long the probe may take.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import time
-from typing import Any, TypedDict
+from typing import Literal, TypedDict
 
 from .layout import AppHost, ReleaseError, read_json, write_atomically
 
@@ -20,21 +20,19 @@ class Drained(TypedDict):
     why: str
 
 
-def work(params: dict[str, Any]) -> dict[str, Any]:
-    """Drain the host (`drain`, with `by` and `why`), end that (`undrain`), or neither; returns what was and what is.
-
-    `apps` are those whose releases must be at rest before the host is drained.
-    """
+def work(
+    *, wanted: Literal["drain", "undrain", "look"], apps: list[str], by: str, why: str
+) -> dict[str, bool | Drained | None]:
+    """Drain the host, end that, or only look; returns what was and what is. The releases of `apps` must be at rest before the host is drained."""
     before = look()
-    wanted = params["wanted"]
     if wanted == "drain" and before is None:
-        busy = [app for app in params["apps"] if read_json(AppHost(app).run_file)]
+        busy = [app for app in apps if read_json(AppHost(app).run_file)]
         if busy:
             raise ReleaseError(
                 f"a release of {', '.join(busy)} is under way here, or was interrupted: wait for it, or run release.yml again. Nothing was changed"
             )
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        drain(Drained(by=params["by"], since=since, why=params["why"]))
+        drain(Drained(by=by, since=since, why=why))
     elif wanted == "undrain":
         FILE.unlink(missing_ok=True)
     after = look()

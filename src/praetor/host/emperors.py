@@ -13,16 +13,19 @@ import pathlib
 import re
 import signal
 import subprocess
-from typing import Any
+from typing import TYPE_CHECKING
 
 from . import sandbox
 from .layout import AppHost, Emperor, ReleaseError, remove, write_atomically
+
+if TYPE_CHECKING:
+    from praetor.documents import Manifest
 
 SHARED = Emperor("", 0)
 _REPLACED = re.compile(r" (/(?:usr/|lib|opt/|bin/|sbin/)\S*) \(deleted\)$", re.MULTILINE)
 
 
-def ensure(host: AppHost, manifest: dict[str, Any]) -> Emperor:
+def ensure(host: AppHost, manifest: Manifest) -> Emperor:
     """An Emperor of the app that new slots of a release may start in; starts another instance where none is as it must be.
 
     Raises:
@@ -48,7 +51,7 @@ def ensure(host: AppHost, manifest: dict[str, Any]) -> Emperor:
     return emperor
 
 
-def outdated(host: AppHost, emperor: Emperor, manifest: dict[str, Any]) -> list[str]:
+def outdated(host: AppHost, emperor: Emperor, manifest: Manifest) -> list[str]:
     """Why new slots of a release must not start in an instance, in words; empty when they may."""
     if not emperor.number:
         return ["it runs under the Emperor that all apps of the host share"]
@@ -62,7 +65,7 @@ def outdated(host: AppHost, emperor: Emperor, manifest: dict[str, Any]) -> list[
     return [f"it runs with {', '.join(replaced[:3])}, which was replaced"] if replaced else []
 
 
-def described(host: AppHost, emperor: Emperor, manifest: dict[str, Any]) -> str:
+def described(host: AppHost, emperor: Emperor, manifest: Manifest) -> str:
     """The drop-in that makes an instance of the unit this app's, and names what it was made from.
 
     Raises:

@@ -8,7 +8,7 @@ import math
 import pathlib
 import time
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import journal as journals
 from . import sandbox, uwsgi
@@ -16,6 +16,9 @@ from . import site as sites
 from .drain import Drain
 from .layout import AppHost, BakeError, Slot
 from .logs import last_lines
+
+if TYPE_CHECKING:
+    from praetor.documents import Bake, Journal, TrafficFacts
 
 WATCH_S = 0.5
 PROBE_S = 0.2  # how long the old slot may keep the bake from watching the new one
@@ -159,9 +162,7 @@ class AccessLog:
             return b""
 
 
-def flip_and_bake(
-    host: AppHost, slot: Slot, limits: Limits, access_log: pathlib.Path, journal: dict[str, Any]
-) -> dict[str, Any]:
+def flip_and_bake(host: AppHost, slot: Slot, limits: Limits, access_log: pathlib.Path, journal: Journal) -> Bake:
     """Make a slot live and watch it; flips back to what was live if it fails.
 
     Args:
@@ -218,13 +219,17 @@ def flip_and_bake(
         if remaining <= 0:
             return {
                 "flipped": flipped,
-                "before": before._asdict(),
-                "since": since._asdict(),
+                "before": _facts(before),
+                "since": _facts(since),
                 "served": (now or start).requests - start.requests,
             }
 
 
-def undo(host: AppHost, journal: dict[str, Any]) -> str:
+def _facts(of: Traffic) -> TrafficFacts:
+    return {"requests": of.requests, "failed": of.failed, "p95_s": of.p95_s, "p95_least_s": of.p95_least_s}
+
+
+def undo(host: AppHost, journal: Journal) -> str:
     """Send requests back to the slot that was live before this run, which is still warm; a sentence on what serves now."""
     if "previous" not in journal:
         return "It was never live in this run."
@@ -238,7 +243,7 @@ def undo(host: AppHost, journal: dict[str, Any]) -> str:
     return f"{previous.release} serves again."
 
 
-def _watch_old(drain: Drain | None, journal: dict[str, Any]) -> None:
+def _watch_old(drain: Drain | None, journal: Journal) -> None:
     """The old slot is watched from the flip on, so that settle does not have to wait until it is quiet."""
     if drain is None:
         return

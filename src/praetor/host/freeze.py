@@ -6,9 +6,12 @@ import json
 import re
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .layout import AppHost, ReleaseError, write_atomically
+
+if TYPE_CHECKING:
+    from praetor.documents import Freeze
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -26,27 +29,29 @@ def moment(text: str, now: datetime) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def work(params: dict[str, Any]) -> dict[str, Any]:
-    """Write or remove the freeze of `app`: `until_time`, `reason`, `by`, or `thaw`; `check` only says what would change."""
-    path = AppHost(params["app"]).root / "freeze.json"
-    if params["thaw"]:
+def work(
+    *, app: str, until_time: str = "", reason: str = "", by: str = "", thaw: bool = False, check: bool = False
+) -> dict[str, object]:
+    """Write the freeze of an app, or remove it (`thaw`); `check` only says what would change."""
+    path = AppHost(app).root / "freeze.json"
+    if thaw:
         existed = path.exists()
-        if not params["check"]:
+        if not check:
             path.unlink(missing_ok=True)
         return {"changed": existed}
     try:
-        until = moment(params["until_time"], datetime.now(tz=UTC))
+        until = moment(until_time, datetime.now(tz=UTC))
     except ValueError:
         raise ReleaseError(
-            f"until_time={params['until_time']}: expected a time such as 2026-12-24T18:00 (UTC), or +90m, +2h, +3d"
+            f"until_time={until_time}: expected a time such as 2026-12-24T18:00 (UTC), or +90m, +2h, +3d"
         ) from None
     if until.timestamp() <= time.time():
-        raise ReleaseError(f"until_time={params['until_time']}: that is over already")
-    if not params["reason"].strip():
+        raise ReleaseError(f"until_time={until_time}: that is over already")
+    if not reason.strip():
         raise ReleaseError(
             'reason is missing: say why with -e reason="..."; everybody whose release is refused will read it'
         )
-    freeze = {"until": until.timestamp(), "reason": params["reason"], "by": params["by"]}
-    if not params["check"]:
+    freeze: Freeze = {"until": until.timestamp(), "reason": reason, "by": by}
+    if not check:
         write_atomically(path, json.dumps(freeze) + "\n", 0o644)
     return {"changed": True, "until": until.isoformat()}

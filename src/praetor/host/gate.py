@@ -10,12 +10,15 @@ import signal
 import stat
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import emperors, sandbox, uwsgi
 from . import journal as journals
 from .layout import AppHost, Emperor, ReleaseError, Slot, link_atomically, remove
 from .logs import last_lines, read_only_hint
+
+if TYPE_CHECKING:
+    from praetor.documents import Journal, Manifest
 
 NEEDED_IN_A_ROW = 2  # one good answer can be luck
 CLIENTS = "www-data"
@@ -34,7 +37,7 @@ class Health(NamedTuple):
     host: str  # the Host header: a server name of the app
 
     @classmethod
-    def of(cls, manifest: dict[str, Any], server_name: str) -> Health:
+    def of(cls, manifest: Manifest, server_name: str) -> Health:
         """The health check that a release was built with; a release that names no path shows no more than that it answers."""
         found = manifest["settings"]["health"]
         path, status = found["path"], found["status"]
@@ -101,9 +104,9 @@ class Verdict:
 
 def gate(
     host: AppHost,
-    manifest: dict[str, Any],
+    manifest: Manifest,
     server_name: str,
-    journal: dict[str, Any],
+    journal: Journal,
     *,
     clients: str = CLIENTS,
     again: bool = False,

@@ -8,9 +8,12 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, TYPE_CHECKING
 
 from .layout import DISK_FULL, AppHost, ReleaseError, read_json, write_atomically
+
+if TYPE_CHECKING:
+    from praetor.documents import Event, Freeze, Journal, Mark, Run
 
 LEASE_S = 900  # a run renews its lock with every phase; a controller that says nothing for this long, and for the bakes of all batches, is gone
 
@@ -18,7 +21,7 @@ LEASE_S = 900  # a run renews its lock with every phase; a controller that says 
 class LockedError(ReleaseError):
     """Another run holds the app on this host."""
 
-    def __init__(self, message: str, holder: dict[str, Any]) -> None:
+    def __init__(self, message: str, holder: Journal) -> None:
         """Carry the holder, so that the controller can find out whether it is still alive."""
         super().__init__(message)
         self.holder = holder
@@ -26,8 +29,8 @@ class LockedError(ReleaseError):
 
 @contextlib.contextmanager
 def phase(
-    host: AppHost, run: dict[str, Any], name: str, break_run: str | None = None, *, begins: bool = False
-) -> Iterator[dict[str, Any]]:
+    host: AppHost, run: Run, name: str, break_run: str | None = None, *, begins: bool = False
+) -> Iterator[Journal]:
     """Hold the app for one phase of a run: takes the lock, or renews it, and notes the phase in the journal.
 
     The lock has two halves. A lease in `run.json` spans the phases of a run and outlives the calls that make them; flock(2) spans one call, so that
@@ -35,7 +38,7 @@ def phase(
 
     Args:
         host: the app.
-        run: `id`, `owner` (user, host, machine, pid, started), `action` and `why` of the run.
+        run: whose phase it is.
         name: the phase.
         break_run: id of a run whose controller was found dead; its lock is taken over.
         begins: whether the run may take the lock here. A later phase that finds the lock gone was taken for dead, and must not go on.
@@ -50,19 +53,20 @@ def phase(
     """
     host.root.mkdir(parents=True, exist_ok=True)
     # Asked before waiting: a phase of another run may last as long as its bake.
-    _refuse(host, read_json(host.run_file) or {}, run, break_run)
+    _refuse(host, found(host), run["id"], break_run)
     # Nobody else may open it: whoever can, could hold it.
     with os.fdopen(os.open(host.root / ".flock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as guard:
         _wait_for(guard, 30.0, host)
-        journal = read_json(host.run_file) or {}
-        _refuse(host, journal, run, break_run)
+        known = found(host)
+        _refuse(host, known, run["id"], break_run)
         lease = run.get("lease_s", LEASE_S)
-        if journal and journal["run"]["id"] == run["id"]:
+        if known and known["run"]["id"] == run["id"]:
+            journal = known
             journal |= {"phase": name, "expires": time.time() + lease}
             _renew(host, journal)
         elif begins:
             # A journal that still names an interrupted run was itself interrupted before that one was repaired.
-            interrupted = journal.get("interrupted") or journal or None
+            interrupted = known and (known.get("interrupted") or known)
             now = time.time()
             journal = {"run": run, "since": now, "interrupted": interrupted, "phase": name, "expires": now + lease}
             save(host, journal)
@@ -79,14 +83,20 @@ def phase(
                 _renew(host, journal)
 
 
-def save(host: AppHost, journal: dict[str, Any]) -> None:
+def save(host: AppHost, journal: Journal) -> None:
     """Write the journal now: whoever finds this run dead must know what it was about to do."""
     write_atomically(host.run_file, json.dumps(journal, indent=1) + "\n", 0o644)
 
 
+def found(host: AppHost) -> Journal | None:
+    """The journal of the run that has the app on this host, or had it when it died; None when there is none."""
+    journal: Journal | None = read_json(host.run_file) or None
+    return journal
+
+
 def holds(host: AppHost, run_id: str) -> bool:
     """Whether a run has the lock on this host."""
-    journal = read_json(host.run_file)
+    journal = found(host)
     return bool(journal and journal["run"]["id"] == run_id)
 
 
@@ -98,7 +108,7 @@ def unlock(host: AppHost, run_id: str) -> bool:
     return True
 
 
-def describe(host: AppHost, journal: dict[str, Any]) -> str:
+def describe(host: AppHost, journal: Journal) -> str:
     """A sentence that says who holds the app, since when, from where and why, and what one can do."""
     run, owner = journal["run"], journal["run"]["owner"]
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(journal["since"]))
@@ -110,9 +120,9 @@ def describe(host: AppHost, journal: dict[str, Any]) -> str:
     )
 
 
-def append(host: AppHost, entry: dict[str, Any]) -> None:
+def append(host: AppHost, event: Event) -> None:
     """Append one line to the app's history; durable when this returns."""
-    line = json.dumps({"ts": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **entry}) + "\n"
+    line = json.dumps({"ts": _now(), **event}) + "\n"
     with os.fdopen(os.open(host.history, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644), "r+b", buffering=0) as file:
         # Half a line that a crash or a full disk left must not swallow this one.
         size = file.seek(0, os.SEEK_END)
@@ -123,24 +133,25 @@ def append(host: AppHost, entry: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def history(host: AppHost) -> list[dict[str, Any]]:
+def history(host: AppHost) -> list[Event]:
     """What was done to the app on this host, oldest first; a line that a crash cut short is left out."""
-    found = []
+    events: list[Event] = []
     if host.history.is_file():
         for line in host.history.read_bytes().split(b"\n"):
             with contextlib.suppress(ValueError):
-                found.append(json.loads(line))
-    return found
+                events.append(json.loads(line))
+    return events
 
 
-def bad(host: AppHost) -> dict[str, Any]:
+def bad(host: AppHost) -> dict[str, Mark]:
     """The releases that failed under traffic, with reason and time."""
     return read_json(host.bad_file) or {}
 
 
 def mark_bad(host: AppHost, release: str, reason: str) -> None:
     """Remember that a release failed under traffic: rollbacks skip it and releasing it again needs force."""
-    marked = bad(host) | {release: {"reason": reason, "ts": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}}
+    mark: Mark = {"reason": reason, "ts": _now()}
+    marked = bad(host) | {release: mark}
     write_atomically(host.bad_file, json.dumps(marked, indent=1) + "\n", 0o644)
 
 
@@ -164,8 +175,8 @@ def before(host: AppHost, live: str | None) -> str | None:
     current: str | None = live
     while current and current not in seen:
         seen.add(current)
-        found = [str(entry["from"]) for entry in entries if entry["to"] == current and entry["from"]]
-        current = found[-1] if found else None
+        befores = [entry["from"] for entry in entries if entry["to"] == current and entry["from"]]
+        current = befores[-1] if befores else None
         if current in usable and current != live:
             return current
     return None
@@ -183,13 +194,13 @@ def made_live_by(host: AppHost, release: str) -> str | None:
     return str(ended.get("run", "")) if ended and ended["to"] == release else None
 
 
-def _last_success(host: AppHost) -> dict[str, Any] | None:
-    found = [
+def _last_success(host: AppHost) -> Event | None:
+    succeeded = [
         entry
         for entry in history(host)
         if entry.get("result") == "ok" and entry.get("action") in ("release", "rollback")
     ]
-    return found[-1] if found else None
+    return succeeded[-1] if succeeded else None
 
 
 def settled(host: AppHost, release: str) -> bool:
@@ -197,10 +208,10 @@ def settled(host: AppHost, release: str) -> bool:
     return made_live_by(host, release) is not None
 
 
-def frozen(host: AppHost) -> dict[str, Any] | None:
-    """The freeze that forbids releases now: `until` (epoch seconds), `reason`, `by`; None when there is none or it is over."""
-    found = read_json(host.root / "freeze.json")
-    return found if found and found["until"] > time.time() else None
+def frozen(host: AppHost) -> Freeze | None:
+    """The freeze that forbids releases now; None when there is none or it is over."""
+    freeze: Freeze | None = read_json(host.root / "freeze.json")
+    return freeze if freeze and freeze["until"] > time.time() else None
 
 
 def refuse_when_locked(host: AppHost) -> None:
@@ -209,15 +220,19 @@ def refuse_when_locked(host: AppHost) -> None:
     Raises:
         LockedError: a run has it.
     """
-    _refuse(host, read_json(host.run_file) or {}, {"id": None}, None)
+    _refuse(host, found(host), None, None)
 
 
-def _refuse(host: AppHost, journal: dict[str, Any], run: dict[str, Any], break_run: str | None) -> None:
-    if journal and journal["run"]["id"] not in (run["id"], break_run) and journal["expires"] > time.time():
+def _refuse(host: AppHost, journal: Journal | None, run_id: str | None, break_run: str | None) -> None:
+    if journal and journal["run"]["id"] not in (run_id, break_run) and journal["expires"] > time.time():
         raise LockedError(describe(host, journal), journal)
 
 
-def _renew(host: AppHost, journal: dict[str, Any]) -> None:
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _renew(host: AppHost, journal: Journal) -> None:
     """Renew the lease of the same run: a full disk must not keep it from going back to what was live."""
     try:
         save(host, journal)
@@ -226,7 +241,7 @@ def _renew(host: AppHost, journal: dict[str, Any]) -> None:
             raise
 
 
-def _wait_for(guard: Any, seconds: float, host: AppHost) -> None:
+def _wait_for(guard: IO[str], seconds: float, host: AppHost) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -234,7 +249,7 @@ def _wait_for(guard: Any, seconds: float, host: AppHost) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 message = "a phase of another run is still at work on this host; look with playbooks/status.yml and run again, or wait with -e lock_wait=SECONDS"
-                holder = read_json(host.run_file)
+                holder = found(host)
                 raise (LockedError(message, holder) if holder else ReleaseError(message)) from None
             time.sleep(0.2)
         else:

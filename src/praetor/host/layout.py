@@ -14,7 +14,10 @@ import pwd
 import re
 import shutil
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from praetor.documents import Manifest
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 SUN_PATH_MAX = 107  # bytes in sockaddr_un.sun_path without the closing NUL, unix(7)
@@ -101,9 +104,9 @@ class AppHost:
         """Where a release lies."""
         return self.releases_dir / release
 
-    def manifest(self, release: str) -> dict[str, Any] | None:
+    def manifest(self, release: str) -> Manifest | None:
         """The manifest of a complete release; None when it is absent or half-staged (the manifest is written last)."""
-        found: dict[str, Any] | None = read_json(self.release_dir(release) / "release.json")
+        found: Manifest | None = read_json(self.release_dir(release) / "release.json")
         return found
 
     def releases(self) -> list[str]:

@@ -12,7 +12,7 @@ import re
 import subprocess
 import time
 from email.utils import formatdate
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from . import balancer
 from .layout import ReleaseError, read_json, write_atomically
@@ -28,21 +28,27 @@ class Window(TypedDict):
     allow: list[str]
 
 
-def work(params: dict[str, Any]) -> dict[str, Any]:
-    """Begin or end the maintenance of `app`: `for_s`, `hold_s`, `allow`, `end`; `by` says who answers clients, haproxy or nginx.
-
-    Returns `until`, the second at which it ends, 0 for none.
-    """
+def work(
+    *,
+    app: str,
+    server_name: str,
+    for_s: int | None,
+    hold_s: int | None,
+    allow: list[str],
+    end: bool,
+    by: Literal["haproxy", "nginx"],
+) -> dict[str, bool | int]:
+    """Begin or end the maintenance of an app; `by` says who answers clients. Returns `until`, the second at which it ends, 0 for none."""
     now = int(time.time())
-    until = 0 if params["end"] else now + (params["for_s"] or 0)
-    if params["by"] == "haproxy":
-        hold = now + params["hold_s"] if params["hold_s"] else 0
+    until = 0 if end else now + (for_s or 0)
+    if by == "haproxy":
+        hold = now + hold_s if hold_s else 0
         return {
-            "changed": in_haproxy(params["app"], until if params["for_s"] else 0, hold, params["allow"]),
+            "changed": in_haproxy(app, until if for_s else 0, hold, allow),
             "until": hold or until,
         }
-    window = Window(name=params["server_name"], until=until, allow=params["allow"])
-    return {"changed": in_nginx(params["app"], window, now), "until": until}
+    window = Window(name=server_name, until=until, allow=allow)
+    return {"changed": in_nginx(app, window, now), "until": until}
 
 
 def closed(place: pathlib.Path = NGINX) -> dict[str, int]:

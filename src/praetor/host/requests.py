@@ -11,21 +11,22 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .layout import ReleaseError, user_of
 
-Entry = dict[str, Any]
+if TYPE_CHECKING:
+    from praetor.documents import LogLine
+
 LIMIT = 2000  # lines of a host, the last ones
 _SPAN = re.compile(r"(\d+)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def work(params: dict[str, Any]) -> dict[str, Any]:
-    """The lines about `app` that are not older than `since`, or those about `request_id`; NGINX's logs lie in `logs`."""
-    since = parse_since(params["since"], time.time())
-    uid = user_of(params["app"]).pw_uid
-    return {"entries": read(pathlib.Path(params["logs"]), params["app"], uid, since, params["request_id"])}
+def work(*, app: str, since: str, request_id: str, logs: str) -> dict[str, list[LogLine]]:
+    """The lines about an app that are not older than `since`, or those about a request; NGINX's logs lie in `logs`."""
+    uid = user_of(app).pw_uid
+    return {"entries": read(pathlib.Path(logs), app, uid, parse_since(since, time.time()), request_id)}
 
 
 def parse_since(text: str, now: float) -> float:
@@ -45,7 +46,7 @@ def parse_since(text: str, now: float) -> float:
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
-def access_entries(paths: Iterable[pathlib.Path], since: float, request_id: str) -> Iterator[Entry]:
+def access_entries(paths: Iterable[pathlib.Path], since: float, request_id: str) -> Iterator[LogLine]:
     """Lines of NGINX's access logs, rotated and compressed ones too; a line that is not JSON is left out."""
     for path in paths:
         # Nothing is written to a file after its last change.
@@ -62,7 +63,7 @@ def access_entries(paths: Iterable[pathlib.Path], since: float, request_id: str)
                             yield {"ts": float(said["ts"]), "source": "nginx", "said": said}
 
 
-def journal_entries(lines: Iterable[str], since: float, request_id: str) -> Iterator[Entry]:
+def journal_entries(lines: Iterable[str], since: float, request_id: str) -> Iterator[LogLine]:
     """Lines of `journalctl --output=json`: an app's own JSON as an object, anything else as text."""
     for line in lines:
         with contextlib.suppress(ValueError, KeyError, TypeError):
@@ -83,7 +84,7 @@ def journal_entries(lines: Iterable[str], since: float, request_id: str) -> Iter
                 yield {"ts": at, "source": "app", "said": said}
 
 
-def read(logs: pathlib.Path, app: str, uid: int, since: float, request_id: str) -> list[Entry]:
+def read(logs: pathlib.Path, app: str, uid: int, since: float, request_id: str) -> list[LogLine]:
     """The last lines of a host about an app, oldest first."""
     command = ["journalctl", "--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE", f"_UID={uid}"]
     command += [f"--since=@{since:.3f}"]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .layout import AppHost, remove, write_atomically
+
+if TYPE_CHECKING:
+    from praetor.documents import Manifest, SliceLimit, SliceLimits
 
 # By the name that an inventory uses: what a unit says instead.
 LOOSER = {
@@ -50,14 +53,14 @@ _SIGNS = (
 )
 
 
-def loosened(manifest: dict[str, Any]) -> dict[str, str]:
+def loosened(manifest: Manifest) -> dict[str, str]:
     """The directives that a release loosens, by name, each with its reason."""
-    found = manifest["settings"].get("sandbox", {})
+    found = manifest["settings"].get("sandbox") or {}
     jit = {"MemoryDenyWriteExecute": "write_execute"} if found.get("write_execute") else {}
     return {**jit, **found.get("loosened", {})}
 
 
-def directives(manifest: dict[str, Any]) -> str:
+def directives(manifest: Manifest) -> str:
     """The lines of a unit of the app that differ from the project's sandbox."""
     return "".join(f"# {reason}\n{LOOSER[name]}\n" for name, reason in sorted(loosened(manifest).items()))
 
@@ -81,9 +84,9 @@ def refused(host: AppHost, log: str, since: float) -> str:
     return explain(log, "\n".join(line for line in said.splitlines() if f" uid={host.uid} " in line))
 
 
-def limit(host: AppHost, *manifests: dict[str, Any] | None) -> bool:
+def limit(host: AppHost, *manifests: Manifest | None) -> bool:
     """Give the app's slice the limits of a release, or the wider ones of several while their slots run side by side; whether anything changed."""
-    limits = [found["settings"].get("limits", {}) for found in manifests if found]
+    limits: list[SliceLimits] = [found["settings"].get("limits", {}) for found in manifests if found]
     path, text = host.layout.units / host.slice, described(host.app, limits)
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False
@@ -98,7 +101,7 @@ def unlimit(host: AppHost) -> None:
     reload()
 
 
-def described(app: str, limits: list[dict[str, Any]]) -> str:
+def described(app: str, limits: list[SliceLimits]) -> str:
     """The slice's unit file. A release from before there were such limits has none, and none is the widest."""
     widest = {key: _widest([found.get(key) for found in limits]) for key in _DIRECTIVES}
     lines = [
@@ -108,7 +111,7 @@ def described(app: str, limits: list[dict[str, Any]]) -> str:
     return "\n".join([head, "[Unit]", f"Description=App {app}", "", "[Slice]", *lines, ""])
 
 
-_DIRECTIVES = {
+_DIRECTIVES: dict[SliceLimit, tuple[str, str]] = {
     "memory_max": ("MemoryMax", "M"),
     "memory_high": ("MemoryHigh", "M"),
     "cpu_weight": ("CPUWeight", ""),

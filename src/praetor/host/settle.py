@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from . import emperors, sandbox
 from . import journal as journals
@@ -14,6 +14,9 @@ from .drain import Drain, probe
 from .flip import undo
 from .gate import await_end, end_slot
 from .layout import AppHost, ReleaseError, Slot, remove
+
+if TYPE_CHECKING:
+    from praetor.documents import DrainState, Event, Journal
 
 BAD_KEPT = 20  # marks of bad releases
 
@@ -27,9 +30,7 @@ def _warm(host: AppHost, slot: Slot) -> bool:
 
 
 @contextlib.contextmanager
-def retiring(
-    host: AppHost, drain_s: float, but: Slot | None, seen: dict[str, Any] | None = None
-) -> Iterator[list[str]]:
+def retiring(host: AppHost, drain_s: float, but: Slot | None, seen: DrainState | None = None) -> Iterator[list[str]]:
     """Drain and end every slot of the app but one, going on with what was `seen` of a drain; yields their names, and is left when they are gone."""
     slots = [slot for slot in host.slots() if slot != but]
     for slot in slots:
@@ -49,7 +50,7 @@ def retire_others(host: AppHost, drain_s: float, but: Slot | None) -> list[str]:
         return names
 
 
-def repair(host: AppHost, journal: dict[str, Any], drain_s: float) -> list[str]:
+def repair(host: AppHost, journal: Journal, drain_s: float) -> list[str]:
     """Clean up after an interrupted run: one slot stays, and nothing half-made; returns sentences on what was done.
 
     A flip that was not settled is undone while the slot before it is still warm: that slot is known to be good, the other was still being watched.
@@ -80,15 +81,7 @@ def repair(host: AppHost, journal: dict[str, Any], drain_s: float) -> list[str]:
     return done
 
 
-def settle(
-    host: AppHost,
-    run: dict[str, Any],
-    journal: dict[str, Any],
-    release: str,
-    keep: int,
-    drain_s: float,
-    facts: dict[str, Any],
-) -> list[str]:
+def settle(host: AppHost, journal: Journal, release: str, keep: int, drain_s: float) -> list[str]:
     """Retire what is no longer live, prune old releases, record success and end the run on this host; returns sentences on what was done.
 
     Raises:
@@ -99,27 +92,20 @@ def settle(
         raise ReleaseError(f"{release} is not live on this host, so it cannot be settled")
     host.way_back.unlink(missing_ok=True)
     sandbox.limit(host, host.manifest(release))
-    previous = Slot.parse(journal["previous"]) if journal.get("previous") else None
+    previous = Slot.parse(journal.get("previous") or "")
     # A run that ends what an interrupted one began did not flip; the history knows what was live.
     before = previous.release if previous else journals.last_settled(host)
     with retiring(host, drain_s, live, journal.get("drain")) as retired:
         done = [f"retired slot {name}" for name in retired]
-        ended = {"from": before if before != release else None, "to": release, "result": "ok", **facts}
-        _record(host, run, journal, ended)
+        event = _ended(journal, before if before != release else None, release, "ok")
+        journals.append(host, {**event, "bake": journal["bake"]} if "bake" in journal else event)
         done += prune(host, keep)
-    journals.unlock(host, run["id"])
+    journals.unlock(host, journal["run"]["id"])
     return done
 
 
 def abandon(
-    host: AppHost,
-    run: dict[str, Any],
-    journal: dict[str, Any],
-    release: str,
-    reason: str,
-    drain_s: float,
-    *,
-    bad: bool = False,
+    host: AppHost, journal: Journal, release: str, reason: str, drain_s: float, *, bad: bool = False
 ) -> list[str]:
     """End a failed run on this host: what was live before is live again, the candidate is gone, the failure is recorded.
 
@@ -136,18 +122,28 @@ def abandon(
     # One that also serves is not bad: what failed is what it was started again with.
     if (bad or journal.get("reason")) and not (live and live.release == release):
         journals.mark_bad(host, release, journal.get("reason") or reason)
-    ended = {"from": live.release if live else None, "to": release, "result": "failed", "reason": reason[:4000]}
-    _record(host, run, journal, ended)
-    journals.unlock(host, run["id"])
+    event = _ended(journal, live.release if live else None, release, "failed")
+    journals.append(host, {**event, "reason": reason[:4000]})
+    journals.unlock(host, journal["run"]["id"])
     return done
 
 
-def _record(host: AppHost, run: dict[str, Any], journal: dict[str, Any], ended: dict[str, Any]) -> None:
-    """Add to the app's history how a run ended on this host, who ran it and how long it took."""
-    who = {"by": f"{run['owner']['user']}@{run['owner']['host']}", "run": run["id"], "why": run.get("why", "")}
-    took = {"duration_s": round(time.time() - journal["since"], 1)}
-    without = {"without": run["without"]} if run.get("without") else {}
-    journals.append(host, {"action": run["action"], **ended, **who, **without, **took})
+def _ended(journal: Journal, before: str | None, release: str, result: str) -> Event:
+    """How a run ended on this host, who ran it and how long it took."""
+    run = journal["run"]
+    event: Event = {
+        "action": run["action"],
+        "from": before,
+        "to": release,
+        "result": result,
+        "by": f"{run['owner']['user']}@{run['owner']['host']}",
+        "run": run["id"],
+        "why": run["why"],
+        "duration_s": round(time.time() - journal["since"], 1),
+    }
+    if without := run.get("without"):
+        event["without"] = without
+    return event
 
 
 def prune(host: AppHost, keep: int) -> list[str]:

@@ -8,11 +8,14 @@ import shutil
 import subprocess
 import tempfile
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from . import journal as journals
 from . import static as statics
 from .layout import AppHost, ReleaseError, read_text, write_atomically
+
+if TYPE_CHECKING:
+    from praetor.documents import Journal
 
 RELOAD_S = 15.0
 UNIT = "nginx.service"
@@ -27,8 +30,9 @@ def check(host: AppHost, release: str) -> None:
     text = _of(host, release)
     if text is None or text == read_text(_place(host)):
         return
-    manifest = host.manifest(release) or {}
-    bare = uncertified(host, manifest.get("settings", {}).get("server_names", [])) if "ssl_certificate " in text else []
+    manifest = host.manifest(release)
+    names = manifest["settings"]["server_names"] if manifest else []
+    bare = uncertified(host, names) if "ssl_certificate " in text else []
     if bare:
         raise ReleaseError(
             f"this host has no certificate for {', '.join(bare)}; nothing was started. "
@@ -56,7 +60,7 @@ def uncertified(host: AppHost, names: list[str]) -> list[str]:
     return [name for name in names if not {name, f"*.{name.partition('.')[2]}"} & covered]
 
 
-def switch(host: AppHost, release: str, journal: dict[str, Any]) -> bool:
+def switch(host: AppHost, release: str, journal: Journal) -> bool:
     """Make the site of a release the one that NGINX serves; whether anything had to be done.
 
     What was there is noted in the journal before, so that whoever finds this run dead knows that NGINX may not have read what the file says.

@@ -16,11 +16,14 @@ import subprocess
 import sys
 import tarfile
 import time
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
 from . import static as statics
 from .layout import DISK_FULL, AppHost, ReleaseError, remove, sync_directory, user_of, write_atomically
 from .logs import read_only_hint
+
+if TYPE_CHECKING:
+    from praetor.documents import Content, Manifest, TreeEntry, WheelEntry
 
 
 def python_tag() -> str:
@@ -28,7 +31,7 @@ def python_tag() -> str:
     return f"cp{sys.version_info.major}{sys.version_info.minor}"
 
 
-def files_of(manifest: dict[str, Any], tag: str) -> list[dict[str, Any]]:
+def files_of(manifest: Manifest, tag: str) -> list[WheelEntry | TreeEntry]:
     """The files of an artifact that a host with this Python needs: wheels, and the tree of a project that is no package.
 
     Raises:
@@ -42,7 +45,7 @@ def files_of(manifest: dict[str, Any], tag: str) -> list[dict[str, Any]]:
     return [*manifest["wheels"][tag], *([manifest["tree"]] if manifest["tree"] else [])]
 
 
-def missing(host: AppHost, manifest: dict[str, Any]) -> list[str]:
+def missing(host: AppHost, manifest: Manifest) -> list[str]:
     """SHA-256 of the artifact's files that this host does not have yet."""
     return sorted(
         {
@@ -55,8 +58,8 @@ def missing(host: AppHost, manifest: dict[str, Any]) -> list[str]:
 
 def stage(
     host: AppHost,
-    manifest: dict[str, Any],
-    parts: dict[str, Any],
+    manifest: Manifest,
+    parts: Content,
     uploads: IO[bytes] | None,
     checks: list[list[str]],
 ) -> bool:
@@ -182,7 +185,7 @@ def environment(place: pathlib.Path, user: pwd.struct_passwd) -> dict[str, str]:
     return found
 
 
-def _store(host: AppHost, manifest: dict[str, Any], uploads: IO[bytes]) -> None:
+def _store(host: AppHost, manifest: Manifest, uploads: IO[bytes]) -> None:
     """Store uploaded files under their hashes; a file whose content is not what the manifest says is refused."""
     wanted = {entry["sha256"]: entry["file"] for entry in files_of(manifest, python_tag())}
     host.wheels.mkdir(mode=0o700, exist_ok=True)
@@ -212,7 +215,7 @@ def _store(host: AppHost, manifest: dict[str, Any], uploads: IO[bytes]) -> None:
         raise
 
 
-def _virtualenv(host: AppHost, manifest: dict[str, Any], place: pathlib.Path) -> None:
+def _virtualenv(host: AppHost, manifest: Manifest, place: pathlib.Path) -> None:
     uv = host.layout.emperor / "venv/bin/uv"
     if not uv.is_file():
         raise ReleaseError(
@@ -244,7 +247,7 @@ def _virtualenv(host: AppHost, manifest: dict[str, Any], place: pathlib.Path) ->
     (place / "venv" / ".lock").unlink(missing_ok=True)
 
 
-def _shared_packages(host: AppHost, manifest: dict[str, Any]) -> dict[str, pathlib.Path]:
+def _shared_packages(host: AppHost, manifest: Manifest) -> dict[str, pathlib.Path]:
     """The wheels that the newest release has too, by SHA-256, with the RECORD of what each installed there, PEP 376."""
     newest = next(iter(host.releases()), None)
     earlier = host.manifest(newest) if newest else None
@@ -302,7 +305,7 @@ def _uv(command: list[str], host: AppHost) -> None:
         raise ReleaseError(f"the virtualenv cannot be made:\n{_tail(done.stderr or done.stdout)}")
 
 
-def _tree(host: AppHost, manifest: dict[str, Any], place: pathlib.Path) -> None:
+def _tree(host: AppHost, manifest: Manifest, place: pathlib.Path) -> None:
     """`src/`, the slot's working directory: the project's files where it is no package, else empty."""
     (place / "src").mkdir(mode=0o755)
     if not manifest["tree"]:
@@ -314,7 +317,7 @@ def _tree(host: AppHost, manifest: dict[str, Any], place: pathlib.Path) -> None:
     _compile(place / "src")
 
 
-def _data_places(host: AppHost, manifest: dict[str, Any], place: pathlib.Path, user: pwd.struct_passwd) -> None:
+def _data_places(host: AppHost, manifest: Manifest, place: pathlib.Path, user: pwd.struct_passwd) -> None:
     """Links from where the app writes to its data directory. What the project ships there is the beginning of what lies there, once."""
     for named in manifest["settings"].get("data", []):
         name = named.removesuffix("/")
@@ -370,11 +373,11 @@ def unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, place: pathlib.Pat
         target.chmod(0o755 if member.mode & 0o100 else 0o644)
 
 
-def _settings(place: pathlib.Path, parts: dict[str, Any], user: pwd.struct_passwd) -> None:
-    for name, mode in (("env", 0o750), ("secrets", 0o750)):
-        (place / name).mkdir(mode=mode)
+def _settings(place: pathlib.Path, parts: Content, user: pwd.struct_passwd) -> None:
+    for name, values in (("env", parts["env"]), ("secrets", parts["secrets"])):
+        (place / name).mkdir(mode=0o750)
         os.chown(place / name, 0, user.pw_gid)
-        for key, value in parts[name].items():
+        for key, value in values.items():
             write_atomically(place / name / key, value, 0o440, 0, user.pw_gid)
     programs = place / "slot/praetor_slot"
     for directory in (programs.parent, programs):

@@ -9,15 +9,18 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .layout import AppHost, ReleaseError, link_atomically, remove
+
+if TYPE_CHECKING:
+    from praetor.documents import Manifest
 
 _FIRST = 315_532_800  # seconds: 1980, and 34 years from there
 _MODE = 0o755
 
 
-def lay_out(host: AppHost, manifest: dict[str, Any], place: pathlib.Path) -> None:
+def lay_out(host: AppHost, manifest: Manifest, place: pathlib.Path) -> None:
     """Link the files that the release's entry names into one tree, whose paths are those of URLs.
 
     Args:
@@ -28,7 +31,7 @@ def lay_out(host: AppHost, manifest: dict[str, Any], place: pathlib.Path) -> Non
     Raises:
         ReleaseError: the release has no such file or directory.
     """
-    wanted: dict[str, str] = manifest["settings"].get("static", {})
+    wanted = manifest["settings"].get("static", {})
     if not wanted:
         return
     made = host.static / manifest["id"]

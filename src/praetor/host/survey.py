@@ -3,37 +3,50 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from . import drained, emperors, maintenance, uwsgi
 from . import journal as journals
 from . import site as sites
 from .gate import Health
-from .layout import AppHost, Emperor, Layout, ReleaseError, read_json
+from .layout import AppHost, Emperor, Layout, ReleaseError
 from .stage import missing, python_tag
 
+if TYPE_CHECKING:
+    from praetor.documents import AppSurvey, Looked, Manifest, Survey
 
-def work(params: dict[str, Any]) -> dict[str, Any]:
+
+def work(
+    *,
+    apps: dict[str, str],
+    wanted: dict[str, Manifest] | None = None,
+    probe: bool = False,
+    history: int = 0,
+) -> Survey:
     """Survey all `apps` (names with their first server name), and name the other apps on the host.
 
     `wanted` maps names to the manifests of releases that are about to be made live; `probe` asks the live slots for their health;
     `history` is how many of the last lines of each history to return.
     """
-    found: dict[str, Any] = {}
-    for name, server_name in params["apps"].items():
+    found: dict[str, AppSurvey] = {}
+    for name, server_name in apps.items():
         host = AppHost(name)
-        found[name] = survey(host, params["wanted"].get(name))
-        if params["probe"]:
-            found[name] |= health(host, server_name)
-        if params["history"]:
-            found[name]["history"] = journals.history(host)[-params["history"] :]
+        state = survey(host, (wanted or {}).get(name))
+        found[name] = {**state, **health(host, server_name)} if probe else state
+        if history:
+            found[name]["history"] = journals.history(host)[-history:]
     everywhere = {path.parent.name for path in Layout().apps.glob("*/releases")}
     others = sorted(everywhere - set(found))
-    state = {"drained": drained.look(), "closed": maintenance.closed()}
-    return {"apps": found, "others": others, "python": python_tag(), **state}
+    return {
+        "apps": found,
+        "others": others,
+        "python": python_tag(),
+        "drained": drained.look(),
+        "closed": maintenance.closed(),
+    }
 
 
-def survey(host: AppHost, wanted: dict[str, Any] | None = None) -> dict[str, Any]:
+def survey(host: AppHost, wanted: Manifest | None = None) -> AppSurvey:
     """The state of one app on this host.
 
     Args:
@@ -44,7 +57,7 @@ def survey(host: AppHost, wanted: dict[str, Any] | None = None) -> dict[str, Any
     emperor = host.emperor_of(live) if live else None
     name = live.release if live else None
     since = host.live_since()
-    state: dict[str, Any] = {
+    state: AppSurvey = {
         "app": host.app,
         "provisioned": host.run_dir.is_dir() and host.releases_dir.is_dir(),
         "python": python_tag(),
@@ -58,7 +71,7 @@ def survey(host: AppHost, wanted: dict[str, Any] | None = None) -> dict[str, Any
         "before": journals.before(host, name),
         "frozen": journals.frozen(host),
         "leftovers": [str(path) for path in host.leftovers()] + [slot.name for slot in host.slots() if slot != live],
-        "journal": read_json(host.run_file),
+        "journal": journals.found(host),
         "settled": name is not None and journals.settled(host, name),
         "made_live_by": journals.made_live_by(host, name) if name else None,
         "site": name is None or sites.is_current(host, name),
@@ -80,7 +93,7 @@ def survey(host: AppHost, wanted: dict[str, Any] | None = None) -> dict[str, Any
     return state
 
 
-def _outdated(host: AppHost, emperor: Emperor | None, manifest: dict[str, Any] | None) -> list[str]:
+def _outdated(host: AppHost, emperor: Emperor | None, manifest: Manifest | None) -> list[str]:
     """Why the live slot should be started again, under another Emperor."""
     try:
         return emperors.outdated(host, emperor, manifest) if emperor and manifest else []
@@ -88,11 +101,11 @@ def _outdated(host: AppHost, emperor: Emperor | None, manifest: dict[str, Any] |
         return []  # a host that was not provisioned since: its slots run, and a release says what to do
 
 
-def health(host: AppHost, server_name: str) -> dict[str, Any]:
+def health(host: AppHost, server_name: str) -> Looked:
     """What the live slot answers on its private socket, and how its workers are."""
     live = host.live()
     manifest = host.manifest(live.release) if live else None
-    found: dict[str, Any] = {"server_name": server_name, "path": "/", "workers": 0, "busy": 0}
+    found: Looked = {"server_name": server_name, "path": "/", "workers": 0, "busy": 0}
     if live is None or manifest is None:
         return {**found, "health": "nothing is live"}
     check = Health.of(manifest, server_name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, TypedDict
+from collections.abc import Iterable
+from typing import TypedDict
+
+from praetor.documents import Surveys
 
 NAMED = 20  # hosts that a history names in full: each host keeps the list for each of its releases
 _KEY_CHANGED = (
@@ -22,12 +24,12 @@ def reason(said: str) -> str:
     return last.rpartition("ssh: ")[2].strip() or last
 
 
-def absent(surveys: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def absent(surveys: Surveys) -> dict[str, str]:
     """The hosts that gave no answer, each with the reason."""
     return {host: str(survey["away"]) for host, survey in surveys.items() if "away" in survey}
 
 
-def refusal(surveys: Mapping[str, Mapping[str, Any]], limit: str = "") -> str:
+def refusal(surveys: Surveys, limit: str = "") -> str:
     """Why a run must not begin while hosts are away, and both ways on; empty when all have answered.
 
     Args:
@@ -58,23 +60,20 @@ def left_out(app_hosts: Iterable[str], run: Iterable[str]) -> list[str]:
     return found if len(found) <= NAMED else [*found[:NAMED], f"{len(found) - NAMED} more"]
 
 
-def latest(app: str, surveys: Mapping[str, Mapping[str, Any]]) -> tuple[str, str] | None:
+def latest(app: str, surveys: Surveys) -> tuple[str, str] | None:
     """The host on which the last run that went well made an app's release live, and that release.
 
     Ids of runs begin with the controller's time, so hosts' clocks do not matter.
     """
-    found = [
-        (survey["apps"][app]["made_live_by"], host, survey["apps"][app]["live"])
-        for host, survey in surveys.items()
-        if survey.get("apps", {}).get(app, {}).get("made_live_by")
-    ]
+    states = {host: survey["apps"][app] for host, survey in surveys.items() if app in survey.get("apps", {})}
+    found = [(run, host, str(state["live"])) for host, state in states.items() if (run := state["made_live_by"])]
     if not found:
         return None
     _, host, release = max(found, key=lambda each: each[0])
-    return host, str(release)
+    return host, release
 
 
-def behind(app: str, surveys: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def behind(app: str, surveys: Surveys) -> list[str]:
     """The hosts that serve another release of an app than the last run that went well made live, or nothing."""
     newest = latest(app, surveys)
     return [
@@ -94,7 +93,7 @@ class CatchUp(TypedDict):
     tags: list[str]  # wheel tags of the Pythons of the run's hosts
 
 
-def to_catch_up(surveys: Mapping[str, Mapping[str, Any]], others: Mapping[str, Mapping[str, Any]]) -> list[CatchUp]:
+def to_catch_up(surveys: Surveys, others: Surveys) -> list[CatchUp]:
     """The apps that a run with `--limit` brings to what hosts outside of it serve.
 
     Args:

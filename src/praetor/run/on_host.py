@@ -11,7 +11,7 @@ import io
 import json
 import pathlib
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.module_utils.common.parameters import remove_values
@@ -57,11 +57,11 @@ class HostAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
         return {**result, **self.do(args)}
 
     def do(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Do the work; a problem fails the task."""
+        """Do the work; a `reason` in the answer is why it failed, and fails the task."""
         answer = self.on_host(args)
-        return {**answer, "failed": True, "msg": answer["problem"]} if answer.get("problem") else answer
+        return {**answer, "failed": True, "msg": answer["reason"]} if answer.get("reason") else answer
 
-    def on_host(self, params: dict[str, Any], secret: Iterable[str] = ()) -> dict[str, Any]:
+    def on_host(self, params: Mapping[str, Any], secret: Iterable[str] = ()) -> dict[str, Any]:
         """What the module's work returned; where the host gave no answer, `failed` and `msg`.
 
         Args:
@@ -79,8 +79,8 @@ class HostAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
                 # tar has a line for each file.
                 said = kept["stderr"].strip().partition("\n")[0]
                 hint = " Make room there and run again." if "No space left" in said else ""
-                problem = f"{KEPT} on the host cannot be written: {said}. What is live goes on serving.{hint}"
-                return {"failed": True, "msg": problem}
+                msg = f"{KEPT} on the host cannot be written: {said}. What is live goes on serving.{hint}"
+                return {"failed": True, "msg": msg}
             done = self._start(asked)
         try:
             answer: dict[str, Any] = json.loads(done["stdout"].strip().rpartition("\n")[2])

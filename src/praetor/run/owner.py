@@ -9,15 +9,16 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
+
+from praetor.documents import Action, Owner, PhaseAnswer, Run
 
 _BOOT = pathlib.Path("/proc/sys/kernel/random/boot_id")
 
 
-def start(action: str, why: str) -> dict[str, Any]:
+def start(action: Action, why: str) -> Run:
     """A new run: its id, what it is for, and its owner: the ansible-playbook process, whose worker calls this."""
     pid = os.getppid()
-    owner = {
+    owner: Owner = {
         "user": getpass.getuser(),
         "host": socket.gethostname(),
         "machine": _machine(),
@@ -30,7 +31,7 @@ def start(action: str, why: str) -> dict[str, Any]:
     return {"id": run_id, "owner": owner, "action": action, "why": why}
 
 
-def is_dead(owner: dict[str, Any]) -> bool:
+def is_dead(owner: Owner) -> bool:
     """Whether the owner was a process of this controller and is gone; about processes of other controllers nothing is known."""
     if owner["machine"] != _machine():
         return False
@@ -51,22 +52,20 @@ def process_start(pid: int) -> str | None:
     return None if fields[0] == "Z" else fields[19]
 
 
-def until_locked(
-    call: Callable[[dict[str, Any]], dict[str, Any]], args: dict[str, Any], lock_wait: float
-) -> dict[str, Any]:
-    """Call a module that takes a lock until it has it: a dead owner's lock is taken over at once, for a living one's it waits.
+def until_locked(call: Callable[[str | None], PhaseAnswer], lock_wait: float) -> PhaseAnswer:
+    """Begin a run on a host until it has the lock: a dead owner's lock is taken over at once, for a living one's it waits.
 
     Args:
-        call: runs the module with arguments and returns its result; `holder` in it is the journal of another run.
-        args: the module's arguments.
+        call: does the phase and returns its answer, given the id of a run whose lock is to be taken over; `holder` in the answer is the journal of another run.
         lock_wait: seconds to wait at most.
     """
     deadline = time.monotonic() + lock_wait
+    break_run: str | None = None
     while True:
-        answer = call(args)
+        answer = call(break_run)
         holder = answer.get("holder")
-        if holder and is_dead(holder["run"]["owner"]) and args.get("break_run") != holder["run"]["id"]:
-            args = {**args, "break_run": holder["run"]["id"]}
+        if holder and is_dead(holder["run"]["owner"]) and break_run != holder["run"]["id"]:
+            break_run = holder["run"]["id"]
         elif holder and time.monotonic() < deadline:
             time.sleep(2)
         else:

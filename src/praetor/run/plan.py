@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from praetor.documents import AppSurvey, Manifest, Release, Surveys, Target
 from praetor.host.journal import LEASE_S
 from praetor.host.layout import ReleaseError
 
+from .batches import batches
 
 # What Ansible takes itself, on a slow controller: to go over to the next batch, and for all phases of a host.
 BATCH_S, HOST_S = 3, 1
 
 
-def needed(release: dict[str, Any], surveys: dict[str, dict[str, Any]]) -> bool:
+def needed(release: Release, surveys: Surveys) -> bool:
     """Whether a release has to travel: it is not live, or not settled, on some host."""
     return any(survey["apps"][release["app"]]["needed"] for survey in surveys.values())
 
 
-def refusals(
-    release: dict[str, Any], surveys: dict[str, dict[str, Any]], *, force: bool, planning: bool = False
-) -> list[str]:
+def refusals(release: Release, surveys: Surveys, *, force: bool, planning: bool = False) -> list[str]:
     """Why a release must not travel, a sentence per host and reason.
 
     Args:
@@ -55,7 +56,18 @@ def refusals(
     return found
 
 
-def lease_s(releases: list[dict[str, Any]]) -> float:
+def target(app: Mapping[str, Any], release: str, hosts: list[str]) -> Target:
+    """A release of an app, an entry of the inventory, as it goes over hosts that have it already."""
+    return {
+        "app": app["name"],
+        "id": release,
+        "server_name": app["server_names"][0],
+        "options": app["release"],
+        "batches": batches(hosts, app["release"]["batches"]),
+    }
+
+
+def lease_s(releases: Sequence[Target]) -> float:
     """Seconds that the run may be silent on a host: those of a phase, what Ansible takes for all hosts, and all the batches that it waits for."""
     return LEASE_S + max(
         (
@@ -66,7 +78,7 @@ def lease_s(releases: list[dict[str, Any]]) -> float:
     )
 
 
-def rollback_target(app: str, surveys: dict[str, dict[str, Any]], wanted: str, *, force: bool) -> str:
+def rollback_target(app: str, surveys: Surveys, wanted: str, *, force: bool) -> str:
     """The release that all hosts go back to.
 
     Args:
@@ -83,27 +95,29 @@ def rollback_target(app: str, surveys: dict[str, dict[str, Any]], wanted: str, *
         found = {state["before"] for state in states.values()}
         if found == {None}:
             raise ReleaseError(
-                f"{app}: no host has a good release from before the live one; -e release=ID takes any of: {_common(states)}"
+                f"Nothing was changed. {app}: no host has a good release from before the live one; -e release=ID takes any of: {_common(states)}"
             )
         if len(found) > 1:
             said = ", ".join(f"{host} to {state['before'] or 'nothing'}" for host, state in states.items())
             raise ReleaseError(
-                f"{app}: the hosts would go back to different releases ({said}); choose one with -e release=ID out of: {_common(states)}"
+                f"Nothing was changed. {app}: the hosts would go back to different releases ({said}); choose one with -e release=ID out of: {_common(states)}"
             )
         wanted = str(found.pop())
     absent = [host for host, state in states.items() if wanted not in state["releases"]]
     if absent:
-        raise ReleaseError(f"{app}: {wanted} is not on {', '.join(absent)}; on all hosts there are: {_common(states)}")
+        raise ReleaseError(
+            f"Nothing was changed. {app}: {wanted} is not on {', '.join(absent)}; on all hosts there are: {_common(states)}"
+        )
     marked = {host: state["bad"][wanted] for host, state in states.items() if wanted in state["bad"]}
     if marked and not force:
         host, entry = next(iter(marked.items()))
         raise ReleaseError(
-            f"{app}: {wanted} is marked bad on {host} since {entry['ts']}: {entry['reason']}. -e force=true takes it anyway"
+            f"Nothing was changed. {app}: {wanted} is marked bad on {host} since {entry['ts']}: {entry['reason']}. -e force=true takes it anyway"
         )
     return wanted
 
 
-def live_everywhere(app: str, surveys: dict[str, dict[str, Any]]) -> str:
+def live_everywhere(app: str, surveys: Surveys) -> str:
     """The release of an app that is live on all hosts.
 
     Raises:
@@ -114,15 +128,17 @@ def live_everywhere(app: str, surveys: dict[str, dict[str, Any]]) -> str:
     if len(found) == 1 and (live := found.pop()):
         return str(live)
     said = ", ".join(f"{host}: {state['live'] or 'nothing'}" for host, state in states.items())
-    raise ReleaseError(f"{app}: not the same release is live on all hosts ({said}). playbooks/release.yml makes it so")
+    raise ReleaseError(
+        f"Nothing was changed. {app}: not the same release is live on all hosts ({said}). playbooks/release.yml makes it so"
+    )
 
 
-def _common(states: dict[str, dict[str, Any]]) -> str:
+def _common(states: Mapping[str, AppSurvey]) -> str:
     first, *rest = (state["releases"] for state in states.values())
     return ", ".join(release for release in first if all(release in other for other in rest)) or "none"
 
 
-def describe_all(releases: list[dict[str, Any]], surveys: dict[str, dict[str, Any]]) -> str:
+def describe_all(releases: list[Release], surveys: Surveys) -> str:
     """The plan of a run, for people: each app's, and where its words are explained."""
     lines = [describe(release, surveys) for release in releases]
     if any(needed(release, surveys) for release in releases):
@@ -130,7 +146,7 @@ def describe_all(releases: list[dict[str, Any]], surveys: dict[str, dict[str, An
     return "\n".join(lines)
 
 
-def describe(release: dict[str, Any], surveys: dict[str, dict[str, Any]]) -> str:
+def describe(release: Release, surveys: Surveys) -> str:
     """The plan for one app, for people: from what to what, packages, settings, and what would happen on each host."""
     new = release["manifest"]
     lines = [f"{release['app']}: release {release['id']} ({_origin(new)})", *_kept_and_left(new)]
@@ -158,7 +174,7 @@ def describe(release: dict[str, Any], surveys: dict[str, dict[str, Any]]) -> str
     return "\n".join([*lines, *(f"    {line}" for line in shown)])
 
 
-def differences(old: dict[str, Any], new: dict[str, Any], python: str) -> list[str]:
+def differences(old: Manifest, new: Manifest, python: str) -> list[str]:
     """What changes from one release to the next: commit, packages, settings, secrets (names only)."""
     lines = []
     if old["commit"] != new["commit"]:
@@ -178,12 +194,16 @@ def differences(old: dict[str, Any], new: dict[str, Any], python: str) -> list[s
         if secrets[0].get(name) != secrets[1].get(name):
             kind = "added" if name not in secrets[0] else "removed" if name not in secrets[1] else "changed"
             lines.append(f"secret {name} {kind} (not shown)")
-    if (old["tree"] or {}).get("digest") != (new["tree"] or {}).get("digest"):
+    if _files_of(old) != _files_of(new):
         lines.append("files of the project changed")
     return lines
 
 
-def _work(release: dict[str, Any], state: dict[str, Any]) -> str:
+def _files_of(manifest: Manifest) -> str | None:
+    return manifest["tree"]["digest"] if manifest["tree"] else None
+
+
+def _work(release: Release, state: AppSurvey) -> str:
     steps = [] if state["provisioned"] else ["provision the host"]
     if state["outdated"] and state["live"] == release["id"]:
         steps.append(f"start it again, because {'; '.join(state['outdated'])}")
@@ -197,7 +217,7 @@ def _work(release: dict[str, Any], state: dict[str, Any]) -> str:
     return ", ".join([*steps, "gate", f"flip and bake {release['options']['bake_s']} s", "settle"])
 
 
-def _origin(manifest: dict[str, Any]) -> str:
+def _origin(manifest: Manifest) -> str:
     commit = (
         f", commit {_short(manifest['commit'])}{' and changes that are not committed' if manifest['dirty'] else ''}"
         if manifest["commit"]
@@ -206,7 +226,7 @@ def _origin(manifest: dict[str, Any]) -> str:
     return f"from {manifest['source']}{commit}"
 
 
-def _kept_and_left(manifest: dict[str, Any]) -> list[str]:
+def _kept_and_left(manifest: Manifest) -> list[str]:
     """Who chose the packages' versions, and what lies in the project and is not shipped."""
     lines = [f"  packages: {manifest['locked_by']}"] if manifest.get("locked_by") else []
     left_out = manifest.get("left_out", [])
@@ -218,7 +238,7 @@ def _short(commit: str | None) -> str:
     return commit[:10] if commit else "(none)"
 
 
-def _packages(manifest: dict[str, Any], python: str) -> dict[str, str]:
+def _packages(manifest: Manifest, python: str) -> dict[str, str]:
     entries = manifest["wheels"].get(python, [])
     # The app's own wheel keeps its version between commits: its content tells.
     return {entry["name"]: f"{entry['version']} ({entry['sha256'][:8]})" for entry in entries}

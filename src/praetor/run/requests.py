@@ -5,16 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from praetor.host.requests import Entry
+from praetor.documents import LogLine
 
 
-def merge(by_host: dict[str, list[Entry]]) -> list[Entry]:
+def merge(by_host: dict[str, list[LogLine]]) -> list[LogLine]:
     """The lines of all hosts, oldest first, each with its host."""
-    found = [{**entry, "host": host} for host, entries in by_host.items() for entry in entries]
+    found: list[LogLine] = [{**entry, "host": host} for host, entries in by_host.items() for entry in entries]
     return sorted(found, key=lambda entry: float(entry["ts"]))
 
 
-def render(entry: Entry) -> str:
+def render(entry: LogLine) -> str:
     """One line for a reader."""
     at = datetime.fromtimestamp(entry["ts"], UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
     return f"{at}  {entry['host']}  {entry['source']:<5}  {_say(entry['source'], entry['said'])}"

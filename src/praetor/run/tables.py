@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from .away import behind, latest, reason
 from .fleet import strangers
 
 if TYPE_CHECKING:
+    from praetor.documents import AppSurvey, Survey, Surveys
     from praetor.host.balancer import Servers
 
 from praetor.host import sandbox
 
-Row = dict[str, Any]
-Surveys = dict[str, dict[str, Any]]
+Row = dict[str, object]
 
 
 def status(surveys: Surveys) -> list[Row]:
     """A row per host and app: what is live, since when, and how it is."""
-    rows = []
+    rows: list[Row] = []
     for host, survey in surveys.items():
         if "apps" not in survey:
             why = survey.get("away") or reason(str(survey.get("msg", "")))
@@ -32,7 +32,7 @@ def status(surveys: Surveys) -> list[Row]:
             rows.append(_row(host, name, state["live"] or "-", state["since"] or "-", workers, _health(state) + late))
     looks = balancers(surveys)
     for row in rows if looks else []:
-        row["balancers"] = _said_by(looks, row["host"], row["app"])
+        row["balancers"] = _said_by(looks, str(row["host"]), str(row["app"]))
     return rows
 
 
@@ -68,7 +68,7 @@ def demo(surveys: Surveys) -> list[Row]:
     ]
 
 
-def _curl(survey: dict[str, Any], state: dict[str, Any]) -> str:
+def _curl(survey: Survey, state: AppSurvey) -> str:
     """A command that works without a change to name resolution; `authority` is given where clients do not know it yet."""
     name, address = state["server_name"], survey["address"]
     if not survey["tls"]:
@@ -79,12 +79,11 @@ def _curl(survey: dict[str, Any], state: dict[str, Any]) -> str:
 
 def history(surveys: Surveys) -> list[Row]:
     """A row per host and event, oldest first."""
-    rows = []
+    rows: list[Row] = []
     for host, survey in surveys.items():
         for name, state in survey.get("apps", {}).items():
             for entry in state["history"]:
                 without = f"without {', '.join(entry['without'])}: " if entry.get("without") else ""
-                said = without + (entry.get("reason") or entry.get("why") or "")
                 rows.append(
                     {
                         "when": entry["ts"],
@@ -96,10 +95,15 @@ def history(surveys: Surveys) -> list[Row]:
                         "result": entry.get("result", "-"),
                         "seconds": entry.get("duration_s", "-"),
                         "by": entry.get("by", "-"),
-                        "why": said.splitlines()[0][:100] if said else "",
+                        "why": without + _first_line(entry.get("why")),
+                        "reason": _first_line(entry.get("reason")),
                     }
                 )
-    return sorted(rows, key=lambda row: row["when"])
+    return sorted(rows, key=lambda row: str(row["when"]))
+
+
+def _first_line(said: str | None) -> str:
+    return said.splitlines()[0][:100] if said else ""
 
 
 TABLES: dict[str, Callable[[Surveys], list[Row]]] = {"status": status, "demo": demo, "history": history}
@@ -121,8 +125,7 @@ def notes(surveys: Surveys) -> list[str]:
         for app, until in closed.items()
     ]
     for host, survey in surveys.items():
-        if survey.get("drained"):
-            said = survey["drained"]
+        if said := survey.get("drained"):
             why = f": {said['why']}" if said["why"] else ""
             lines.append(
                 f"{host}: drained since {said['since']} by {said['by']}{why}; playbooks/undrain.yml -e host={host} ends it"
@@ -176,7 +179,7 @@ def text(table: str, surveys: Surveys) -> str:
     return "\n".join([render(TABLES[table](surveys)), *notes(surveys), *version])
 
 
-def render(rows: list[Row]) -> str:
+def render(rows: Sequence[Mapping[str, object]]) -> str:
     """Rows as text in columns."""
     if not rows:
         return "(nothing)"
@@ -189,7 +192,7 @@ def render(rows: list[Row]) -> str:
     )
 
 
-def _health(state: dict[str, Any]) -> str:
+def _health(state: AppSurvey) -> str:
     if not state["provisioned"]:
         return "not provisioned"
     return state["health"] if state["running"] or not state["live"] else f"{state['slot']} does not run"
