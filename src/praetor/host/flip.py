@@ -162,6 +162,45 @@ class AccessLog:
             return b""
 
 
+class Watch:
+    """What a slot does from its flip on, next to what the app did before."""
+
+    def __init__(self, host: AppHost, slot: Slot, access_log: pathlib.Path) -> None:
+        """Look at the time before; the flip has not happened yet."""
+        self.host, self.slot, self.log = host, slot, AccessLog(access_log)
+        self.before = traffic(requests(self.log.before()), time.time() - BEFORE_S)
+        self.start = uwsgi.counters(host.stats(slot))
+        self.now: uwsgi.Counters | None = self.start
+        self.since = Traffic()
+        self._seen: list[Request] = []
+        self._misses = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """The flip happens now."""
+        self.flipped_at, self._began = time.time(), time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been watched."""
+        return time.monotonic() - self._began
+
+    def look(self) -> None:
+        """Look once at its traffic and its counters."""
+        self._seen += requests(self.log.since())
+        self.since = traffic(self._seen, self.flipped_at)
+        now = _counters(self.host, self.slot)
+        self._misses = 0 if now else self._misses + 1
+        # One unanswered look may be a busy moment of the master; three in a row are none.
+        self.now = now if now or self._misses >= 3 else self.start
+
+    @property
+    def facts(self) -> Bake:
+        """What it has seen."""
+        served = (self.now or self.start).requests - self.start.requests
+        return {"flipped": True, "before": _facts(self.before), "since": _facts(self.since), "served": served}
+
+
 def flip_and_bake(host: AppHost, slot: Slot, limits: Limits, access_log: pathlib.Path, journal: Journal) -> Bake:
     """Make a slot live and watch it; flips back to what was live if it fails.
 
@@ -188,41 +227,42 @@ def flip_and_bake(host: AppHost, slot: Slot, limits: Limits, access_log: pathlib
         journals.save(host, journal)
     old = Slot.parse(journal.get("previous") or "")
     drain = Drain(host, old, journal.get("drain")) if old else None
-    log = AccessLog(access_log)
-    before = traffic(requests(log.before()), time.time() - BEFORE_S)
-    start = uwsgi.counters(host.stats(slot))
+    watch = Watch(host, slot, access_log)
     # First NGINX, whose reload takes a moment; then the one rename.
     sites.switch(host, slot.release, journal)
-    began, flipped_at = time.monotonic(), time.time()
+    watch.begin()
     if flipped:
         host.flip(slot)
+    if reason := _bake(watch, limits, drain, journal):
+        raise _failed(watch, reason, journal)
+    return {**watch.facts, "flipped": flipped}
+
+
+def _bake(watch: Watch, limits: Limits, drain: Drain | None, journal: Journal) -> str | None:
+    """Why the slot must not stay live, as soon as something speaks against it; None when nothing has until the end."""
     _watch_old(drain, journal)
-    seen: list[Request] = []
-    misses = 0
     while True:
-        remaining = limits.bake_s - (time.monotonic() - began)
+        remaining = limits.bake_s - watch.seconds
         if remaining > 0:
             time.sleep(min(WATCH_S, remaining))
-        seen += requests(log.since())
-        since = traffic(seen, flipped_at)
-        now = _counters(host, slot)
-        misses = misses + 1 if now is None else 0
-        # One unanswered look may be a busy moment of the master; three in a row are none.
-        reason = breach(limits, before, since, start, now if now or misses >= 3 else start)
-        if reason:
-            back = undo(host, journal)
-            journal["reason"] = reason
-            told = f"{slot.release} failed under traffic after {time.monotonic() - began:.1f} s: {reason}. {back}"
-            lines = last_lines(host, flipped_at)
-            raise BakeError(f"{told} The last lines of its log:\n{lines}{sandbox.refused(host, lines, flipped_at)}")
+        watch.look()
+        if reason := breach(limits, watch.before, watch.since, watch.start, watch.now):
+            return reason
         _watch_old(drain, journal)
         if remaining <= 0:
-            return {
-                "flipped": flipped,
-                "before": _facts(before),
-                "since": _facts(since),
-                "served": (now or start).requests - start.requests,
-            }
+            return None
+
+
+def _failed(watch: Watch, reason: str, journal: Journal) -> BakeError:
+    """Flip back, and the error that tells of it."""
+    after_s = watch.seconds
+    back = undo(watch.host, journal)
+    journal["reason"] = reason
+    lines = last_lines(watch.host, watch.flipped_at)
+    hint = sandbox.refused(watch.host, lines, watch.flipped_at)
+    return BakeError(
+        f"{watch.slot.release} failed under traffic after {after_s:.1f} s: {reason}. {back} The last lines of its log:\n{lines}{hint}"
+    )
 
 
 def _facts(of: Traffic) -> TrafficFacts:

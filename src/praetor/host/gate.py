@@ -186,11 +186,11 @@ def end_slot(host: AppHost, slot: Slot) -> None:
     emperor = host.emperor_of(slot)
     if emperor is None:
         return
-    pid = None if _loaded(host, slot) else _vassal(host, slot).get("pid")
+    loading = None if _loaded(host, slot) else _vassal(host, slot).get("pid")
     host.vassal(slot, emperor).unlink(missing_ok=True)
     rescan(host, emperor)
-    if pid:
-        wait_until(lambda: _signalled(host, slot, emperor, int(pid)), SIGNAL_S)
+    if loading:
+        _signal_loading(host, slot, emperor, int(loading))
 
 
 def _loaded(host: AppHost, slot: Slot) -> bool:
@@ -198,15 +198,17 @@ def _loaded(host: AppHost, slot: Slot) -> bool:
     return host.stats(slot).exists()
 
 
-def _signalled(host: AppHost, slot: Slot, emperor: Emperor, pid: int) -> bool:
-    """True once a loading slot was signalled, or no longer needs it (it ended or finished loading: with die-on-term, SIGQUIT would make a loaded slot reload)."""
-    found = _vassal(host, slot)
-    if found and not _loaded(host, slot):
-        # Not before the Emperor lets it end, or it would start it again.
-        if not found.get("cursed"):
-            return False
+def _signal_loading(host: AppHost, slot: Slot, emperor: Emperor, pid: int) -> None:
+    """Signal a slot that loads its app, as soon as the Emperor has given it up: before, the Emperor would start it again."""
+
+    def decided() -> bool:
+        found = _vassal(host, slot)
+        return not found or bool(found.get("cursed")) or _loaded(host, slot)
+
+    wait_until(decided, SIGNAL_S)
+    # One that has loaded meanwhile listens to the Emperor; with die-on-term, SIGQUIT would make it reload. One that has ended is unknown.
+    if not _loaded(host, slot) and _vassal(host, slot).get("cursed"):
         emperors.signal_process(host, emperor, pid, signal.SIGQUIT)
-    return True
 
 
 def await_end(host: AppHost, slot: Slot, timeout_s: float) -> None:
@@ -218,13 +220,13 @@ def await_end(host: AppHost, slot: Slot, timeout_s: float) -> None:
 
 def _ended(host: AppHost, slot: Slot) -> bool:
     """Whether a slot is unknown to the Emperor by now. Asking for its stats wakes its master, which otherwise looks after its workers once a second."""
-    _end_loading(host, slot)
+    _kill_loading_workers(host, slot)
     with contextlib.suppress(OSError, ValueError):
         uwsgi.stats(host.stats(slot), 0.3)
     return not _vassal(host, slot)
 
 
-def _end_loading(host: AppHost, slot: Slot) -> None:
+def _kill_loading_workers(host: AppHost, slot: Slot) -> None:
     """Kill the workers of an ending slot that still load the app: they hold no request, and uWSGI's signal comes to nothing while they begin."""
     found = _vassal(host, slot)
     if not found.get("cursed"):
