@@ -8,8 +8,10 @@ import http.client
 import shutil
 import ssl
 import threading
+import uuid
 from pathlib import Path
 
+import pytest
 from client import Site
 from project import ROOT
 from watch import Lab
@@ -119,6 +121,24 @@ def test_workers_hang(lab: Lab) -> None:
             )
         finally:
             over.set()
+
+
+@pytest.mark.parametrize("gone", ["it does not answer", "it has left the inventory"])
+def test_the_lines_of_a_host_that_is_gone_are_in_the_archive(lab: Lab, tmp_path: Path, gone: str) -> None:
+    request_id = uuid.uuid4().hex
+    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    Site(lab.addresses["app2"], anybody).ask(SITE, "/nowhere", {"X-Request-ID": request_id})
+    away = ["-e", "host=app2", "--limit", "app1,mon1"]
+    if gone == "it does not answer":
+        (tmp_path / "away.yml").write_text("all: {hosts: {app2: {ansible_port: 1}}}\n")
+        away = ["-i", str(tmp_path / "away.yml")]
+    asked = ["-e", "app=sample", "-e", f"request_id={request_id}"]
+    [direct] = lab.logs(*asked, "--limit", "app2")
+    # What was sent is there a moment later.
+    [kept] = lab.wait("line in the archive", lambda: lab.logs(*asked, *away) or None)
+    assert (kept["host"], kept["source"]) == ("app2", "nginx")
+    assert kept["said"] == direct["said"]
 
 
 def test_a_host_is_gone(lab: Lab) -> None:

@@ -9,16 +9,23 @@ from typing import Any
 from ansible.utils.display import Display
 
 from praetor.run.on_controller import ControllerAction
-from praetor.run.requests import merge, render
+from praetor.run.requests import merge, render, silent
 
 
 class ActionModule(ControllerAction):
-    """Prints lines. Arguments: `register`, the variable with each host's entries; `format`, text or json."""
+    """Prints lines.
+
+    Arguments: `register`, the variable with each host's entries; `archive`, the entries of hosts that do not answer, and `monitor`, where these are
+    from; `format`, text or json.
+    """
 
     def do(self, args: Mapping[str, Any]) -> Mapping[str, object]:
         """Print."""
         seen = self.registered(args["register"])
-        entries = merge({host: list(found.get("entries") or []) for host, found in seen.items()})
+        by_host = {host: list(found.get("entries") or []) for host, found in seen.items()}
+        entries = merge({**by_host, args["monitor"]: args["archive"]})
+        for sentence in silent(seen, args["monitor"]):
+            Display().warning(sentence)
         as_json = args["format"] == "json"
         text = "\n".join(json.dumps(entry) if as_json else render(entry) for entry in entries)
         Display().display(f"\n{text or '(nothing)'}\n" if not as_json else text)

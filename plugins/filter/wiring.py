@@ -217,6 +217,11 @@ def with_databases(
     return found
 
 
+def silent(hosts: list[str], hostvars: dict[str, dict[str, Any]], register: str) -> list[str]:
+    """Name the hosts that could not be reached by the task that registered a variable."""
+    return [host for host in hosts if (hostvars[host].get(register) or {}).get("unreachable")]
+
+
 class FilterModule:
     """What Ansible looks for."""
 
@@ -233,6 +238,7 @@ class FilterModule:
             "named_addresses": named_addresses,
             "open_ports": open_ports,
             "reached_as": reached_as,
+            "silent": silent,
             "survey_targets": survey_targets,
             "with_databases": with_databases,
             "haproxy_sites": haproxy_sites,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import time
@@ -63,6 +64,11 @@ class Lab:
         )
         assert (done.returncode == 0) == well, done.stdout + done.stderr
         return done.stdout
+
+    def logs(self, *arguments: str) -> list[dict[str, Any]]:
+        """The log lines that logs.yml prints, as an operator types it."""
+        said = self.ansible("playbooks/logs.yml", "-e", "format=json", *arguments, program="ansible-playbook")
+        return [json.loads(line) for line in said.splitlines() if line.startswith('{"')]
 
     def run(self, host: str, command: str) -> str:
         """Run a shell command on a host, as root."""

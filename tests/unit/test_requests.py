@@ -3,14 +3,14 @@
 import gzip
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 from praetor.documents import LogLine
 from praetor.host.layout import ReleaseError
-from praetor.host.requests import access_entries, journal_entries, parse_since
-from praetor.run.requests import merge, render
+from praetor.host.requests import access_entries, archive_entries, journal_entries, parse_since, read_archive
+from praetor.run.requests import merge, render, silent
 
 ID = "0123456789abcdef"
 
@@ -97,3 +97,61 @@ def test_what_a_client_wrote_cannot_move_the_cursor() -> None:
     assert "\x1b" not in shown
     assert "\r" not in shown
     assert len(shown.splitlines()) == 1
+
+
+def sent(at: float, host: str, message: Any, unit: str = "uwsgi-emperor@api-1.service") -> str:
+    """Return a line of the archive."""
+    return json.dumps({**json.loads(journal(at, message)), "_HOSTNAME": host, "_SYSTEMD_UNIT": unit}) + "\n"
+
+
+def test_the_archive_has_an_apps_lines_and_nginx_s_under_the_inventorys_name_of_a_host() -> None:
+    own = {"ts": "1970-01-01T00:00:05.500+00:00", "message": "hi", "request_id": ID}
+    at_nginx = json.loads(access(4))
+    lines = [
+        sent(9, "app2", own),
+        sent(8, "app2", at_nginx, "nginx.service"),
+        sent(7, "app3", own),  # it answers itself, or nobody asked for it
+        sent(6, "app2.example.org", "plain"),
+        "broken\n",
+    ]
+    found = list(archive_entries(lines, ["app2.example.org"], 0, ""))
+    assert [(entry["ts"], entry["source"], entry["host"]) for entry in found] == [
+        (5.5, "app", "app2.example.org"),
+        (4, "nginx", "app2.example.org"),
+        (6, "app", "app2.example.org"),
+    ]
+    assert [entry["ts"] for entry in archive_entries(lines, ["app2.example.org"], 5, ID)] == [5.5]
+    assert render(found[1]).startswith("1970-01-01 00:00:04.000  app2.example.org  nginx  200 GET /x")
+
+
+def test_lines_of_an_archive_keep_their_host() -> None:
+    line: LogLine = {"ts": 1.0, "source": "app", "said": "", "host": "app2"}
+    assert [entry["host"] for entry in merge({"app1": [], "mon1": [line]})] == ["app2"]
+
+
+def test_a_host_that_does_not_answer_is_named_with_where_its_lines_are_from() -> None:
+    seen: Any = {"app1": {"entries": []}, "app2": {"unreachable": True, "msg": "ssh: no route to host"}}
+    assert silent(seen, "mon1") == [
+        "app2 does not answer (no route to host): its lines are those that mon1 had got from it"
+    ]
+    assert "no monitoring host keeps its journal" in silent(seen, "")[0]
+
+
+def test_the_archive_is_asked_for_all_that_runs_in_the_apps_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    class Journal:
+        stdout = (sent(9, "app2", "one"), sent(3, "app2", "late"))
+
+        def __init__(self, command: list[str], **_: Any) -> None:
+            asked.append(command)
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr("praetor.host.requests.subprocess.Popen", Journal)
+    assert [entry["said"] for entry in read_archive("api", ["app2"], 0, "")] == ["late", "one"]
+    assert "_SYSTEMD_SLICE=apps-api.slice" in asked[0]
+    assert "--directory=/var/log/journal/remote" in asked[0]

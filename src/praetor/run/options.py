@@ -78,6 +78,7 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
     "logs": {
         "app": Option("The app. Needed."),
         "request_id": Option("Trace one request, by the id that the client got in X-Request-ID."),
+        "host": Option("This host only, from the monitoring host if it does not answer or has left the inventory."),
         "since": Option("From when on: 15m, 2h, 3d, or a time in UTC; 15m, with `request_id` a day."),
         "format": Option("How lines are printed.", choices=("text", "json")),
     },

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from praetor.documents import LogLine
 
+from .away import reason
+
 
 def merge(by_host: dict[str, list[LogLine]]) -> list[LogLine]:
-    """The lines of all hosts, oldest first, each with its host."""
-    found: list[LogLine] = [{**entry, "host": host} for host, entries in by_host.items() for entry in entries]
+    """The lines of all hosts, oldest first, each with its host; those of an archive name theirs."""
+    found: list[LogLine] = [{"host": host, **entry} for host, entries in by_host.items() for entry in entries]
     return sorted(found, key=lambda entry: float(entry["ts"]))
+
+
+def silent(seen: Mapping[str, Mapping[str, Any]], monitor: str) -> list[str]:
+    """A sentence for each host that does not answer, on where its lines are from.
+
+    Args:
+        seen: what the hosts answered.
+        monitor: the host whose archive was asked; empty where there is none.
+    """
+    have = f"its lines are those that {monitor} had got from it" if monitor else "no monitoring host keeps its journal"
+    return [
+        f"{host} does not answer ({reason(str(answer.get('msg', '')))}): {have}"
+        for host, answer in seen.items()
+        if answer.get("unreachable")
+    ]
 
 
 def render(entry: LogLine) -> str:
