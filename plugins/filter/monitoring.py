@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from praetor.inventory.ports import HOST_TLS, METRICS_PORT, journal_port, listens
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-METRICS_PORT = 9443
-JOURNAL_PORT = 19532
-HOST_CERTIFICATE = "/etc/praetor/tls/host"
-EXPORTERS = {"node": 9100, "nginx": 9113, "app": 9117}
-BALANCER_EXPORTERS = {"node": 9100, "haproxy": 8405}
-DATABASE_EXPORTERS = {"node": 9100, "postgres": 9187}
-BACKUP_EXPORTERS = {"node": 9100}
-
-
-AUTHORITY = "/etc/praetor/tls/host/authority.pem"
+# The exporters of a host, by the roles that they are of: each is a job of Prometheus under the name without `_exporter`.
+EXPORTERS = ("node_exporter", "nginx_exporter", "app_exporter")
+BALANCER_EXPORTERS = ("node_exporter", "haproxy")
+DATABASE_EXPORTERS = ("node_exporter", "postgres_exporter")
+BACKUP_EXPORTERS = ("node_exporter",)
 
 
 def probe_modules(
@@ -37,7 +34,7 @@ def probe_modules(
     for kind, trusted in trusts.items():
         http: dict[str, Any] = {"follow_redirects": False, "preferred_ip_protocol": "ip4"}
         if trusted == "internal":
-            http["tls_config"] = {"ca_file": AUTHORITY}
+            http["tls_config"] = {"ca_file": HOST_TLS["authority"]}
         for module, statuses in sorted({_module(app["health"]): _statuses(app["health"]) for app in apps}.items()):
             codes = {"valid_status_codes": statuses, **http}
             modules[f"{module}{kind}"] = {"prober": "http", "timeout": "5s", "http": codes}
@@ -106,10 +103,10 @@ def address(host: str, hostvars: Mapping[str, Any]) -> str:
     return str(hostvars[host].get("ansible_host", host))
 
 
-def own_targets(host: str, port: int) -> list[dict[str, Any]]:
+def own_targets(host: str, role: str, hostvars: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Ask what runs next to Prometheus, over loopback, whatever the job does with other hosts."""
     labels = {"instance": host, "__scheme__": "http", "__metrics_path__": "/metrics"}
-    return [{"targets": [f"127.0.0.1:{port}"], "labels": labels}]
+    return [{"targets": [listens(role, host, hostvars)], "labels": labels}]
 
 
 def endpoints(hosts: Iterable[str], hostvars: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -122,26 +119,43 @@ def metrics_endpoint(host: str, groups: Mapping[str, list[str]], hostvars: Mappi
     monitors = groups.get("monitoring_hosts", [])
     if not monitors:
         return {}
+    exporters = _exporters(host, groups)
+    return {
+        "listen": f"{address(host, hostvars)}:{METRICS_PORT}",
+        **HOST_TLS,
+        "clients": list(monitors),
+        "sources": {role.removesuffix("_exporter"): listens(role, host, hostvars) for role in exporters},
+    }
+
+
+def _exporters(host: str, groups: Mapping[str, list[str]]) -> tuple[str, ...]:
     others = {
         "balancer_hosts": BALANCER_EXPORTERS,
         "database_hosts": DATABASE_EXPORTERS,
         "backup_hosts": BACKUP_EXPORTERS,
     }
-    exporters = next((found for group, found in others.items() if host in groups.get(group, [])), EXPORTERS)
-    return {
-        "listen": f"{address(host, hostvars)}:{METRICS_PORT}",
-        "certificate": f"{HOST_CERTIFICATE}/cert.pem",
-        "key": f"{HOST_CERTIFICATE}/key.pem",
-        "authority": f"{HOST_CERTIFICATE}/authority.pem",
-        "clients": list(monitors),
-        "sources": {name: f"127.0.0.1:{port}" for name, port in exporters.items()},
-    }
+    return next((found for group, found in others.items() if host in groups.get(group, [])), EXPORTERS)
+
+
+def private_ports(host: str, groups: Mapping[str, list[str]], hostvars: Mapping[str, Any]) -> list[int]:
+    """Name the ports on loopback that only root and NGINX or HAProxy may connect to: exporters know all apps."""
+    return sorted(int(listens(role, host, hostvars).rpartition(":")[2]) for role in _exporters(host, groups))
+
+
+def host_tls(_: str) -> dict[str, str]:
+    """Name a host's own certificate, its key and the authority: equal on all hosts, put there by role certificates."""
+    return dict(HOST_TLS)
+
+
+def listens_on(host: str, role: str, hostvars: Mapping[str, Any]) -> str:
+    """Say where a role's service listens on a host."""
+    return listens(role, host, hostvars)
 
 
 def journal_url(monitors: list[str], hostvars: Mapping[str, Any]) -> str:
     """Say where journals are sent: to the first of the monitoring hosts."""
     name = address(monitors[0], hostvars)
-    return f"https://{f'[{name}]' if ':' in name else name}:{JOURNAL_PORT}"
+    return f"https://{f'[{name}]' if ':' in name else name}:{journal_port(monitors[0], hostvars)}"
 
 
 class FilterModule:
@@ -151,9 +165,12 @@ class FilterModule:
         """Name the filters."""
         return {
             "endpoints": endpoints,
+            "host_tls": host_tls,
             "journal_url": journal_url,
+            "listens_on": listens_on,
             "metrics_endpoint": metrics_endpoint,
             "own_targets": own_targets,
+            "private_ports": private_ports,
             "probe_modules": probe_modules,
             "probes": probes,
         }

@@ -12,6 +12,7 @@ from ansible.errors import AnsibleFilterError
 from praetor.build.parts import site
 from praetor.inventory.databases import Wanted, wanted
 from praetor.inventory.databases import variables as database_variables
+from praetor.inventory.ports import METRICS_PORT, journal_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,10 +130,14 @@ def firewall_allow(
         others = backups if host in databases else databases
         allowed.append({"name": "backups of databases", "ports": [8432], "from": addresses(others, variables)})
     if monitoring:
-        allowed.append({"name": "metrics", "ports": [9443], "from": addresses(monitoring, variables)})
+        allowed.append({"name": "metrics", "ports": [METRICS_PORT], "from": addresses(monitoring, variables)})
     if host in monitoring:
         allowed.append(
-            {"name": "logs", "ports": [19532], "from": addresses([*apps, *balancers, *databases, *backups], variables)}
+            {
+                "name": "logs",
+                "ports": [journal_port(host, variables)],
+                "from": addresses([*apps, *balancers, *databases, *backups], variables),
+            }
         )
     return allowed
 

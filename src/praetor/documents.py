@@ -169,7 +169,7 @@ class Health(TypedDict):
 
 
 class Sandbox(TypedDict, total=False):
-    """What of the sandbox does not hold, see `sandbox` of an entry."""
+    """Which parts of the sandbox do not hold, see `sandbox` of an entry."""
 
     write_execute: bool
     loosened: dict[str, str]

@@ -53,7 +53,9 @@ def test_what_to_run_after_a_change_exists(row: list[str]) -> None:
 def test_names_of_settings_and_constants_in_the_table_exist() -> None:
     sources = "\n".join(
         path.read_text(encoding="utf-8")
-        for path in files_of("playbooks/*.yml", "plugins/filter/*.py", "roles/*/defaults/main.yml")
+        for path in files_of(
+            "playbooks/*.yml", "plugins/filter/*.py", "roles/*/defaults/main.yml", "src/praetor/inventory/*.py"
+        )
     )
     names = {name for row in ROWS for name in re.findall(r"`([a-z]+(?:_[a-z]+)+|[A-Z]{4,})`", row[1])}
     assert names

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from project import ROOT, defaults, imported, load, options
 
+from praetor.inventory import ports
+
 HOSTVARS = {"app1": {"ansible_host": "192.0.2.11"}, "app2.example": {}}
 APP: dict[str, Any] = {
     "name": "api",
@@ -63,18 +65,41 @@ def test_only_monitoring_hosts_are_let_in_to_metrics(wiring: ModuleType) -> None
 
 
 def test_exporters_are_asked_where_they_listen(wiring: ModuleType) -> None:
-    for group, exporters in (
-        ("app_hosts", wiring.EXPORTERS),
-        ("database_hosts", wiring.DATABASE_EXPORTERS),
-        ("backup_hosts", wiring.BACKUP_EXPORTERS),
+    for group, exporters, private in (
+        ("app_hosts", wiring.EXPORTERS, [9100, 9113, 9117]),
+        ("database_hosts", wiring.DATABASE_EXPORTERS, [9100, 9187]),
+        ("backup_hosts", wiring.BACKUP_EXPORTERS, [9100]),
     ):
-        listen = {name: defaults(f"{name}_exporter")[f"{name}_exporter_listen"] for name in exporters}
+        listen = {role.removesuffix("_exporter"): defaults(role)[f"{role}_listen"] for role in exporters}
         groups = {"monitoring_hosts": ["mon1"], group: ["app1"]}
         assert wiring.metrics_endpoint("app1", groups, HOSTVARS)["sources"] == listen
+        assert wiring.private_ports("app1", groups, HOSTVARS) == private
+
+
+def test_an_exporter_that_an_inventory_moves_is_asked_and_guarded_there(wiring: ModuleType) -> None:
+    groups = {"app_hosts": ["app1"], "balancer_hosts": ["lb1"], "monitoring_hosts": ["mon1"]}
+    moved = {
+        "app1": {"node_exporter_listen": "127.0.0.1:9999"},
+        "lb1": {"haproxy_metrics_port": 8500},
+        "mon1": {"journal_remote_port": 20000},
+    }
+    assert wiring.metrics_endpoint("app1", groups, moved)["sources"]["node"] == "127.0.0.1:9999"
+    assert wiring.private_ports("app1", groups, moved) == [9113, 9117, 9999]
+    assert wiring.metrics_endpoint("lb1", groups, moved)["sources"] == {
+        "node": "127.0.0.1:9100",
+        "haproxy": "127.0.0.1:8500",
+    }
+    assert wiring.journal_url(["mon1"], moved) == "https://mon1:20000"
+
+
+def test_what_listens_has_an_input_of_its_role_that_says_where() -> None:
+    for role, name in ports.INPUTS.items():
+        assert name in defaults(role)
+        assert name in options(role)
 
 
 def test_what_is_beside_prometheus_is_asked_over_loopback_in_plain_http(wiring: ModuleType) -> None:
-    (group,) = wiring.own_targets("mon1", 9100)
+    (group,) = wiring.own_targets("mon1", "node_exporter", {"mon1": {}})
     assert group["targets"] == ["127.0.0.1:9100"]
     assert group["labels"] == {"instance": "mon1", "__scheme__": "http", "__metrics_path__": "/metrics"}
     (other,) = wiring.endpoints(["app1"], HOSTVARS)

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 from urllib.parse import quote, urlencode
 
+from .ports import HOST_TLS
+
 AUTO_WORKERS = 8
 COMMANDS = 5
 """Connections of an app besides its slots': a migration, a check, a person who looks."""
@@ -13,7 +15,7 @@ RESERVED = 12
 """Connections that no app gets: standbys, backups, the exporter, administrators."""
 TAKEN = frozenset({"standby", "template0", "template1"})
 PORT = 5432
-AUTHORITY = "/etc/praetor/tls/host/authority.pem"
+AUTHORITY = HOST_TLS["authority"]
 VARIABLES = (
     "DATABASE_URL",
     *("PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGSSLMODE", "PGSSLROOTCERT", "PGCHANNELBINDING"),
