@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure
+
+from praetor.run.away import reason
 from praetor.run.on_host import HostAction
 
 
 class ActionModule(HostAction):
     """Returns `entries`: the lines about one app since a time, or those about one request.
 
-    With `hosts` it asks the monitoring host's archive for the lines of these, and not a host for its own.
+    With `hosts` it asks the monitoring host's archive for the lines of these, and not a host for its own. A host that cannot be reached is no
+    failure: the answer has the reason as `away`.
     """
 
     _supports_check_mode = True
@@ -20,3 +26,10 @@ class ActionModule(HostAction):
         "hosts": {"type": "list", "elements": "str"},
         "logs": {"type": "str", "default": "/var/log/nginx"},
     }
+
+    def do(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Read."""
+        try:
+            return super().do(args)
+        except AnsibleConnectionFailure as error:
+            return {"away": reason(str(error))}

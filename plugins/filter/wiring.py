@@ -223,8 +223,8 @@ def with_databases(
 
 
 def silent(hosts: list[str], hostvars: dict[str, dict[str, Any]], register: str) -> list[str]:
-    """Name the hosts that could not be reached by the task that registered a variable."""
-    return [host for host in hosts if (hostvars[host].get(register) or {}).get("unreachable")]
+    """Name the hosts that were away for the task that registered a variable."""
+    return [host for host in hosts if (hostvars[host].get(register) or {}).get("away")]
 
 
 class FilterModule:

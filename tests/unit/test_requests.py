@@ -130,7 +130,7 @@ def test_lines_of_an_archive_keep_their_host() -> None:
 
 
 def test_a_host_that_does_not_answer_is_named_with_where_its_lines_are_from() -> None:
-    seen: Any = {"app1": {"entries": []}, "app2": {"unreachable": True, "msg": "ssh: no route to host"}}
+    seen: Any = {"app1": {"entries": []}, "app2": {"away": "no route to host"}}
     assert silent(seen, "mon1") == [
         "app2 does not answer (no route to host): its lines are those that mon1 had got from it"
     ]

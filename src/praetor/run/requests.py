@@ -8,8 +8,6 @@ from typing import Any
 
 from praetor.documents import LogLine
 
-from .away import reason
-
 
 def merge(by_host: dict[str, list[LogLine]]) -> list[LogLine]:
     """The lines of all hosts, oldest first, each with its host; those of an archive name theirs."""
@@ -25,11 +23,7 @@ def silent(seen: Mapping[str, Mapping[str, Any]], monitor: str) -> list[str]:
         monitor: the host whose archive was asked; empty where there is none.
     """
     have = f"its lines are those that {monitor} had got from it" if monitor else "no monitoring host keeps its journal"
-    return [
-        f"{host} does not answer ({reason(str(answer.get('msg', '')))}): {have}"
-        for host, answer in seen.items()
-        if answer.get("unreachable")
-    ]
+    return [f"{host} does not answer ({answer['away']}): {have}" for host, answer in seen.items() if answer.get("away")]
 
 
 def render(entry: LogLine) -> str:
