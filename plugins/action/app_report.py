@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.utils.display import Display
 
 from praetor.run.on_controller import ControllerAction
+from praetor.run.story import shown
+
 
 if TYPE_CHECKING:
     from praetor.documents import Failure, PhaseAnswer
@@ -56,4 +59,4 @@ def _grouped(reasons: dict[str, str]) -> dict[str, list[str]]:
 
 def _inventory(variables: Mapping[str, Any]) -> str:
     sources = variables.get("ansible_inventory_sources") or ["INVENTORY"]
-    return str(sources[0])
+    return shown(Path(str(sources[0])))
