@@ -11,7 +11,6 @@ from ansible.utils.display import Display
 from praetor.run.on_controller import ControllerAction
 from praetor.run.story import shown
 
-
 if TYPE_CHECKING:
     from praetor.documents import Failure, PhaseAnswer
 

@@ -11,7 +11,7 @@ from project import INVENTORIES, ROLES, ROOT, Vaulted, ansible, defaults, files_
 
 DECLARED = {name: role for role in ROLES for name in options(role)}
 # Variables that belong to the project, not to one role.
-COMMON = {"apps"}
+COMMON = {"apps", "release_hooks", "release_notify"}
 SECRET_WORDS = ("password", "secret", "token", "private_key")
 DOCUMENTATION = [
     ipaddress.ip_network(net) for net in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
