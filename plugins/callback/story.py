@@ -188,7 +188,7 @@ class CallbackModule(AnsiblesOwn):  # type: ignore[misc]  # ansible-core has no 
                 self.story.was_live(app, state.get("live") or "")
         elif result.task.action == "app_phase" and (settle := result.task.args.get("settle")):
             release = settle.get("release")
-            if not settle.get("failed_because"):
+            if not settle.get("reason"):
                 self.story.settled(str(result.task.args.get("app")), str(release), result.host.get_name())
 
 
