@@ -115,7 +115,8 @@ def test_balancer_killed(fleet: Balanced, how: Callable[[Host], None]) -> None:
     assert gap <= BREAK_S, f"no new connection for {gap:.1f} s"
     fleet.excuse_new_connections(began, began + BREAK_S)
     time.sleep(12)  # who hangs on a connection that is gone gives up
-    fleet.excuse_open_connections(began, over)
+    lost = fleet.excuse_open_connections(began, over)
+    fleet.step.notes[-1] += f"; {lost} requests on connections that were open"
 
 
 @short
@@ -229,6 +230,8 @@ def test_whole_fleet_maintained(fleet: Balanced) -> None:
     assert not set(boots) & {host.boot() for host in [*fleet.hosts, *fleet.balancers]}
     gap = watched.longest_break_s()
     assert gap <= BREAK_S, f"no new connection for {gap:.1f} s"
+    for since, before in watched.breaks():
+        fleet.excuse_new_connections(since, before)
     # An address takes no connections with it.
     lost = fleet.excuse_open_connections(began, time.time())
     fleet.step.notes.append(f"the address's move: {lost} requests, no new connection for {gap:.1f} s")

@@ -1,4 +1,4 @@
-"""Reads the log lines of NGINX and an app about requests on a host."""
+"""Reads the log lines of NGINX and an app, or of HAProxy, about requests on a host."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class ActionModule(HostAction):
         "since": {"type": "str", "required": True},
         "request_id": {"type": "str", "default": ""},
         "hosts": {"type": "list", "elements": "str"},
+        "by": {"type": "str", "choices": ["nginx", "haproxy"], "default": "nginx"},
         "logs": {"type": "str", "default": "/var/log/nginx"},
     }
 

@@ -385,10 +385,10 @@ class PhaseAnswer(Answer, total=False):
 
 
 class LogLine(TypedDict):
-    """A line that NGINX or an app wrote about a request."""
+    """A line that NGINX, a balancer or an app wrote about a request."""
 
     ts: float
-    source: Literal["nginx", "app"]
+    source: Literal["nginx", "app", "haproxy"]
     said: Any  # an object where it was one in JSON, else text
     host: NotRequired[str]
 

@@ -68,17 +68,19 @@ class NewConnections:
             well = True
         self.tried.append((began, well))
 
-    def longest_break_s(self) -> float:
-        """The longest time from a connection that did not come about to the next one that did."""
-        longest, since = 0.0, None
+    def breaks(self) -> list[tuple[float, float]]:
+        """Each time from a connection that did not come about to the next one that did."""
+        found, since = [], None
         for began, well in sorted(self.tried):
-            if not well and since is None:
-                since = began
-            if since is not None:
-                longest = max(longest, began - since)
-            if well:
+            since = began if since is None and not well else since
+            if well and since is not None:
+                found.append((since, began))
                 since = None
-        return longest
+        return found if since is None else [*found, (since, self.tried[-1][0])]
+
+    def longest_break_s(self) -> float:
+        """How long nobody could connect."""
+        return max((until - since for since, until in self.breaks()), default=0.0)
 
 
 class Balanced(Fleet):
@@ -185,22 +187,24 @@ class Balanced(Fleet):
             end.set()
             watching.join()
 
+    def excuse_new_connections(self, since: float, until: float) -> None:
+        """Who came while nobody had the address got no answer; nothing that came later may be without one."""
+        self.step.excuse(lambda it: since - 1 < it.due < until + 1 and bool(it.wrong) and not it.status)
+
     def excuse_open_connections(self, since: float, until: float) -> int:
-        """Each client may lose what it had on the connections that an address leaves behind; nothing else may fail. Returns how many did."""
+        """Each client may lose what it had on the connection that an address leaves behind, once. Returns how many did."""
         at = [
             record
             for record in self.collect()
-            if record.wrong and record.due < until and record.ended > since and record.kind in KEEPING
+            if record.wrong
+            and not record.status
+            and record.due < until
+            and record.ended > since
+            and not any(excused(record) for excused in self.step.excuses)
         ]
         assert len(at) <= CLIENTS, [f"{record.kind}: {record.wrong}" for record in at]
         self.step.excuse(at.__contains__)
         return len(at)
-
-    def excuse_new_connections(self, since: float, until: float) -> None:
-        """Who came while nobody had the address."""
-        self.step.excuse(
-            lambda it: since - 1 < it.due < until + 1 and it.kind not in KEEPING and bool(it.wrong) and not it.status
-        )
 
     def excuse_in_hands(self, since: float, until: float) -> None:
         """What a host had begun when it died: what is not asked again elsewhere, and answers of which clients already had a part."""

@@ -3,7 +3,7 @@
     pytest tests/hosts --ansible-inventory=inventories/staging
 
 Each test that asks for `host` runs once on every host of the group app_hosts, as root through sudo; one that asks for `monitor`
-once on every host of the group monitoring_hosts, if there are any; `database` and `backup` in the same way.
+once on every host of the group monitoring_hosts, if there are any; `database`, `backup` and `balancer` in the same way.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULT_INVENTORY = ROOT / "inventories/molecule"
 GROUP, MONITORS, DATABASES, BACKUPS = "app_hosts", "monitoring_hosts", "database_hosts", "backup_hosts"
+BALANCERS = "balancer_hosts"
 CONNECTION = {
     "address": "ansible_host | default(inventory_hostname)",
     "port": "ansible_port | default(22)",
@@ -38,7 +39,9 @@ CONNECTION = {
     "sockets": "ansible_control_path_dir | default('~/.ansible/cp')",
     "apps": "apps",
     "known_keys": "ssh_known_keys | default([])",
-    "certificates": "certificates_mode | default('internal')",
+    # Behind balancers, which have the clients' certificates, app hosts show those of the internal authority.
+    "certificates": "('balancer_hosts' in groups and 'balancer_hosts' not in group_names) | ternary('internal', certificates_mode | default('internal'))",
+    "shared": "keepalived_addresses | default([])",
     "roots": "certificates_roots_file | default('/etc/ssl/certs/ca-certificates.crt')",
 }
 # Without the traces of the tests themselves, which log in and become root for each command.
@@ -117,6 +120,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         ("monitor_name", MONITORS),
         ("database_name", DATABASES),
         ("backup_name", BACKUPS),
+        ("balancer_name", BALANCERS),
     ):
         if fixture in metafunc.fixturenames:
             metafunc.parametrize(fixture, list(hosts_of(inventory_of(metafunc.config), group)), scope="session")
@@ -170,6 +174,24 @@ def backup(backup_name: str, pytestconfig: pytest.Config) -> Host:
     return reached(hosts_of(inventory_of(pytestconfig), BACKUPS)[backup_name])
 
 
+@pytest.fixture(scope="session")
+def balancers(pytestconfig: pytest.Config) -> dict[str, dict[str, Any]]:
+    """Return what the inventory says about all balancers, by name; none where it has none."""
+    return hosts_of(inventory_of(pytestconfig), BALANCERS)
+
+
+@pytest.fixture(scope="session")
+def balancer_settings(balancer_name: str, balancers: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return what the inventory says about the balancer."""
+    return balancers[balancer_name]
+
+
+@pytest.fixture(scope="session")
+def balancer(balancer_settings: dict[str, Any]) -> Host:
+    """Return the balancer as root."""
+    return reached(balancer_settings)
+
+
 def reached(settings: dict[str, Any]) -> Host:
     """Return a host as root, over one shared connection."""
     sockets = Path(settings["sockets"]).expanduser()
@@ -202,7 +224,9 @@ def pytest_runtest_makereport(
     """Show the end of the host's journal with each failure, so that nobody has to reproduce it to see why."""
     report = yield
     arguments = getattr(item, "funcargs", {})
-    failed_on = next((arguments[name] for name in ("host", "monitor", "database", "backup") if name in arguments), None)
+    failed_on = next(
+        (arguments[name] for name in ("host", "monitor", "database", "backup", "balancer") if name in arguments), None
+    )
     if report.failed and call.when in {"setup", "call"} and failed_on is not None:
         journal = failed_on.run(JOURNAL)
         report.sections.append(("journal of the host", journal.stdout or journal.stderr))

@@ -9,7 +9,7 @@ import pytest
 
 from praetor.documents import LogLine
 from praetor.host.layout import ReleaseError
-from praetor.host.requests import access_entries, archive_entries, journal_entries, parse_since, read_archive
+from praetor.host.requests import access_entries, archive_entries, journal_entries, parse_since, read_archive, work
 from praetor.run.requests import merge, render, silent
 
 ID = "0123456789abcdef"
@@ -80,12 +80,12 @@ def test_lines_of_all_hosts_are_in_time_order() -> None:
 def test_a_reader_sees_when_where_and_what() -> None:
     nginx: LogLine = {"ts": 1.5, "host": "app1", "source": "nginx", "said": json.loads(access(1.5))}
     assert render(nginx) == (
-        f"1970-01-01 00:00:01.500  app1  nginx  200 GET /x  0.2 s, app 0.1 s, 5 bytes to 192.0.2.1  {ID}"
+        f"1970-01-01 00:00:01.500  app1  nginx    200 GET /x  0.2 s, app 0.1 s, 5 bytes to 192.0.2.1  {ID}"
     )
     said = {"level": "error", "message": "no", "path": "/x", "exception": "Traceback\nBoom"}
     shown = render({"ts": 2.0, "host": "app1", "source": "app", "said": said})
     assert shown.splitlines() == [
-        "1970-01-01 00:00:02.000  app1  app    error no  path=/x",
+        "1970-01-01 00:00:02.000  app1  app      error no  path=/x",
         "    Traceback",
         "    Boom",
     ]
@@ -121,7 +121,7 @@ def test_the_archive_has_an_apps_lines_and_nginx_s_under_the_inventorys_name_of_
         (6, "app", "app2.example.org"),
     ]
     assert [entry["ts"] for entry in archive_entries(lines, ["app2.example.org"], 5, ID)] == [5.5]
-    assert render(found[1]).startswith("1970-01-01 00:00:04.000  app2.example.org  nginx  200 GET /x")
+    assert render(found[1]).startswith("1970-01-01 00:00:04.000  app2.example.org  nginx    200 GET /x")
 
 
 def test_lines_of_an_archive_keep_their_host() -> None:
@@ -155,3 +155,28 @@ def test_the_archive_is_asked_for_all_that_runs_in_the_apps_slice(monkeypatch: p
     assert [entry["said"] for entry in read_archive("api", ["app2"], 0, "")] == ["late", "one"]
     assert "_SYSTEMD_SLICE=apps-api.slice" in asked[0]
     assert "--directory=/var/log/journal/remote" in asked[0]
+
+
+def test_a_balancers_lines_say_who_answered_and_who_did_not(tmp_path: Path) -> None:
+    lines = [
+        {
+            "ts": 5.5,
+            "request_id": ID,
+            "app": "api",
+            "status": 200,
+            "method": "GET",
+            "uri": "/a",
+            "server": "app2",
+            "retries": "+1",
+        }
+        | {"request_time_s": 1.5, "queue_time_s": 0, "bytes": 9, "client": "192.0.2.1"},
+        {"ts": 6.5, "request_id": "another-id", "app": "api"},
+        {"ts": 7.5, "request_id": ID, "app": "shop"},
+    ]
+    (tmp_path / "access.log").write_text("".join(json.dumps(line) + "\n" for line in [*lines, "[NOTICE] no request"]))
+    asked: Any = {"app": "api", "since": "1970-01-01", "request_id": ID, "by": "haproxy", "logs": str(tmp_path)}
+    (entry,) = work(**asked)["entries"]
+    assert render({**entry, "host": "lb1"}) == (
+        "1970-01-01 00:00:05.500  lb1  haproxy  200 GET /a  by app2 after 1 in vain, 1.5 s, waited 0 s, "
+        f"9 bytes to 192.0.2.1  {ID}"
+    )

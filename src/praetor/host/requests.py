@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .layout import ReleaseError, user_of
 
@@ -25,15 +25,26 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def work(
-    *, app: str, since: str, request_id: str, logs: str, hosts: list[str] | None = None
+    *,
+    app: str,
+    since: str,
+    request_id: str,
+    logs: str,
+    by: str = "nginx",
+    hosts: list[str] | None = None,
 ) -> dict[str, list[LogLine]]:
     """The lines about an app that are not older than `since`, or those about a request.
 
-    NGINX's logs lie in `logs`. With `hosts`, this is the monitoring host, and the lines are those that these hosts have sent to its archive.
+    The logs of `by`, nginx or haproxy, lie in `logs`. With `hosts`, this is the monitoring host, and the lines are those that these hosts have sent
+    to its archive.
     """
     begin = parse_since(since, time.time())
     if hosts is not None:
         return {"entries": read_archive(app, hosts, begin, request_id)}
+    if by == "haproxy":
+        found = access_entries(sorted(pathlib.Path(logs).glob("access.log*")), begin, request_id, "haproxy")
+        of_app = [line for line in found if isinstance(line["said"], dict) and line["said"].get("app") == app]
+        return {"entries": sorted(of_app, key=lambda line: line["ts"])[-LIMIT:]}
     return {"entries": read(pathlib.Path(logs), app, user_of(app).pw_uid, begin, request_id)}
 
 
@@ -54,8 +65,10 @@ def parse_since(text: str, now: float) -> float:
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
-def access_entries(paths: Iterable[pathlib.Path], since: float, request_id: str) -> Iterator[LogLine]:
-    """Lines of NGINX's access logs, rotated and compressed ones too; a line that is not JSON is left out."""
+def access_entries(
+    paths: Iterable[pathlib.Path], since: float, request_id: str, by: Literal["nginx", "haproxy"] = "nginx"
+) -> Iterator[LogLine]:
+    """Lines of NGINX's or HAProxy's access logs, rotated and compressed ones too; a line that is not JSON is left out."""
     for path in paths:
         # Nothing is written to a file after its last change.
         with contextlib.suppress(FileNotFoundError):
@@ -68,7 +81,7 @@ def access_entries(paths: Iterable[pathlib.Path], since: float, request_id: str)
                     with contextlib.suppress(ValueError, KeyError, TypeError):
                         said = json.loads(line)
                         if said["ts"] >= since and request_id in {"", said["request_id"]}:
-                            yield {"ts": float(said["ts"]), "source": "nginx", "said": said}
+                            yield {"ts": float(said["ts"]), "source": by, "said": said}
 
 
 def journal_entries(lines: Iterable[str], since: float, request_id: str) -> Iterator[LogLine]:

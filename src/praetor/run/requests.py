@@ -29,7 +29,7 @@ def silent(seen: Mapping[str, Mapping[str, Any]], monitor: str) -> list[str]:
 def render(entry: LogLine) -> str:
     """One line for a reader."""
     at = datetime.fromtimestamp(entry["ts"], UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
-    return f"{at}  {entry['host']}  {entry['source']:<5}  {_say(entry['source'], entry['said'])}"
+    return f"{at}  {entry['host']}  {entry['source']:<7}  {_say(entry['source'], entry['said'])}"
 
 
 def _say(source: str, said: Any) -> str:
@@ -39,6 +39,15 @@ def _say(source: str, said: Any) -> str:
         times = f"{said.get('request_time_s')} s, app {said.get('upstream_time_s')} s"
         return _plain(
             f"{said.get('status')} {said.get('method')} {said.get('uri')}  {times}, {said.get('bytes')} bytes "
+            f"to {said.get('client')}  {said.get('request_id')}"
+        )
+    if source == "haproxy":
+        # HAProxy writes +2 where the second retry went to another host.
+        retries = str(said.get("retries", "0")).strip("+")
+        again = f" after {retries} in vain" if retries != "0" else ""
+        times = f"{said.get('request_time_s')} s, waited {said.get('queue_time_s')} s"
+        return _plain(
+            f"{said.get('status')} {said.get('method')} {said.get('uri')}  by {said.get('server')}{again}, {times}, {said.get('bytes')} bytes "
             f"to {said.get('client')}  {said.get('request_id')}"
         )
     rest = {key: value for key, value in said.items() if key not in {"ts", "level", "message", "exception"}}
