@@ -26,9 +26,8 @@ ENVIRONMENT = {
     **os.environ,
     "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
     "ANSIBLE_NOCOLOR": "1",
-    "PATH": f"{Path(sys.executable).parent
     "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",  # says when a task begins
-}:{os.environ['PATH']}",
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
 }
 
 
