@@ -20,7 +20,7 @@ from praetor.build.manifest import (
     sbom_of,
     with_data_dir,
 )
-from praetor.build.parts import site, slot, vassal
+from praetor.build.parts import site, slot, units, vassal
 from praetor.build.requirements import PYTHONS
 from praetor.host.layout import ReleaseError
 from praetor.run.on_controller import ControllerAction
@@ -35,7 +35,7 @@ class ActionModule(ControllerAction):
     """Returns `releases`: for each app its id, manifest, rendered parts and the places of its files on the controller; and `run`: who runs this.
 
     Arguments: `apps`, `secrets` and `root` as check_apps returned them; `vassal`, the template of vassal files; `site`, that of sites, and whether
-    these speak `tls` and log to the `journal` too; `server`, locked requirements with pyuwsgi; `cache`, a directory; `hosts` of the run; `action` and `why`; `only`,
+    these speak `tls` and log to the `journal` too; `units`, the directory with those of unit files, and `sandbox`, the directives of all units of apps; `server`, locked requirements with pyuwsgi; `cache`, a directory; `hosts` of the run; `action` and `why`; `only`,
     the one app to release; `release`, the id of one built before; `commit` of a source that has no history here; `pythons`, those of the hosts as versions or
     wheel tags (none: all that hosts may have); `upgrade`, whether to resolve requirements again; `copies`, releases as app_copy returned them: those
     apps are not built.
@@ -77,7 +77,9 @@ def _release(app: dict[str, Any], secrets: dict[str, str], args: Mapping[str, An
         artifact = build(app, cache, root, server, tags, upgrade=bool(args.get("upgrade")))
         artifact["commit"] = artifact["commit"] or args.get("commit") or None
     site_text = site(app, Path(args["site"]), tls=args["tls"], journal=args["journal"])
-    release = identify(app, artifact, [vassal_text, site_text, *slot().values()], secrets, cache)
+    described, templates, hardening = with_data_dir(app, app["name"]), Path(args["units"]), Path(args["sandbox"])
+    unnamed = units(described, templates, hardening, "").values()
+    release = identify(app, artifact, [vassal_text, site_text, *unnamed, *slot().values()], secrets, cache)
     linked = artifact.get("packages", {})
     manifest: Manifest = {
         **artifact,
@@ -104,6 +106,7 @@ def _release(app: dict[str, Any], secrets: dict[str, str], args: Mapping[str, An
             "vassal": vassal_text,
             "site": site_text,
             "slot": slot(),
+            "units": units(described, templates, hardening, release),
             "config": yaml.safe_dump(with_data_dir(app["config"], app["name"]), sort_keys=True, allow_unicode=True),
             "env": env,
             "sbom": sbom_of(artifact, cache).read_text(encoding="utf-8"),

@@ -9,6 +9,7 @@ from ansible.utils.display import Display
 
 from praetor.host.layout import ReleaseError
 from praetor.run.on_controller import ControllerAction
+from praetor.run.places import fleet, places
 from praetor.run.plan import describe_all, needed, refusals
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ class ActionModule(ControllerAction):
     def do(self, args: Mapping[str, Any]) -> Mapping[str, object]:
         """Plan for all hosts of the play; refuse what must not be done."""
         surveys = self.surveys(args["register"])
+        for release in args["releases"]:
+            release["places"] = places(release["app"], surveys, fleet(release["app"], self.variables))
         wanted: list[Release] = [release for release in args["releases"] if needed(release, surveys)]
         dry = bool(self.variables["ansible_check_mode"])
         refused = [line for release in wanted for line in refusals(release, surveys, force=args["force"], planning=dry)]

@@ -9,6 +9,7 @@ from ansible.utils.display import Display
 
 from praetor.run.on_controller import ControllerAction
 from praetor.run.owner import start
+from praetor.run.places import fleet, places
 from praetor.run.plan import live_everywhere, target
 
 
@@ -24,6 +25,7 @@ class ActionModule(ControllerAction):
         apps = [app for app in args["apps"] if args["only"] in ("", app["name"])]
         releases = [target(app, live_everywhere(app["name"], surveys), self.hosts) for app in apps]
         for each in releases:
+            each["places"] = places(each["app"], surveys, fleet(each["app"], self.variables))
             Display().display(f"{each['app']}: start {each['id']} again")
             for host, survey in surveys.items():
                 why = "; ".join(survey["apps"][each["app"]]["outdated"]) or "nothing asks for it"

@@ -10,6 +10,7 @@ from ansible.utils.display import Display
 from praetor.host.layout import ReleaseError
 from praetor.run.on_controller import ControllerAction
 from praetor.run.owner import start
+from praetor.run.places import fleet, places
 from praetor.run.plan import rollback_target, target
 
 
@@ -28,6 +29,7 @@ class ActionModule(ControllerAction):
             raise ReleaseError(f"Say which app to roll back with -e app=NAME; the inventory has: {known}")
         [app] = apps
         release = target(app, rollback_target(app["name"], surveys, args["release"], force=args["force"]), self.hosts)
+        release["places"] = places(app["name"], surveys, fleet(app["name"], self.variables))
         states = {host: survey["apps"][release["app"]] for host, survey in surveys.items()}
         Display().display(f"{release['app']}: roll back to {release['id']}")
         for host, state in states.items():

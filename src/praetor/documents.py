@@ -79,6 +79,7 @@ class Journal(TypedDict):
     drain: NotRequired[DrainState]
     bake: NotRequired[Bake]
     reason: NotRequired[str]  # why the release failed under traffic
+    share: NotRequired[dict[str, int]]  # how many of each process ran before
 
 
 # A line of `history.jsonl`; `from` is no name in Python.
@@ -86,7 +87,7 @@ Event = TypedDict(
     "Event",
     {
         "ts": NotRequired[str],  # added when it is written
-        "action": str,  # of a run, or migrate
+        "action": str,  # of a run, or migrate, or run: a single command
         "run": NotRequired[str],
         "to": NotRequired[str],
         "result": NotRequired[str],  # ok or failed
@@ -197,6 +198,29 @@ class Limits(SliceLimits):
     memory_mb: int
 
 
+class Process(TypedDict):
+    """What a release says of one process, see `inventory.model.Process`."""
+
+    name: str
+    command: list[str]
+    count: int | None
+    per_host: int | None
+    one: bool
+    notify: bool
+    drain_s: int
+    stop_signal: str
+    memory_mb: int | None
+
+
+class Place(TypedDict):
+    """A host's place in the fleet of an app."""
+
+    index: int
+    hosts: int
+    held: list[str]  # of those that run once in the fleet: what other hosts have
+    takes: bool  # whether this host takes what no host has
+
+
 class Settings(TypedDict):
     """The keys of an inventory entry that are part of a release."""
 
@@ -216,6 +240,7 @@ class Settings(TypedDict):
     data: NotRequired[list[str]]
     static: NotRequired[dict[str, str]]
     packages: NotRequired[list[str]]
+    processes: NotRequired[list[Process]]
 
 
 class Manifest(Artifact):
@@ -232,6 +257,7 @@ class Parts(TypedDict):
     vassal: str
     site: str
     slot: dict[str, str]  # the files of praetor_slot, by name
+    units: dict[str, str]  # of systemd, by name
     config: str
     env: dict[str, str]  # names and values
     sbom: str
@@ -271,6 +297,7 @@ class Target(TypedDict):
     server_name: str
     options: Options
     batches: list[list[str]]  # of hosts
+    places: NotRequired[dict[str, Place]]  # by host
 
 
 class Travel(Target):
@@ -309,6 +336,18 @@ class Looked(TypedDict, total=False):
     requests: int
 
 
+class Running(TypedDict):
+    """A unit of a process, and how it is."""
+
+    process: str
+    number: int  # of the slot that it was started with
+    instance: int
+    release: str
+    state: str  # systemd's ActiveState
+    restarts: int
+    ended: str  # how it ended last: its exit status or signal
+
+
 class AppSurvey(Looked):
     """What a host has of one app."""
 
@@ -329,6 +368,8 @@ class AppSurvey(Looked):
     settled: bool
     made_live_by: str | None  # the id of the run that did, if it went well
     site: bool
+    share: dict[str, int]  # how many of each process run here
+    processes: list[Running]
     nginx_waits_s: int | None
     manifest: Manifest | None  # of what is live
     # With the manifest of a release that is about to be made live: what it takes.

@@ -101,8 +101,10 @@ def whole_templates() -> list[str]:
         name for path in found for name in re.findall(r"include [\"'](\S+?)[\"']", path.read_text(encoding="utf-8"))
     }
     whole = [path.relative_to(ROOT).as_posix() for path in found if path.name not in included]
-    # It is rendered by a release, which puts it on the host.
+    # These are rendered by a release, which puts them on the host.
     whole.remove("roles/nginx/templates/site.conf.j2")
+    whole.remove("roles/flask_app/templates/command.service.j2")
+    whole.remove("roles/flask_app/templates/process.service.j2")
     return whole
 
 

@@ -86,6 +86,7 @@ class NewConnections:
 class Balanced(Fleet):
     """App hosts and balancers, and what is expected to be live on them."""
 
+    has_workers = False
     inventory = SCENARIO / "inventory"
 
     def __init__(self) -> None:

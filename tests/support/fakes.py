@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 import socket
@@ -14,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from praetor.documents import Manifest, Run
+from praetor.documents import Manifest, Process, Run
 from praetor.host import uwsgi
 from praetor.host.emperors import described
 from praetor.host.layout import AppHost, Emperor, Layout, Slot, write_atomically
@@ -150,6 +151,70 @@ class Systemd:
             while not path.exists() and time.monotonic() < deadline:
                 time.sleep(0.005)
         return subprocess.CompletedProcess(arguments, 0, "", "")
+
+
+class Units:
+    """A systemd that has units of processes: it starts what has a file, and ends what it is asked to end, at once unless the unit is busy."""
+
+    def __init__(self) -> None:
+        self.places: set[Path] = set()
+        self.known: dict[str, dict[str, str]] = {}
+        self.busy: set[str] = set()  # those that go on with what they do when they are asked to end
+        self.broken: set[str] = set()  # releases whose programs end at once
+        self.asked: list[tuple[str, ...]] = []
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run systemctl."""
+        self.asked.append(arguments)
+        verb, names = arguments[0], [each for each in arguments[1:] if not each.startswith("-")]
+        said = ""
+        if verb == "start":
+            for name in names:
+                self._start(name)
+        elif verb == "stop":
+            for name in names:
+                self._stop(name, wait="--no-block" not in arguments)
+        elif verb == "show":
+            said = "\n\n".join(
+                "\n".join(f"{key}={value}" for key, value in {"Id": name, **found}.items())
+                for name, found in self.known.items()
+                if fnmatch.fnmatch(name, names[0])
+            )
+        return subprocess.CompletedProcess(arguments, 0, said, "")
+
+    def _start(self, name: str) -> None:
+        if self.known.get(name, {}).get("ActiveState") == "active":
+            return
+        template = name.partition("@")[0] + "@.service"
+        [file] = [place / template for place in self.places if (place / template).is_file()]
+        state = {"ActiveState": "active", "SubState": "running", "NRestarts": "0", "ExecMainCode": "0"}
+        state |= {"ExecMainStatus": "0", "MainPID": "1", "Result": "success"}
+        if any(f"# Release: {release}\n" in file.read_text(encoding="utf-8") for release in self.broken):
+            state |= {"ActiveState": "activating", "SubState": "auto-restart", "NRestarts": "1"}
+            state |= {"ExecMainCode": "1", "ExecMainStatus": "3"}
+        self.known[name] = state
+
+    def _stop(self, name: str, *, wait: bool) -> None:
+        if name in self.known and name in self.busy and not wait:
+            self.known[name] |= {"ActiveState": "deactivating", "SubState": "stop-sigterm"}
+        else:
+            self.known.pop(name, None)
+
+    def end(self, name: str) -> None:
+        """Let a busy unit finish."""
+        self.busy.discard(name)
+        self.known.pop(name)
+
+    def power_cut(self, layout: Layout) -> None:
+        """Boot again: what has a link is started."""
+        self.known.clear()
+        for link in (layout.units / "multi-user.target.wants").iterdir():
+            self._start(link.name)
+
+    @property
+    def running(self) -> list[str]:
+        """The units that work."""
+        return sorted(name for name, found in self.known.items() if found["ActiveState"] == "active")
 
 
 class FakeEmperor:
@@ -289,12 +354,32 @@ def manifest_of(release: str, **changes: Any) -> Manifest:
     return cast("Manifest", found)
 
 
+def process(name: str = "worker", **changes: Any) -> Process:
+    """A process of an entry."""
+    found = Process(
+        name=name,
+        command=["python", "-m", "api.worker"],
+        count=None,
+        per_host=None,
+        one=False,
+        notify=False,
+        drain_s=60,
+        stop_signal="SIGTERM",
+        memory_mb=None,
+    )
+    found.update(changes)  # type: ignore[typeddict-item]
+    return found
+
+
 def put_release(host: AppHost, release: str, *, age_s: float = 0, **changes: Any) -> Manifest:
     """A complete release that was staged some time ago."""
     place = host.release_dir(release)
     place.mkdir()
     (place / "vassal.ini").write_text("[uwsgi]\n", encoding="utf-8")
     manifest = manifest_of(release, **changes)
+    (place / "units").mkdir()
+    for process in manifest["settings"].get("processes", []):
+        (place / "units" / f"{process['name']}@.service").write_text(f"# Release: {release}\n", encoding="utf-8")
     write_atomically(place / "release.json", json.dumps(manifest), 0o640)
     os.utime(place / "release.json", (time.time() - age_s, time.time() - age_s))
     return manifest

@@ -30,9 +30,20 @@ INVENTORY = SCENARIO / "inventory"
 APP, SITE = "sample", "sample.lab.example"
 QUIET = ("-o", "BatchMode=yes", "-o", "ControlPath=none")
 KEPT = 5  # the default of release.keep
+JOBS = 2000  # that the queues of all hosts hold together when the steps begin; more are added while they last
 PATIENCE_S = 600  # for one playbook, on a machine with a lot to do
 # What may lie in the app's directory between two runs.
-AT_REST = {".flock", "bad.json", "data", "freeze.json", "history.jsonl", "live.sock", "releases", "slots.json"}
+AT_REST = {
+    ".flock",
+    "bad.json",
+    "data",
+    "freeze.json",
+    "history.jsonl",
+    "live.sock",
+    "releases",
+    "slots.json",
+    "processes.json",
+}
 ENVIRONMENT = {
     **os.environ,
     "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
@@ -129,6 +140,12 @@ class Host:
             if answer.status == 200:
                 return str(answer.headers.get("X-Sample", ""))
         return ""
+
+    def queue(self, command: str, *arguments: int) -> dict[str, Any]:
+        """Ask the sample's queue on this host something, see queue.py."""
+        asked = f"runuser -u {APP} -- python3 - /srv/apps/{APP}/data {command} {' '.join(map(str, arguments))}"
+        found: dict[str, Any] = json.loads(self.run(asked, stdin=(HERE / "queue_jobs.py").read_text(encoding="utf-8")))
+        return found
 
 
 class Run:
@@ -268,6 +285,7 @@ class Fleet:
     """All hosts, and what is expected to be live on them."""
 
     inventory = INVENTORY
+    has_workers = True  # whether the sample's queue worker and scheduler run too
 
     def __init__(self) -> None:
         """Ask Ansible for the hosts, and the hosts for what they serve."""
@@ -278,6 +296,8 @@ class Fleet:
         # The next hundred: the steps can be taken again on the same hosts.
         self.versions = (int(self.past[0].partition("-")[0]) // 100 + 1) * 100
         self.load = self.begin_load()
+        for host in self.hosts if self.has_workers else []:
+            host.queue("add", JOBS // len(self.hosts) + 1)
         self.step = Step("before", time.time(), {self.past[-1]})
 
     @classmethod
@@ -296,6 +316,9 @@ class Fleet:
     def begin(self, name: str) -> Step:
         """Begin a step."""
         self.step = Step(name, time.time(), {self.past[-1]})
+        # There is always work for the workers, whatever happens to them.
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda host: host.queue("keep", 60), self.hosts if self.has_workers else []))
         return self.step
 
     def end(self) -> None:
@@ -317,6 +340,7 @@ class Fleet:
         """What is wrong with a host between two runs."""
         seen, expected = host.look(), self.past[-1]
         slot = seen["live"] or "none"
+        number = slot.rpartition(".")[2]
         facts: dict[str, tuple[Any, Any]] = {
             "serves": (host.says(), expected),
             "live slot's release": (slot.split(".", 1)[-1].rpartition(".")[0], expected.split()[0]),
@@ -333,6 +357,14 @@ class Fleet:
             "unknown files": (sorted(set(seen["root"]) - AT_REST), []),
             "incomplete releases": (sorted(set(seen["releases"]) - set(seen["complete"])), []),
             "more releases than are kept": (len(seen["releases"]) > KEPT, False),
+            "units that work": (
+                sorted(unit for unit, state in seen["units"].items() if state == "active"),
+                sorted(
+                    [f"app-{APP}-worker-{number}@{count}.service" for count in (1, 2) if self.has_workers]
+                    + [f"app-{APP}-beat-{number}@1.service"] * (self.has_workers and host == self.first)
+                ),
+            ),
+            "units of no release": (sorted(set(seen["unit files"].values()) - set(seen["complete"])), []),
             "processes": (len(seen["processes"]), 5),  # the Emperor, a master, two workers and the watch over requests
         }
         return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pwd
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,22 @@ def told(kind: str) -> list[str]:
 
 
 def processes(user: str) -> dict[int, list[str]]:
-    """The processes of a user, by id: name of the program and id of the parent."""
+    """The processes of a user's slots and Emperors, by id: name of the program and id of the parent."""
     uid, found = pwd.getpwnam(user).pw_uid, {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            if path.stat().st_uid == uid:
+            if path.stat().st_uid == uid and "/uwsgi-emperor@" in (path / "cgroup").read_text():
                 found[int(path.name)] = (path / "stat").read_text().rpartition(")")[2].split()[:2]
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
+
+
+def units() -> dict[str, str]:
+    """The app's processes: unit and state."""
+    command = ["systemctl", "list-units", "--all", "--plain", "--no-legend", f"app-{APP}-*"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {line.split()[0]: line.split()[2] for line in said.splitlines()}
 
 
 live = ROOT / "live.sock"
@@ -51,6 +59,11 @@ print(
             "complete": sorted(path.parent.name for path in releases.glob("*/release.json")),
             "releases": sorted(path.name for path in releases.iterdir()),
             "processes": processes(APP),
+            "units": units(),
+            "unit files": {
+                path.name: path.read_text().splitlines()[1].removeprefix("# Release: ")
+                for path in Path("/etc/systemd/system").glob(f"app-{APP}-*@.service")
+            },
             "history": [json.loads(line) for line in (ROOT / "history.jsonl").read_text().splitlines()],
         }
     )

@@ -10,7 +10,7 @@ import pytest
 from project import ROOT
 
 if TYPE_CHECKING:
-    from fakes import FakeEmperor, Systemd
+    from fakes import FakeEmperor, Systemd, Units
 
     from praetor.host.layout import AppHost
 
@@ -43,6 +43,17 @@ def systemd() -> Iterator["Systemd"]:
         patch.setattr("praetor.host.emperors._systemctl", found)
         patch.setattr("praetor.host.sandbox.reload", lambda: None)
         yield found
+
+
+@pytest.fixture(autouse=True)
+def units(monkeypatch: pytest.MonkeyPatch) -> "Units":
+    """Return the units of processes of all hosts of the test."""
+    from fakes import Units  # noqa: PLC0415
+
+    found = Units()
+    for module in ("processes", "systemd"):
+        monkeypatch.setattr(f"praetor.host.{module}.systemctl", found)
+    return found
 
 
 @pytest.fixture

@@ -70,6 +70,7 @@ class Workshop:
             "data": [],
             "static": {},
             "packages": [],
+            "processes": [],
             "build_packages": [],
             "health": {"path": "/"},
             "workers": "auto",

@@ -106,7 +106,7 @@ def test_a_manifest_of_an_earlier_version_is_a_release_like_any_other(host: AppH
     manifest, new = host.manifest("0.9-aaaaaaaa"), put_release(host, "1-a")
     assert manifest
     assert Health.of(manifest, "x").warmup_s == 5
-    assert sandbox.directives(manifest) == ""
+    assert sandbox.directives(manifest["settings"].get("sandbox")) == ""
     assert "MemoryMax" not in sandbox.described("api", [manifest["settings"]["limits"]])
     assert [entry["sha256"] for entry in files_of(manifest, "cp311")] == ["aa"]
     assert "package a removed (was 1 (aa))" in differences(manifest, new, "cp311")

@@ -88,6 +88,7 @@ def test_a_minimal_app_gets_every_default() -> None:
             "data": [],
             "static": {},
             "packages": [],
+            "processes": [],
             "build_packages": [],
             "wsgi": "api.wsgi:app",
             "server_names": ["api.example.org"],

@@ -9,6 +9,7 @@ from fakes import manifest_of
 from praetor.documents import Surveys
 from praetor.host.journal import LEASE_S
 from praetor.host.layout import ReleaseError
+from praetor.host.processes import ALONE
 from praetor.run.plan import (
     BATCH_S,
     HOST_S,
@@ -40,6 +41,7 @@ def state(**changes: Any) -> Any:
         "settled": True,
         "nginx_waits_s": 50,
         "manifest": manifest_of("1-a"),
+        "share": {},
         "staged": False,
         "missing": ["aa", "bb"],
         "needed": True,
@@ -60,6 +62,7 @@ def release(**changes: Any) -> Any:
         "commands": {"check": [], "migrate": [], "migrate_on": "once"},
         "options": {"bake_s": 15},
         "batches": [["web1"], ["web2"]],
+        "places": {f"web{count}": ALONE for count in (1, 2, 3)},
         **changes,
     }
 

@@ -96,8 +96,8 @@ def test_the_kernels_audit_names_the_system_call() -> None:
 def test_each_directive_that_can_be_loosened_is_one_of_the_unit() -> None:
     from project import ROOT  # noqa: PLC0415
 
-    unit = (ROOT / "roles/uwsgi_emperor/templates/uwsgi-emperor@.service.j2").read_text(encoding="utf-8")
-    assert [name for name in sandbox.LOOSER if f"\n{name}=" not in unit] == []
+    unit = (ROOT / "roles/uwsgi_emperor/templates/app_sandbox.conf").read_text(encoding="utf-8")
+    assert [name for name in sandbox.LOOSER if f"{name}=" not in unit] == []
 
 
 def test_no_unit_is_killed_for_a_system_call_that_it_can_do_without() -> None:

@@ -30,6 +30,7 @@ PARTS: Any = {
     "vassal": "[uwsgi]\n",
     "site": "server {}\n",
     "slot": {"wsgi.py": "application = 1\n"},
+    "units": {"worker@.service": "[Service]\n"},
     "config": "{}\n",
     "sbom": "{}\n",
     "env": {"APP_NAME": "api", "GREETING": "a 'b' \"c\" $HOME\nd\n"},

@@ -33,6 +33,7 @@ SETTINGS = (
     "data",
     "static",
     "packages",
+    "processes",
 )
 DATA_DIR = "${APP_DATA_DIR}"
 

@@ -1,4 +1,4 @@
-"""What a release is rendered from on the controller: its vassal file, the programs of its slots and the configuration of its site."""
+"""What a release is rendered from on the controller: its vassal file, its unit files, the programs of its slots and the configuration of its site."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import pathlib
 from typing import Any
 
 import jinja2
+
+from praetor.host.layout import ReleaseError
+from praetor.host.sandbox import directives
 
 
 def vassal(app: dict[str, Any], template: pathlib.Path) -> str:
@@ -24,6 +27,39 @@ def site(app: dict[str, Any], template: pathlib.Path, *, tls: bool, journal: boo
         journal: whether the journal gets the access log too, from where it is shipped.
     """
     return _render(template, app=app, tls=tls, journal=journal)
+
+
+def units(app: dict[str, Any], templates: pathlib.Path, hardening: pathlib.Path, release: str) -> dict[str, str]:
+    """The unit files of a release, by name.
+
+    Args:
+        app: a checked entry of the inventory.
+        templates: the directory with those of processes and commands, in role flask_app.
+        hardening: the sandbox of everything that an app is, in role uwsgi_emperor.
+        release: its id; what the id is made of is rendered without.
+    """
+    shared = {
+        "app": app,
+        "release": release,
+        "place": f"/srv/apps/{app['name']}/releases/{release}",
+        "sandbox": hardening.read_text(encoding="utf-8"),
+        "loosened": directives(app["sandbox"]),
+        "quoted": quoted,
+    }
+    processes = templates / "process.service.j2"
+    return {
+        "command.service": _render(templates / "command.service.j2", **shared),
+        **{f"{each['name']}@.service": _render(processes, process=each, **shared) for each in app["processes"]},
+    }
+
+
+def quoted(command: list[str]) -> str:
+    """A command as systemd reads it in a unit file, where nothing in it has a meaning, systemd.service(5)."""
+    for argument in command:
+        if "\n" in argument:
+            raise ReleaseError(f"'{argument}': an argument of a process cannot hold a line end")
+    escaped = (word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$") for word in command)
+    return " ".join(f'"{word}"' for word in escaped)
 
 
 def slot() -> dict[str, str]:

@@ -25,10 +25,11 @@ def work(*, app: str, release: str, file: str = "") -> dict[str, object]:
         return {"content": base64.b64encode(found[0].read_bytes()).decode() if found else None}
     place = host.release_dir(release)
     parts = {name: _read(place / text) for name, text in PARTS.items()}
+    units = _all(place / "units") if (place / "units").is_dir() else {}
     slot = _all(place / "slot/praetor_slot")
     return {
         "manifest": manifest,
-        "parts": {**parts, "slot": slot, "env": _all(place / "env")},
+        "parts": {**parts, "slot": slot, "units": units, "env": _all(place / "env")},
         "secrets": _all(place / "secrets"),
     }
 

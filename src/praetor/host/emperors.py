@@ -93,7 +93,7 @@ Group={host.app}
 Slice={host.slice}
 ReadWritePaths={host.run_dir} {host.data}
 ExecStart={place}/bin/uwsgi {placeholders} --ini {host.layout.emperor}/emperor.ini
-{sandbox.directives(manifest)}"""
+{sandbox.directives(manifest["settings"].get("sandbox"))}"""
 
 
 def replaced_files(host: AppHost, emperor: Emperor) -> set[str]:

@@ -11,14 +11,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import journal as journals
-from . import sandbox, uwsgi
+from . import processes, sandbox, uwsgi
 from . import site as sites
 from .drain import Drain
 from .layout import AppHost, BakeError, Slot
 from .logs import last_lines
 
 if TYPE_CHECKING:
-    from praetor.documents import Bake, Journal, TrafficFacts
+    from praetor.documents import Bake, Journal, Place, TrafficFacts
 
 WATCH_S = 0.5
 PROBE_S = 0.2  # how long the old slot may keep the bake from watching the new one
@@ -201,8 +201,15 @@ class Watch:
         return {"flipped": True, "before": _facts(self.before), "since": _facts(self.since), "served": served}
 
 
-def flip_and_bake(host: AppHost, slot: Slot, limits: Limits, access_log: pathlib.Path, journal: Journal) -> Bake:
-    """Make a slot live and watch it; flips back to what was live if it fails.
+def flip_and_bake(
+    host: AppHost,
+    slot: Slot,
+    limits: Limits,
+    access_log: pathlib.Path,
+    journal: Journal,
+    place: Place = processes.ALONE,
+) -> Bake:
+    """Make a slot live, with its processes, and watch it; goes back to what was live if it fails.
 
     Args:
         host: the app.
@@ -210,6 +217,7 @@ def flip_and_bake(host: AppHost, slot: Slot, limits: Limits, access_log: pathlib
         limits: what it may do while it is watched.
         access_log: NGINX's log of this app.
         journal: the run's; `previous` (the slot that was live) is noted before the flip.
+        place: the host's in the fleet, which says how many of each process run here.
 
     Returns:
         The facts of the bake, for history and report; `flipped` says whether the link was changed.
@@ -219,8 +227,10 @@ def flip_and_bake(host: AppHost, slot: Slot, limits: Limits, access_log: pathlib
     """
     live = host.live()
     flipped = live != slot
+    share = processes.share_of(host.manifest(slot.release), processes.share(host), place)
     if not flipped and "previous" not in journal and journals.settled(host, slot.release):
         sites.switch(host, slot.release, journal)
+        processes.change(host, slot, share, journal)
         return {"flipped": False}
     if flipped:
         journal["previous"] = live.name if live else None
@@ -228,17 +238,19 @@ def flip_and_bake(host: AppHost, slot: Slot, limits: Limits, access_log: pathlib
     old = Slot.parse(journal.get("previous") or "")
     drain = Drain(host, old, journal.get("drain")) if old else None
     watch = Watch(host, slot, access_log)
-    # First NGINX, whose reload takes a moment; then the one rename.
+    # First what takes a moment: processes, and NGINX's reload; then the one rename.
+    processes.change(host, slot, share, journal)
     sites.switch(host, slot.release, journal)
     watch.begin()
     if flipped:
         host.flip(slot)
-    if reason := _bake(watch, limits, drain, journal):
+    processes.stop_others(host, slot)
+    if reason := _bake(watch, limits, share, drain, journal):
         raise _failed(watch, reason, journal)
     return {**watch.facts, "flipped": flipped}
 
 
-def _bake(watch: Watch, limits: Limits, drain: Drain | None, journal: Journal) -> str | None:
+def _bake(watch: Watch, limits: Limits, share: processes.Share, drain: Drain | None, journal: Journal) -> str | None:
     """Why the slot must not stay live, as soon as something speaks against it; None when nothing has until the end."""
     _watch_old(drain, journal)
     while True:
@@ -247,6 +259,8 @@ def _bake(watch: Watch, limits: Limits, drain: Drain | None, journal: Journal) -
             time.sleep(min(WATCH_S, remaining))
         watch.look()
         if reason := breach(limits, watch.before, watch.since, watch.start, watch.now):
+            return reason
+        if reason := processes.breach(watch.host, watch.slot, share):
             return reason
         _watch_old(drain, journal)
         if remaining <= 0:
@@ -276,10 +290,12 @@ def undo(host: AppHost, journal: Journal) -> str:
     previous = Slot.parse(journal["previous"]) if journal["previous"] else None
     if previous is None:
         host.live_link.unlink(missing_ok=True)
+        processes.put_back(host, journal)
         return "Nothing was live before it, so nothing serves now."
     if host.live() != previous:
         host.flip_back(previous)
     sites.switch(host, previous.release, journal)
+    processes.put_back(host, journal)
     return f"{previous.release} serves again."
 
 

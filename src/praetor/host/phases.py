@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from . import gate as gates
 from . import journal as journals
+from . import processes
 from . import settle as settles
 from . import site as sites
 from . import stage as stages
@@ -18,7 +19,7 @@ from .flip import Limits, flip_and_bake
 from .layout import AppHost, ReleaseError, Slot
 
 if TYPE_CHECKING:
-    from praetor.documents import Event, Manifest, Options, Parts, PhaseAnswer, Run
+    from praetor.documents import Event, Manifest, Options, Parts, PhaseAnswer, Place, Run
 
 OUTPUT_KEPT = 65536  # characters of a migration's output that the history keeps
 
@@ -83,19 +84,20 @@ def gate(
         if manifest is None:
             raise ReleaseError(f"release {release} is not on this host; it has: {', '.join(host.releases()) or 'none'}")
         sites.check(host, release)
+        processes.check(host, manifest)
         live = host.live()
         slot = gates.gate(host, manifest, server_name, journal, again=run["action"] == "refresh")
     return {"changed": slot != live or bool(repaired), "slot": slot.name, "repaired": repaired}
 
 
-def flip(host: AppHost, run: Run, *, slot: str, limits: Options, access_log: str) -> PhaseAnswer:
+def flip(host: AppHost, run: Run, *, slot: str, limits: Options, access_log: str, place: Place) -> PhaseAnswer:
     """Send new requests to the slot that passed the gate, and watch it under real traffic."""
     started = Slot.parse(slot)
     if started is None or started not in host.slots():
         raise ReleaseError(f"slot {slot} does not run on this host; nothing was flipped")
     with journals.phase(host, run, "flip") as journal:
         allowed = Limits(limits["bake_s"], limits["max_5xx_ratio"], limits["max_p95_factor"], limits["min_requests"])
-        bake = flip_and_bake(host, started, allowed, pathlib.Path(access_log), journal)
+        bake = flip_and_bake(host, started, allowed, pathlib.Path(access_log), journal, place)
         journal["bake"] = bake
     return {"changed": bake["flipped"], "bake": bake}
 

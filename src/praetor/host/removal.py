@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import processes
 from . import site as sites
 from .journal import refuse_when_locked
 from .layout import AppHost, remove
@@ -20,6 +21,8 @@ def work(*, app: str, drain_s: float) -> dict[str, object]:
     existed = host.root.exists() or host.run_dir.exists() or bool(host.slots())
     sites.take_away(host)
     host.live_link.unlink(missing_ok=True)
+    if existed:
+        processes.end_all(host)
     retired = retire_others(host, drain_s, None)
     for path in (host.run_dir, host.root, host.layout.vassals / host.app):
         remove(path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .layout import AppHost, remove, write_atomically
 
 if TYPE_CHECKING:
-    from praetor.documents import Manifest, SliceLimit, SliceLimits
+    from praetor.documents import Manifest, Sandbox, SliceLimit, SliceLimits
 
 # By the name that an inventory uses: what a unit says instead.
 LOOSER = {
@@ -55,14 +55,19 @@ _SIGNS = (
 
 def loosened(manifest: Manifest) -> dict[str, str]:
     """The directives that a release loosens, by name, each with its reason."""
-    found = manifest["settings"].get("sandbox") or {}
+    return named(manifest["settings"].get("sandbox"))
+
+
+def named(sandbox: Sandbox | None) -> dict[str, str]:
+    """The directives that `sandbox` of an entry loosens, by name, each with its reason."""
+    found = sandbox or {}
     jit = {"MemoryDenyWriteExecute": "write_execute"} if found.get("write_execute") else {}
     return {**jit, **found.get("loosened", {})}
 
 
-def directives(manifest: Manifest) -> str:
+def directives(sandbox: Sandbox | None) -> str:
     """The lines of a unit of the app that differ from the project's sandbox."""
-    return "".join(f"# {reason}\n{LOOSER[name]}\n" for name, reason in sorted(loosened(manifest).items()))
+    return "".join(f"# {reason}\n{LOOSER[name]}\n" for name, reason in sorted(named(sandbox).items()))
 
 
 def explain(log: str, kernel: str = "") -> str:

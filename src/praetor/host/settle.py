@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from . import emperors, sandbox
+from . import emperors, processes, sandbox
 from . import journal as journals
 from . import site as sites
 from .drain import Drain, probe
@@ -73,6 +73,8 @@ def repair(host: AppHost, journal: Journal, drain_s: float) -> list[str]:
         journal["site"] = interrupted["site"]
     if serving and sites.switch(host, serving.release, journal):
         done.append(f"gave NGINX the site of {serving.release} again")
+    if interrupted and "share" in interrupted:
+        processes.put_back(host, interrupted)
     done += [f"retired slot {name}" for name in retire_others(host, drain_s, serving)]
     for path in host.leftovers():
         remove(path)
@@ -99,6 +101,7 @@ def settle(host: AppHost, journal: Journal, release: str, keep: int, drain_s: fl
         done = [f"retired slot {name}" for name in retired]
         event = _ended(journal, before if before != release else None, release, "ok")
         journals.append(host, {**event, "bake": journal["bake"]} if "bake" in journal else event)
+        processes.forget_ended(host)
         done += prune(host, keep)
     journals.unlock(host, journal["run"]["id"])
     return done
@@ -115,6 +118,8 @@ def abandon(
     done = []
     if "previous" in journal and live and live.name != journal["previous"]:
         done.append(undo(host, journal))
+    elif "share" in journal:
+        processes.put_back(host, journal)  # it failed between the start of the processes and the flip
     done += repair(host, journal, drain_s)
     live = host.live()
     if live:
@@ -155,7 +160,8 @@ def prune(host: AppHost, keep: int) -> list[str]:
     name = live.release if live else None
     releases = host.releases()
     served = {entry["to"] for entry in journals.history(host) if entry.get("result") == "ok" and "from" in entry}
-    kept = [release for release in releases if release in {name, journals.before(host, name)}]
+    needed = {name, journals.before(host, name), *processes.in_use(host)}
+    kept = [release for release in releases if release in needed]
     rest = sorted((release for release in releases if release not in kept), key=lambda release: release not in served)
     kept += rest[: max(keep - len(kept), 0)]
     done = []

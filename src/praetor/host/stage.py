@@ -68,7 +68,7 @@ def stage(
     Args:
         host: the app.
         manifest: what becomes `release.json`; it is written last and makes the release complete.
-        parts: `vassal` and `site` (texts of the vassal file and of NGINX's site), `slot` (the files of praetor_slot, by name), `config` (text of config.yml), `env` and `secrets` (names and values), `sbom` (text).
+        parts: `vassal` and `site` (texts of the vassal file and of NGINX's site), `slot` (the files of praetor_slot, by name), `units` (those of systemd), `config` (text of config.yml), `env` and `secrets` (names and values), `sbom` (text).
         uploads: a tar with the files that `missing` named; its files are checked against the manifest's hashes.
         checks: commands that must succeed, run from the release as the app's user.
 
@@ -379,12 +379,14 @@ def _settings(place: pathlib.Path, parts: Content, user: pwd.struct_passwd) -> N
         os.chown(place / name, 0, user.pw_gid)
         for key, value in values.items():
             write_atomically(place / name / key, value, 0o440, 0, user.pw_gid)
-    programs = place / "slot/praetor_slot"
-    for directory in (programs.parent, programs):
+    programs, units = place / "slot/praetor_slot", place / "units"
+    for directory in (programs.parent, programs, units):
         directory.mkdir(mode=0o750)
         os.chown(directory, 0, user.pw_gid)
     for name, text in parts["slot"].items():
         write_atomically(programs / name, text, 0o640, 0, user.pw_gid)
+    for name, text in parts["units"].items():
+        write_atomically(units / name, text, 0o640, 0, user.pw_gid)
     write_atomically(place / "config.yml", parts["config"], 0o640, 0, user.pw_gid)
     write_atomically(place / "sbom.json", parts["sbom"], 0o640, 0, user.pw_gid)
     write_atomically(place / "site.conf", parts["site"], 0o640, 0, user.pw_gid)

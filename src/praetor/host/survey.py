@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from . import drained, emperors, maintenance, uwsgi
+from . import drained, emperors, maintenance, processes, uwsgi
 from . import journal as journals
 from . import site as sites
 from .gate import Health
@@ -75,6 +75,8 @@ def survey(host: AppHost, wanted: Manifest | None = None) -> AppSurvey:
         "settled": name is not None and journals.settled(host, name),
         "made_live_by": journals.made_live_by(host, name) if name else None,
         "site": name is None or sites.is_current(host, name),
+        "share": processes.share(host),
+        "processes": processes.look(host),
         "nginx_waits_s": sites.longest_s(host),
         "manifest": host.manifest(name) if name else None,
     }
@@ -88,6 +90,7 @@ def survey(host: AppHost, wanted: Manifest | None = None) -> AppSurvey:
             and emperor
             and state["settled"]
             and state["site"]
+            and processes.is_current(host)
             and not (state["leftovers"] or state["journal"] or state["outdated"])
         )
     return state

@@ -332,6 +332,7 @@ def _rules_of_one(entry: dict[str, Any], here: Where, vaulted: frozenset[Where])
     yield from _rules_of_variables(entry, here)
     yield from _rules_of_data_dir(entry, here)
     yield from _rules_of_http(entry, here)
+    yield from _rules_of_processes(entry, here)
     limit = _mapping(entry.get("limits")).get("request_s", 30)
     drain = _mapping(entry.get("release")).get("drain_s", 60)
     if isinstance(limit, int) and isinstance(drain, int) and drain < limit:
@@ -419,6 +420,25 @@ def _rules_of_static(entry: dict[str, Any], here: Where, limited: set[str]) -> I
             yield Problem((*here, "static", path), found, expected)
 
 
+def _rules_of_processes(entry: dict[str, Any], here: Where) -> Iterator[Problem]:
+    """Yield what does not go together in an app's processes."""
+    seen: set[str] = set()
+    listed = entry.get("processes")
+    for index, given in enumerate(listed if isinstance(listed, list) else []):
+        place, process = (*here, "processes", index), _mapping(given)
+        name = process.get("name")
+        if isinstance(name, str) and name in seen:
+            yield Problem((*place, "name"), f"{describe(name)} again", "another name for each process")
+        seen.add(str(name))
+        counted = [key for key in ("count", "per_host", "one") if process.get(key)]
+        if len(counted) > 1:
+            yield Problem(place, " and ".join(counted), "at most one of count, per_host and one")
+        drain = process.get("drain_s")
+        if process.get("one") is True and isinstance(drain, int) and drain > 600:
+            expected = "at most 600 with one: a release waits until the one before has ended"
+            yield Problem((*place, "drain_s"), str(drain), expected)
+
+
 def _rules_of_variables(entry: dict[str, Any], here: Where) -> Iterator[Problem]:
     """Yield names in secrets and env that cannot be variables, or are taken."""
     for part in ("secrets", "env"):
@@ -441,8 +461,20 @@ def _rules_of_data_dir(value: object, where: Where) -> Iterator[Problem]:
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             yield from _rules_of_data_dir(inner, (*where, index))
-    elif isinstance(value, str) and re.search(r"\$APP_DATA_DIR\b|\$\{(?!APP_DATA_DIR\})APP_\w*\}", value):
-        yield Problem(where, describe(value), "${APP_DATA_DIR}, the one variable that is replaced here")
+    elif isinstance(value, str) and _strange_variable(value, where):
+        known = (
+            "${APP_DATA_DIR} or ${APP_PROCESS}, which are"
+            if "processes" in where
+            else "${APP_DATA_DIR}, the one variable that is"
+        )
+        yield Problem(where, describe(value), f"{known} replaced here")
+
+
+def _strange_variable(value: str, where: Where) -> bool:
+    """Whether a text has a variable of the release that nobody replaces there."""
+    known = {"APP_DATA_DIR", *(["APP_PROCESS"] if "processes" in where else [])}
+    named = re.findall(r"\$\{(APP_\w*)\}", value)
+    return bool(re.search(r"\$APP_DATA_DIR\b", value)) or not known.issuperset(named)
 
 
 def _no_json(where: Where, value: object) -> Iterator[Problem]:

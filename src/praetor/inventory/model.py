@@ -27,6 +27,7 @@ RESERVED_VARIABLES = frozenset(
         "APP_DATA_DIR",
         "APP_CONFIG_FILE",
         "APP_SECRETS_DIR",
+        "APP_PROCESS",
         "PROMETHEUS_MULTIPROC_DIR",
     }
 )
@@ -436,6 +437,45 @@ class Sandbox(Part):
     )
 
 
+class Process(Part):
+    """A program of the app that runs all the time, such as a queue worker: a unit of each release, with the app's user, slice and sandbox."""
+
+    name: Annotated[str, match(_NAME, "a name of a-z, 0-9 and _ that begins with a letter, at most 31 characters")] = (
+        Field(description="Name of the process, unique in the app.", examples=["name: worker"])
+    )
+    command: Command = Field(
+        description="The program and its arguments; no shell. `${APP_PROCESS}` in it, and the variable of that name, is a name that no other "
+        "start on the host has, such as app-shop-worker-17-1.",
+        examples=['command: "celery -A shop.tasks worker -n ${APP_PROCESS}@%h"'],
+    )
+    per_host: Annotated[int, whole(1, 64)] | None = Field(
+        default=None, description="How often it runs on each host; 1 when neither this nor `count` nor `one` is given."
+    )
+    count: Annotated[int, whole(1, 1024)] | None = Field(
+        default=None, description="How often it runs in the whole fleet, spread over the app's hosts in their order."
+    )
+    one: Annotated[bool, Must("true or false")] = Field(
+        default=False,
+        description="Exactly one in the fleet, as a scheduler must be: a release ends the old one before it starts the new one, and move.yml moves "
+        "it to another host.",
+    )
+    notify: Annotated[bool, Must("true or false")] = Field(
+        default=False,
+        description="Whether the program tells systemd READY=1 (sd_notify) once it works; without, one that has lived 3 s counts as ready.",
+    )
+    drain_s: Annotated[int, whole(1, 86400)] = Field(
+        default=60,
+        description="Seconds that it has to finish what it is doing when it is asked to end; then it is killed. No release waits for it, but for `one`.",
+    )
+    stop_signal: Annotated[
+        Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"],
+        Must("one of SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2"),
+    ] = Field(default="SIGTERM", description="The signal that asks it to end after what it is doing.")
+    memory_mb: Annotated[int, whole(16, 1_000_000)] | None = Field(
+        default=None, description="MiB that each one may take; beyond it the kernel ends processes of it."
+    )
+
+
 class PathLimits(Part):
     """Limits of the requests below one path, in place of the app's."""
 
@@ -631,4 +671,9 @@ class App(Part):
         default_factory=Sandbox, description="Which parts of the sandbox do not hold for this app."
     )
     commands: Commands = Field(default_factory=Commands, description="Programs of the app that a release runs.")
+    processes: list[Process] = Field(
+        default_factory=list,
+        description="Programs of the app that run all the time, such as queue workers. They change hands with a release: docs/processes.md.",
+        examples=['processes: [{name: worker, command: "python -m shop.worker", per_host: 2, drain_s: 600}]'],
+    )
     release: Release = Field(default_factory=Release, description="How a release goes over the hosts.")

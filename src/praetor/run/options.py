@@ -96,6 +96,12 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         "hold": Option("Requests wait for so long, at most 30s, instead of getting 503; behind balancers only."),
         "end": Option("End it now.", "true or false"),
     },
+    "move": {
+        "app": Option("The app. Needed."),
+        "process": Option("Its process, of which there is one in the fleet. Needed."),
+        "to": Option("The host on which it is to run. Needed."),
+        "dead": Option("A host that does not answer and is off: the process has ended there."),
+    },
     "provision": _PROVISION,
     "rejoin": {"host": Option("The database host that becomes a standby; what it has is replaced. Needed.")},
     "refresh": {"app": _APP, "why": _WHY, "lock_wait": _LOCK_WAIT},
@@ -116,6 +122,12 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         "why": _WHY,
         "lock_wait": _LOCK_WAIT,
         "force": Option("Also one that is marked bad.", "true or false"),
+    },
+    "run": {
+        "app": Option("The app. Needed."),
+        "command": Option("The command and its arguments; no shell. Needed. It is in the history: no secrets."),
+        "host": Option("Where; without it the first host."),
+        "timeout_s": Option("Seconds after which it is ended; 600.", "a whole number"),
     },
     "status": {
         "app": _APP,

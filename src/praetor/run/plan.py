@@ -6,9 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from praetor.documents import AppSurvey, Manifest, Release, Surveys, Target
+from praetor.documents import AppSurvey, Manifest, Release, Survey, Surveys, Target
 from praetor.host.journal import LEASE_S
 from praetor.host.layout import ReleaseError
+from praetor.host.processes import share_of
 
 from .batches import batches
 
@@ -17,8 +18,16 @@ BATCH_S, HOST_S = 3, 1
 
 
 def needed(release: Release, surveys: Surveys) -> bool:
-    """Whether a release has to travel: it is not live, or not settled, on some host."""
-    return any(survey["apps"][release["app"]]["needed"] for survey in surveys.values())
+    """Whether a release has to travel: it is not live, or not settled, on some host, or another number of its processes is to run there."""
+    return any(
+        survey["apps"][release["app"]]["needed"] or moved(release, host, survey) for host, survey in surveys.items()
+    )
+
+
+def moved(release: Release, host: str, survey: Survey) -> bool:
+    """Whether a host is to run another number of some process than it does."""
+    own = survey["apps"][release["app"]]["share"]
+    return share_of(release["manifest"], own, release["places"][host]) != own
 
 
 def refusals(release: Release, surveys: Surveys, *, force: bool, planning: bool = False) -> list[str]:
@@ -158,7 +167,7 @@ def describe(release: Release, surveys: Surveys) -> str:
     shown: list[str] = []
     for host, survey in surveys.items():
         state = survey["apps"][release["app"]]
-        if not state["needed"]:
+        if not state["needed"] and not moved(release, host, survey):
             lines.append(f"  {host}: live since {state['since']}; nothing to do")
             continue
         old = state["manifest"]

@@ -11,7 +11,7 @@ from .away import behind, latest, reason
 from .fleet import strangers
 
 if TYPE_CHECKING:
-    from praetor.documents import AppSurvey, Survey, Surveys
+    from praetor.documents import AppSurvey, Running, Survey, Surveys
     from praetor.host.balancer import Servers
 
 from praetor.host import sandbox
@@ -30,10 +30,29 @@ def status(surveys: Surveys) -> list[Row]:
             workers = f"{state['workers']} ({state['busy']} busy)" if state["workers"] else "0"
             late = ", behind" if state["live"] and host in behind(name, surveys) else ""
             rows.append(_row(host, name, state["live"] or "-", state["since"] or "-", workers, _health(state) + late))
+    running = {
+        (host, name): _processes(state)
+        for host, survey in surveys.items()
+        for name, state in survey.get("apps", {}).items()
+    }
+    for row in rows if any(running.values()) else []:
+        row["processes"] = running.get((str(row["host"]), str(row["app"]))) or "-"
     looks = balancers(surveys)
     for row in rows if looks else []:
         row["balancers"] = _said_by(looks, str(row["host"]), str(row["app"]))
     return rows
+
+
+def _processes(state: AppSurvey) -> str:
+    """What runs of what should, as `worker 2/2, beat 1/1`; a process that runs on other hosts only is left out."""
+    well = [each for each in state["processes"] if _is_live(each, state) and each["state"] == "active"]
+    names = [each["process"] for each in well]
+    return ", ".join(f"{name} {names.count(name)}/{count}" for name, count in state["share"].items() if count)
+
+
+def _is_live(process: Running, state: AppSurvey) -> bool:
+    """Whether a process was started with the live slot."""
+    return process["number"] == int((state["slot"] or ".0").rpartition(".")[2])
 
 
 def balancers(surveys: Surveys) -> dict[str, Servers]:
@@ -144,6 +163,19 @@ def notes(surveys: Surveys) -> list[str]:
                 lines.append(
                     f"{host}: {name} has leftovers of an interrupted run, which the next run repairs: {', '.join(state['leftovers'])}"
                 )
+            lines += [
+                f"{host}: {name} is draining {each['release']} {each['process']} {each['instance']}"
+                if each["state"] == "deactivating"
+                else f"{host}: {name} still runs {each['release']} {each['process']} {each['instance']}"
+                for each in state["processes"]
+                if not _is_live(each, state)
+            ]
+            lines += [
+                f"{host}: {name} {each['process']} {each['instance']} is {each['state']}, after {each['ended']}; "
+                f"journalctl -u app-{name}-{each['process']}-{each['number']}@{each['instance']}"
+                for each in state["processes"]
+                if _is_live(each, state) and each["state"] != "active"
+            ]
             if state["frozen"]:
                 lines.append(f"{host}: {name} is frozen by {state['frozen']['by']}: {state['frozen']['reason']}")
             lines += [
