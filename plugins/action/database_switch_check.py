@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-
+from praetor.host.layout import ReleaseError
 from praetor.run.databases import refusal
+from praetor.run.on_controller import ControllerAction
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
+class ActionModule(ControllerAction):
     """Arguments: `kind`, switchover, failover or rejoin; `to`, the host; `register`, the variable with what each host is; `force`."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def do(self, args: Mapping[str, Any]) -> Mapping[str, object]:
         """Refuse, or say nothing."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        variables, args = task_vars or {}, self._task.args
-        hosts = variables["ansible_play_hosts_all"]
-        seen: Any = {host: dict(variables["hostvars"][host].get(args["register"]) or {}) for host in hosts}
+        seen: Any = self.registered(args["register"])
         reason = refusal(args["kind"], str(args["to"]), seen, force=bool(args.get("force")))
         if reason:
-            return {**result, "failed": True, "msg": f"{reason} Nothing was changed."}
-        return {**result, "changed": False}
+            raise ReleaseError(f"{reason} Nothing was changed.")
+        return {}

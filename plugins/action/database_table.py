@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from praetor.run.databases import Backups, Seen, notes, rows
+from praetor.run.on_controller import ControllerAction
 from praetor.run.tables import render
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
+class ActionModule(ControllerAction):
     """Arguments: `databases`, the variable with what each database host is; `backups`, the one with what the backup host said; `format`."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def do(self, args: Mapping[str, Any]) -> Mapping[str, object]:
         """Print."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        variables, args = task_vars or {}, self._task.args
-        groups, found = variables["groups"], variables["hostvars"]
+        groups, found = self.variables["groups"], self.variables["hostvars"]
         # What a host said passed through Ansible, which knows no types.
         answers: Any = {host: found[host].get(args["databases"]) or {} for host in groups.get("database_hosts", [])}
         seen: dict[str, Seen] = answers
@@ -35,7 +30,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             Display().display(json.dumps({"databases": table, "backups": kept}))
         else:
             Display().display("\n" + "\n".join([render(table), *said]) + "\n")
-        return {**result, "changed": False}
+        return {}
 
 
 def _said(answer: dict[str, Any]) -> Backups:

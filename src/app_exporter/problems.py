@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -11,6 +11,19 @@ if TYPE_CHECKING:
 
 class BrokenError(ValueError):
     """Something that is read is not what it should be."""
+
+
+def number(owner: dict[str, Any], key: str) -> float:
+    """Take a number out of a JSON object.
+
+    Raises:
+        BrokenError: it is not there or not a number.
+
+    """
+    value = owner.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise BrokenError(f"{key} is {value!r}, not a number")
+    return float(value)
 
 
 class Problems:

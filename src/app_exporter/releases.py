@@ -9,7 +9,7 @@ from datetime import datetime
 from os import scandir
 from typing import TYPE_CHECKING, Any
 
-from app_exporter.problems import BrokenError
+from app_exporter.problems import BrokenError, number
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,19 +88,6 @@ def read_object(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def seconds(owner: dict[str, Any], key: str) -> float:
-    """Take a time or a duration out of a JSON object.
-
-    Raises:
-        BrokenError: it is not there or not a number.
-
-    """
-    value = owner.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise BrokenError(f"{key} is {value!r}, not a number")
-    return float(value)
-
-
 def add_history(app: str, directory: Path, exposition: Exposition) -> None:
     """Add the result of the last release or rollback, and a marker for each of the last ones, from ``history.jsonl``.
 
@@ -118,7 +105,7 @@ def add_history(app: str, directory: Path, exposition: Exposition) -> None:
     label = (("app", app),)
     markers = {said(entry, "by"): ended(entry) for entry in entries}
     last = entries[-1]
-    took = seconds(last, "duration_s")
+    took = number(last, "duration_s")
     for labels, at in markers.items():
         text = "Time of a release or rollback, whatever became of it; the last ones, each in its labels."
         exposition.add("gauge", "praetor_deploy_timestamp_seconds", text, at, label + labels)
@@ -151,7 +138,7 @@ def add_lock(app: str, directory: Path, exposition: Exposition) -> None:
     said = (("action", action), ("phase", str(journal.get("phase"))))
     exposition.add("gauge", "praetor_lock_info", "What the run that holds the application is doing.", 1, label + said)
     text = "Time since which a run holds the application."
-    exposition.add("gauge", "praetor_lock_since_timestamp_seconds", text, seconds(journal, "since"), label)
+    exposition.add("gauge", "praetor_lock_since_timestamp_seconds", text, number(journal, "since"), label)
 
 
 def add_freeze(app: str, directory: Path, exposition: Exposition) -> None:
@@ -164,7 +151,7 @@ def add_freeze(app: str, directory: Path, exposition: Exposition) -> None:
     """
     label = (("app", app),)
     freeze = read_object(directory / "freeze.json")
-    until = seconds(freeze, "until") if freeze else 0.0
+    until = number(freeze, "until") if freeze else 0.0
     text = "Whether releases of the application are forbidden now."
     exposition.add("gauge", "praetor_frozen", text, until > time.time(), label)
     if until > time.time():

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app_exporter.problems import BrokenError
+from app_exporter.problems import BrokenError, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -84,10 +84,7 @@ def integer(owner: dict[str, Any], key: str) -> int:
         BrokenError: it is not there or not a number.
 
     """
-    value = owner.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise BrokenError(f"{key} is {value!r}, not a number")
-    return int(value)
+    return int(number(owner, key))
 
 
 WORKER_COUNTERS = (
