@@ -51,6 +51,15 @@ def test_every_make_target_of_a_pipeline_exists(pipeline: str) -> None:
     assert {target for line in named for target in line.split()} - targets == set()
 
 
+@pytest.mark.parametrize(("pipeline", "matrix"), [("gitlab-ci.yml", "parallel"), ("github-workflow.yml", "strategy")])
+def test_a_pipeline_tests_on_the_python_of_each_supported_debian(pipeline: str, matrix: str) -> None:
+    found = load(ROOT / "docs/ci" / pipeline)
+    jobs = found.get("jobs", found)
+    supported = set(load(ROOT / "roles/base/vars/main.yml")["__base_supported"])
+    for job in ("checks", "machines"):
+        assert {f"Debian {each} on x86_64" for each in re.findall(r"\b1[0-9]\b", str(jobs[job][matrix]))} == supported
+
+
 @pytest.mark.parametrize("pipeline", SCHEMAS)
 def test_every_playbook_and_option_of_a_pipeline_exists(pipeline: str) -> None:
     found = PLAYBOOK.findall(commands(pipeline))
