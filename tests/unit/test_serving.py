@@ -10,12 +10,14 @@ import os
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -35,8 +37,13 @@ pytestmark = pytest.mark.skipif(
 REQUEST_S = 3
 MANY = 40 * 2**20  # bytes: more than NGINX's buffers and the kernel's take
 APP = """
-import os, re, subprocess, sys, time
+import os, re, socket, subprocess, sys, threading, time
 from urllib.parse import parse_qs
+
+# As an ORM does whose tables are made while the app is imported: a connection, and a lock for the threads that use it.
+database = socket.socket(socket.AF_UNIX)
+database.connect(os.path.join(os.path.dirname(__file__), "database.sock"))
+answers, in_use = database.makefile(), threading.Lock()
 
 def app(environ, start_response):
     path, query = environ["PATH_INFO"], parse_qs(environ["QUERY_STRING"])
@@ -92,6 +99,10 @@ def app(environ, start_response):
         body = [" ".join([environ["wsgi.url_scheme"], environ["HTTP_HOST"], environ["SERVER_PORT"], environ["HTTP_X_FORWARDED_PORT"]]).encode()]
     elif environ["REQUEST_METHOD"] == "POST":
         body = [str(len(environ["wsgi.input"].read())).encode()] if path != "/unread" else [b"unread"]
+    elif path == "/row":
+        with in_use:
+            database.sendall(query["n"][0].encode() + b"\\n")
+            body = [answers.readline().strip().encode()]
     elif path == "/pid":
         body = [str(os.getpid()).encode()]
     else:
@@ -140,11 +151,22 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+class Rows(socketserver.StreamRequestHandler):
+    """A database that answers each question with what was asked, after a moment."""
+
+    def handle(self) -> None:
+        """Answer until the connection ends."""
+        for line in self.rfile:
+            time.sleep(0.01)
+            self.wfile.write(line)
+
+
 class Serving:
     """NGINX and a slot behind it."""
 
     def __init__(self, place: Path, *, preload: bool) -> None:
         self.place, self.port, self.port_http2 = place, free_port(), free_port()
+        self.preload = preload
         self.stats, self.socket = place / "run/api.1-a.1.stats", place / "run/api.1-a.1.sock"
         self.release, self.maintenance = place / "release", place / "maintenance"
         for directory in (self.release / "slot/praetor_slot", self.release / "src", place / "run", place / "log"):
@@ -157,6 +179,9 @@ class Serving:
         (self.release / "src/project.py").write_text(APP, encoding="utf-8")
         for name, text in slot().items():
             (self.release / "slot/praetor_slot" / name).write_text(text, encoding="utf-8")
+        self.database = socketserver.ThreadingUnixStreamServer(str(self.release / "src/database.sock"), Rows)
+        self.database.daemon_threads, self.database.block_on_close = True, False
+        threading.Thread(target=self.database.serve_forever, daemon=True).start()
         template = ROOT / "roles/flask_app/templates/vassal.ini.j2"
         text = vassal(ENTRY | {"preload": preload}, template).replace("/run/uwsgi/api/", f"{place}/run/")
         (place / "api.1-a.1.ini").write_text(text, encoding="utf-8")
@@ -260,7 +285,9 @@ class Serving:
             return answer, answer.read()
 
     def close(self) -> None:
-        """End both."""
+        """End all."""
+        self.database.shutdown()
+        self.database.server_close()
         for process in (self.nginx, self.uwsgi):
             if process:
                 process.send_signal(signal.SIGINT)
@@ -589,3 +616,24 @@ def test_a_static_file_that_was_compressed_before_is_sent_as_it_is(serving: Serv
 
 def test_a_module_has_a_type_that_browsers_run(serving: Serving) -> None:
     assert (serving.ask("/static/module.mjs")[0].getheader("Content-Type") or "").startswith("text/javascript")
+
+
+def foreign_rows(serving: Serving) -> list[tuple[str, str]]:
+    """What eight clients at once got that was the answer to another question."""
+
+    def ask(client: int) -> list[tuple[str, str]]:
+        asked = [f"{client}-{number}" for number in range(25)]
+        return [(number, serving.ask(f"/row?n={number}")[1].decode()) for number in asked]
+
+    with ThreadPoolExecutor(8) as clients:
+        pairs = [pair for each in clients.map(ask, range(8)) for pair in each]
+    assert len(pairs) == 200
+    return [(asked, got) for asked, got in pairs if asked != got]
+
+
+def test_a_connection_that_the_app_opens_while_it_is_imported_brings_no_row_of_another_request(
+    serving: Serving,
+) -> None:
+    if serving.preload:
+        pytest.skip("an app that opens something at import may not say that it can be loaded once")
+    assert foreign_rows(serving) == []
