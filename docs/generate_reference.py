@@ -1,6 +1,7 @@
-"""Writes docs/reference/ from the places where the facts live.
+"""Writes docs/reference/ and docs/apps/published.md from the places where the facts live.
 
-apps.md comes from the model that checks the inventory, playbooks.md from their declared options, roles.md from each role's argument_specs and defaults.
+apps.md comes from the model that checks the inventory, playbooks.md from their declared options, roles.md from each role's argument_specs and
+defaults, published.md from the inventory of the scenario `apps`.
 `--check` writes nothing and fails if a page is not current.
 """
 
@@ -20,7 +21,6 @@ from praetor.inventory.model import RESERVED_VARIABLES, App
 from praetor.run.options import PLAYBOOKS
 
 ROOT = Path(__file__).resolve().parent.parent
-REFERENCE = ROOT / "docs" / "reference"
 PLAYBOOKS_INTRO = """\
 # Options of the playbooks
 
@@ -72,6 +72,17 @@ ROLES_INTRO = """\
 
 Set them in `inventories/<environment>/group_vars/all/<topic>.yml`, and only where they differ from the default.
 An input whose default reads "set by the playbook" is wired in `playbooks/` and is not meant for an inventory.
+
+"""
+
+
+PUBLISHED_INTRO = """# Published projects
+
+Entries that work, of projects that know nothing of this one. The scenario `apps` (`make molecule SCENARIO=apps`) releases each of them to Debian 12
+and Debian 13 and uses it as a person with a browser does: forms, redirects, scripts and styles, uploads, downloads over a slow line.
+
+`"{{ vault_... }}"` is a vaulted value ([inventories](../../inventories/README.md)). Those with a database in a file (`migrate_on: each`) are for one
+host; on several, give them `database: true` ([databases](../databases.md)).
 
 """
 
@@ -193,20 +204,53 @@ def playbooks_page() -> str:
     return text.rstrip("\n") + "\n"
 
 
+def published_page() -> str:
+    """Return the page with the entries of published projects: those that the scenario `apps` releases and uses."""
+    folder = ROOT / "molecule/apps"
+    lines = (folder / "inventory/group_vars/all/apps.yml").read_text(encoding="utf-8").splitlines()
+    text = PUBLISHED_INTRO
+    # Each entry has its comment above it.
+    for part in "\n".join(lines[lines.index("apps:") + 1 :]).split("\n\n"):
+        about = [line.strip().removeprefix("# ") for line in part.splitlines() if line.startswith("  #")]
+        entry = [line for line in part.splitlines() if not line.startswith("  #")]
+        name = entry[0].removeprefix("  - name: ")
+        shown = "\n".join(f"      {line[2:]}" for line in entry)
+        for here, there in (
+            ("{{ apps_sources }}", ".."),
+            ("molecule/apps/projects", ".."),
+            (".lab.example", ".example.org"),
+        ):
+            shown = shown.replace(here, there)
+        own = folder / "projects" / name
+        files = sorted(path for path in own.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+        named = ", ".join(
+            f"[{path.relative_to(own)}](../../{path.relative_to(ROOT)})" for path in files[:6] if path.stat().st_size
+        )
+        text += f"## {name}\n\n" + "\n".join(about) + "\n\n    apps:\n" + shown + "\n\n"
+        text += f"Its files: {named}.\n\n" if named else ""
+    return text.rstrip("\n") + "\n"
+
+
 def main(arguments: list[str]) -> int:
     """Write the pages, or with --check say which are not current; returns the exit code."""
     stale = []
-    for name, text in (("apps.md", apps_page()), ("playbooks.md", playbooks_page()), ("roles.md", roles_page())):
-        path = REFERENCE / name
+    pages = {
+        "reference/apps.md": apps_page(),
+        "reference/playbooks.md": playbooks_page(),
+        "reference/roles.md": roles_page(),
+        "apps/published.md": published_page(),
+    }
+    for name, text in pages.items():
+        path = ROOT / "docs" / name
         if path.exists() and path.read_text(encoding="utf-8") == NOTE + text:
             continue
         stale.append(name)
         if "--check" not in arguments:
-            REFERENCE.mkdir(exist_ok=True)
+            path.parent.mkdir(exist_ok=True)
             path.write_text(NOTE + text, encoding="utf-8")
     if stale:
         verb = "is not current: run `make docs`" if "--check" in arguments else "written"
-        sys.stdout.write("".join(f"docs/reference/{name} {verb}\n" for name in stale))
+        sys.stdout.write("".join(f"docs/{name} {verb}\n" for name in stale))
     return 1 if stale and "--check" in arguments else 0
 
 

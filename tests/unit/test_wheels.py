@@ -250,3 +250,10 @@ def test_a_source_with_another_content_is_refused(index: Path, place: Path, monk
     monkeypatch.setattr(debian, "BASES", place / "none")
     with pytest.raises(ReleaseError, match=r"(?s)cannot build a wheel of sourced==1.0.*HASH"):
         made(Requirement("sourced==1.0", ("sha256:" + "0" * 64,)), place)
+
+
+def test_an_index_on_disk_is_brought_into_a_clean_tree_with_the_files_that_its_pages_lead_to(place: Path) -> None:
+    for name in ("mirror/simple", "mirror/files", "house"):
+        (place / name).mkdir(parents=True)
+    given = Indexes(default=f"file://{place}/mirror/simple/", find_links=[str(place / "house"), str(place / "gone")])
+    assert given.places() == [place / "mirror", place / "house"]

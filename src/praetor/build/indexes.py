@@ -63,7 +63,9 @@ class Indexes:
         self._complete()
         found = [self.default, *self.first, *self.extra, *self.find_links, self.certificates]
         paths = [pathlib.Path(each.removeprefix("file://")) for each in found if each.startswith(("/", "file:///"))]
-        return [path for path in paths if path.exists()]
+        # Pages of an index on disk lead to files that lie next to them: simple/ and files/ are parts of one.
+        whole = [path.parent if path.name == "simple" else path for path in paths]
+        return [path for path in dict.fromkeys(whole) if path.exists()]
 
     def variables(self) -> dict[str, str]:
         """The environment in which uv and pip use these and no others."""
