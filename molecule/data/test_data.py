@@ -170,3 +170,48 @@ def test_a_primary_is_not_restored_onto(site: Site) -> None:
 
 def test_drill(site: Site) -> None:
     site.restored(site.play("drill"))
+
+
+def test_files_of_a_busy_app(site: Site) -> None:
+    # Notes go to a SQLite file all the time, while it is stored.
+    with site.notes() as told:
+        while len(told) < 50:
+            time.sleep(0.1)
+        before = set(told)
+        began = time.monotonic()
+        site.app.run("systemctl start praetor-files-backup")
+        took = time.monotonic() - began
+        assert len(told) > len(before), f"nobody could write for the {took:.0f} s that storing took"
+        text = site.play("restore", f"host={site.app.name}", "app=ledger")
+    assert "data.restored has the files of ledger" in " ".join(text.split())
+    script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); print(c.execute('pragma integrity_check').fetchone()[0]); [print(n) for (n,) in c.execute('select n from notes')]"
+    read = f'python3 -c "{script}" /srv/apps/ledger/%s/notes.db'
+    whole, *there = site.app.run(read % "data.restored").splitlines()
+    assert whole == "ok"
+    assert before - set(map(int, there)) == set()
+    assert set(told) - set(map(int, there)) != set(), "what came later is not in it"
+    owner = site.app.run("stat -c '%U %a' /srv/apps/ledger/data/notes.db /srv/apps/ledger/data.restored/notes.db")
+    assert len(set(owner.splitlines())) == 1, owner
+    site.play("restore", f"host={site.app.name}", "app=ledger", "take_over=true")
+    site.await_writes()
+    status, _ = site.ask("POST", "/notes/1")
+    assert status == 201
+    assert set(map(int, site.app.run(read % "data").splitlines()[1:])) - {1} == set(map(int, there))
+    site.play("restore", f"host={site.app.name}", "app=ledger", "remove=true")
+
+
+def test_another_hosts_copies_are_out_of_reach(site: Site) -> None:
+    # The certificate says whose repository it is; and what is stored cannot be taken away.
+    borg = "BORG_RSH=/usr/local/libexec/praetor/files-remote BORG_PASSCOMMAND='cat /etc/praetor/files/passphrase' LC_ALL=C.UTF-8 borg"
+    said = site.app.run(f"{borg} list ssh://{site.backup.name}/var/lib/praetor-files/db1 2>&1 || true")
+    assert "Repository path not allowed" in said
+    own = f"ssh://{site.backup.name}/var/lib/praetor-files/{site.app.name}"
+    first = site.app.run(f"{borg} list --short {own}").splitlines()[0]
+    site.backup.run(f"cp -a /var/lib/praetor-files/{site.app.name} /var/lib/praetor-files/kept")
+    site.app.run(f"{borg} delete {own}::{first}; {borg} compact {own} 2>&1 || true")
+    # Whoever deletes writes only that it is deleted; on the backup host nothing is gone.
+    grown = site.backup.run(
+        f"diff -rq /var/lib/praetor-files/kept/data /var/lib/praetor-files/{site.app.name}/data | grep 'Only in /var/lib/praetor-files/kept' || true"
+    )
+    assert grown == ""
+    site.backup.run("rm -r /var/lib/praetor-files/kept")

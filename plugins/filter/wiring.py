@@ -129,6 +129,9 @@ def firewall_allow(
     if backups and host in [*databases, *backups]:
         others = backups if host in databases else databases
         allowed.append({"name": "backups of databases", "ports": [8432], "from": addresses(others, variables)})
+    if host in backups:
+        # Hosts with files that nobody else has.
+        allowed.append({"name": "copies of files", "ports": [8433], "from": addresses([*apps, *monitoring], variables)})
     if monitoring:
         allowed.append({"name": "metrics", "ports": [METRICS_PORT], "from": addresses(monitoring, variables)})
     if host in monitoring:
@@ -140,6 +143,18 @@ def firewall_allow(
             }
         )
     return allowed
+
+
+def file_places(apps: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return what of apps lies on one host alone: their data, and the history of their releases."""
+    return [
+        place
+        for app in apps
+        for place in (
+            {"name": app["name"], "path": f"/srv/apps/{app['name']}/data", "user": app["name"]},
+            {"name": f"{app['name']}.history", "path": f"/srv/apps/{app['name']}/history.jsonl", "user": "root"},
+        )
+    ]
 
 
 def open_ports(host: str, groups: dict[str, list[str]], variables: dict[str, dict[str, Any]], ssh: int) -> list[int]:
@@ -238,6 +253,7 @@ class FilterModule:
             "certificate_sites": certificate_sites,
             "databases": databases,
             "firewall_allow": firewall_allow,
+            "file_places": file_places,
             "first_sites": first_sites,
             "longest_request_s": longest_request_s,
             "named_addresses": named_addresses,

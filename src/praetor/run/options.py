@@ -111,6 +111,7 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         "confirm": Option("Its name again."),
     },
     "restore": {
+        "app": Option("Restore the files of this app, instead of databases; `host` is then an app host."),
         "host": Option("The host that gets it: a database host or the backup host. Needed."),
         "to_time": Option("The moment: a time in UTC, or with a zone; without it all there is."),
         "take_over": Option("What was restored becomes the primary that apps use.", "true or false"),
