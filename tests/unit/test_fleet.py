@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from project import ROOT, imported, load, options
 
-from praetor.host import balancer, drained
+from praetor.host import balancer, current_unit, drained
 from praetor.host.layout import ReleaseError
 from praetor.run import fleet, tables
 
@@ -132,21 +132,19 @@ PROC = """#<PID>          <type>          <reloads>       <uptime>        <versi
 
 
 def test_the_worker_that_takes_connections_is_found_among_those_that_end() -> None:
-    module = imported("plugins/modules/current_unit.py")
-    assert module.haproxy_workers(PROC) == [2027]
-    assert module.haproxy_workers("") == []
+    assert current_unit.haproxy_workers(PROC) == [2027]
+    assert current_unit.haproxy_workers("") == []
 
 
 def test_a_reload_that_loaded_nothing_is_tried_again_however_young_systemd_says_it_is() -> None:
-    module = imported("plugins/modules/current_unit.py")
-    shown = module.parse_show(
+    shown = current_unit.parse_show(
         "LoadState=loaded\nUnitFileState=enabled\nActiveState=active\n"
         "ActiveEnterTimestamp=Sun 2026-11-22 12:00:10.5 UTC\nStateChangeTimestamp=Sun 2026-11-22 12:00:20.5 UTC\n"
     )
     noon = 1795348800.0
-    assert module.decide(shown, [], [noon + 15]) == []
-    assert module.decide(shown, [], [noon + 15], loaded=noon + 12) == ["reload"]
-    assert module.decide(shown, [], [noon + 15], loaded=noon + 16) == []
+    assert current_unit.decide(shown, [], [noon + 15]) == []
+    assert current_unit.decide(shown, [], [noon + 15], loaded=noon + 12) == ["reload"]
+    assert current_unit.decide(shown, [], [noon + 15], loaded=noon + 16) == []
 
 
 STAT = """# pxname,svname,qcur,qmax,scur,smax,status,weight,check_status,last_chk,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from project import ROOT, defaults, imported, load, options
 
+from praetor.host import text_files
 from praetor.inventory import ports
 
 HOSTVARS = {"app1": {"ansible_host": "192.0.2.11"}, "app2.example": {}}
@@ -118,14 +119,12 @@ def test_what_is_beside_prometheus_is_asked_over_loopback_in_plain_http(wiring: 
     ],
 )
 def test_programs_judge_files_before_they_are_replaced(commands: list[list[str]], against: str) -> None:
-    files = imported("plugins/modules/text_files.py")
-    assert files.judge({"/etc/thing/a": "1\n"}, commands) == against
+    assert text_files.judge({"/etc/thing/a": "1\n"}, commands) == against
 
 
 def test_files_are_judged_together_and_at_their_own_paths(tmp_path: Path) -> None:
-    files = imported("plugins/modules/text_files.py")
     texts = {f"{tmp_path}/main": "part\n", f"{tmp_path}/parts/part": "text\n"}
     look = ["sh", "-c", 'cat "$(dirname $0)/parts/$(cat $0)"; echo $0; exit 1', f"%s{tmp_path}/main"]
-    said = files.judge(texts, [look])
+    said = text_files.judge(texts, [look])
     assert said.splitlines()[1:] == ["text", f"{tmp_path}/main"], "the new part, and the file by its own name"
     assert not (tmp_path / "main").exists()

@@ -7,6 +7,9 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from project import ROOT, imported, options
 
+from praetor.host import current_unit, debian_packages, text_files
+from praetor.host.layout import ReleaseError
+
 HTTP = {"compress": True, "stream_s": 600, "paths": [], "headers": {}, "directives": None}
 APP = {
     "name": "api",
@@ -92,14 +95,12 @@ def test_a_host_name_without_an_address_is_refused_for_the_firewall() -> None:
     ],
 )
 def test_either_alternative_is_enough_and_the_first_is_installed(installed: set[str], expected: list[str]) -> None:
-    packages = imported("plugins/modules/debian_packages.py")
-    assert packages.missing(["nginx", "systemd-timesyncd | chrony|ntpsec"], installed) == expected
+    assert debian_packages.missing(["nginx", "systemd-timesyncd | chrony|ntpsec"], installed) == expected
 
 
 def test_a_package_that_is_half_installed_or_removed_is_missing() -> None:
-    packages = imported("plugins/modules/debian_packages.py")
     text = "installed nginx\nhalf-configured logrotate\nconfig-files chrony\nunpacked dbus\ninstalled procps\n"
-    assert packages.parse_status(text) == {"nginx", "procps"}
+    assert debian_packages.parse_status(text) == {"nginx", "procps"}
 
 
 def shown(**changes: str) -> dict[str, str]:
@@ -108,8 +109,7 @@ def shown(**changes: str) -> dict[str, str]:
         "LoadState=loaded\nUnitFileState=enabled\nActiveState=active\n"
         "ActiveEnterTimestamp=Sun 2026-11-22 12:00:10.500000 UTC\nStateChangeTimestamp=Sun 2026-11-22 12:00:20.500000 UTC\n"
     )
-    module = imported("plugins/modules/current_unit.py")
-    return {**module.parse_show(text), **changes}
+    return {**current_unit.parse_show(text), **changes}
 
 
 NOON = 1795348800.0
@@ -137,57 +137,65 @@ NOON = 1795348800.0
 def test_a_unit_is_restarted_or_reloaded_for_files_it_does_not_know_yet(
     changes: dict[str, str], restart_on: list[float], reload_on: list[float], expected: list[str]
 ) -> None:
-    module = imported("plugins/modules/current_unit.py")
-    assert module.decide(shown(**changes), restart_on, reload_on) == expected
+    assert current_unit.decide(shown(**changes), restart_on, reload_on) == expected
 
 
 @pytest.mark.parametrize(("retries", "expected"), [(True, []), (False, ["start"])])
 def test_a_unit_that_waits_for_another_host_is_up_if_it_may(*, retries: bool, expected: list[str]) -> None:
-    module = imported("plugins/modules/current_unit.py")
-    assert module.decide(shown(ActiveState="activating"), [NOON], [], retries=retries) == expected
-    assert module.decide(shown(ActiveState="failed"), [NOON], [], retries=retries) == ["start"]
+    assert current_unit.decide(shown(ActiveState="activating"), [NOON], [], retries=retries) == expected
+    assert current_unit.decide(shown(ActiveState="failed"), [NOON], [], retries=retries) == ["start"]
 
 
 def test_text_files_are_written_only_where_they_differ_and_strays_are_removed(tmp_path: Path) -> None:
-    module = imported("plugins/modules/text_files.py")
     place = tmp_path / "new" / "package"
     files = {str(place / "a.py"): "a\n", str(place / "b.py"): "b\n", str(tmp_path / "unit"): "u\n"}
-    planned = module.apply(files, [str(place)], dry=True)
+    planned = text_files.apply(files, [str(place)], dry=True)
     assert planned["written"] == sorted(files)
     assert not place.exists()
-    module.apply(files, [str(place)], dry=False)
+    text_files.apply(files, [str(place)], dry=False)
     assert {path: Path(path).read_text() for path in files} == files
     assert (place / "a.py").stat().st_mode & 0o777 == 0o644
-    assert module.apply(files, [str(place)], dry=False) == {"written": [], "removed": [], "diff": []}
+    assert text_files.apply(files, [str(place)], dry=False) == {"written": [], "removed": [], "diff": []}
     (place / "__pycache__").mkdir()
     (place / "__pycache__" / "old.pyc").write_text("")
     (place / "old.py").write_text("")
     (place / "a.py").chmod(0o666)
     (place / "b.py").write_text("other\n")
-    done = module.apply(files, [str(place)], dry=False)
+    done = text_files.apply(files, [str(place)], dry=False)
     assert done["written"] == [str(place / "a.py"), str(place / "b.py")]
     assert sorted(path.name for path in place.iterdir()) == ["a.py", "b.py"]
     assert len(done["removed"]) == 3
     assert (tmp_path / "unit").exists()
 
 
+def test_programs_may_be_run_and_commands_follow_each_time_but_in_a_dry_run(tmp_path: Path) -> None:
+    count = tmp_path / "counted"
+    program = {str(tmp_path / "count"): f"#!/bin/sh\necho x >> {count}\n"}
+    run = [list(program)]
+    assert text_files.work(check=True, programs=program, run=run)["written"] == list(program)
+    assert not count.exists()
+    assert text_files.work(check=False, programs=program, run=run)["changed"] is True
+    assert text_files.work(check=False, programs=program, run=run)["changed"] is False
+    assert count.read_text() == "x\nx\n"
+    with pytest.raises(ReleaseError, match=r"^false ended with 1"):
+        text_files.work(check=False, run=[["false"]])
+
+
 def test_an_initial_file_is_written_once_and_then_belongs_to_somebody_else(tmp_path: Path) -> None:
-    module = imported("plugins/modules/text_files.py")
     ours, theirs = str(tmp_path / "sites" / "new.conf"), tmp_path / "sites" / "old.conf"
     theirs.parent.mkdir()
     theirs.write_text("of a release\n")
     (theirs.parent / "gone.conf").write_text("")
-    files = module.kept({ours: "first\n", str(theirs): "first\n"})
-    done = module.apply(files, [str(theirs.parent)], dry=False)
+    files = text_files.kept({ours: "first\n", str(theirs): "first\n"})
+    done = text_files.apply(files, [str(theirs.parent)], dry=False)
     assert (done["written"], done["removed"]) == ([ours], [str(theirs.parent / "gone.conf")])
     assert theirs.read_text() == "of a release\n"
 
 
 def test_a_symlink_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path: Path) -> None:
-    module = imported("plugins/modules/text_files.py")
     target = tmp_path / "target"
     target.write_text("text\n")
     link = tmp_path / "link"
     link.symlink_to(target)
-    assert module.apply({str(link): "text\n"}, [], dry=False)["written"] == [str(link)]
+    assert text_files.apply({str(link): "text\n"}, [], dry=False)["written"] == [str(link)]
     assert not link.is_symlink()

@@ -1,4 +1,4 @@
-"""Ansible module: packages of the distribution that must be installed."""
+"""Packages of the distribution that must be installed: what is missing is installed, nothing is upgraded or removed."""
 
 from __future__ import annotations
 
@@ -6,42 +6,34 @@ import fcntl
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
-DOCUMENTATION = r"""
-module: debian_packages
-short_description: Install packages of the distribution
-description:
-  - Installs what is missing, never upgrades and never removes.
-  - Needs nothing on the host but apt-get and dpkg, so that C(--check) works on a host that has neither python3-apt nor
-    package lists yet, where M(ansible.builtin.apt) fails.
-  - Finishes an installation that was interrupted.
-options:
-  name:
-    description: Packages; C(a | b) is satisfied by either and installs the first when the host has none of them.
-    type: list
-    elements: str
-    required: true
-  start:
-    description: Whether services may start at installation. False when they are safe with the role's own settings only.
-    type: bool
-    default: true
-"""
-
-RETURN = r"""
-missing:
-  description: What was not installed before.
-  type: list
-  elements: str
-"""
+from .layout import ReleaseError
 
 _LISTS = Path("/var/lib/apt/lists")
 _LISTS_MAX_AGE_S = 3600
 _LOCK_WAIT_S = 120
 _POLICY = Path("/usr/sbin/policy-rc.d")
-_POLICY_TEXT = "#!/bin/sh\n# Made by the Ansible module debian_packages for one installation.\nexit 101\n"
+_POLICY_TEXT = "#!/bin/sh\n# Made by debian_packages for one installation.\nexit 101\n"
 _ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+
+
+def work(*, check: bool, name: list[str], start: bool = True) -> dict[str, Any]:
+    """Install those of `name` that are missing; `a | b` is satisfied by either and installs the first when the host has none of them.
+
+    Needs nothing on the host but apt-get and dpkg, so a dry run (`check`) works on a host that has neither python3-apt nor package lists yet. Without
+    `start`, services do not start at installation: they are safe with a role's settings only. Finishes an installation that was interrupted.
+
+    Raises:
+        ReleaseError: what apt-get said.
+    """
+    wanted = missing(name, _installed(name))
+    if wanted and not check:
+        error = install(wanted, start=start)
+        if error:
+            raise ReleaseError(f"apt-get could not install {', '.join(wanted)}:\n{error}")
+    diff = {"before": "", "after": "".join(f"{name}\n" for name in wanted)}
+    return {"changed": bool(wanted), "missing": wanted, "diff": diff}
 
 
 def alternatives(spec: str) -> list[str]:
@@ -140,29 +132,3 @@ def install(names: list[str], *, start: bool) -> str:
     if updated is not None and updated.returncode:
         said.insert(0, updated.stderr.strip())
     return "\n".join(said)
-
-
-def main() -> None:
-    """Run as an Ansible module."""
-    module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "list", "elements": "str", "required": True},
-            "start": {"type": "bool", "default": True},
-        },
-        supports_check_mode=True,
-    )
-    specs: list[str] = module.params["name"]
-    wanted = missing(specs, _installed(specs))
-    if wanted and not module.check_mode:
-        error = install(wanted, start=module.params["start"])
-        if error:
-            module.fail_json(msg=f"apt-get could not install {', '.join(wanted)}:\n{error}", missing=wanted)
-    module.exit_json(
-        changed=bool(wanted),
-        missing=wanted,
-        diff={"before": "", "after": "".join(f"{name}\n" for name in wanted)},
-    )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,8 @@
-"""Ansible module: a systemd unit that is enabled, runs, and runs with the files as they are now."""
+"""A systemd unit that is enabled, runs, and runs with the files as they are now.
+
+Does the work of a handler without its gap: a run that is interrupted after it wrote a file never notifies again; the next one sees here that the
+service does not know the file yet.
+"""
 
 from __future__ import annotations
 
@@ -8,55 +12,46 @@ import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
-DOCUMENTATION = r"""
-module: current_unit
-short_description: Run a systemd unit with its present files
-description:
-  - Enables and starts a unit. Restarts or reloads it when one of its files is younger than its last start or reload.
-  - Does the work of a handler, without its gap - a run that is interrupted after it wrote a file never notifies again, this module
-    sees at the next run that the service does not know the file yet.
-  - Fails with the end of the journal when the unit does not stay up.
-  - In check mode a unit that is not there yet is a change, not an error.
-options:
-  name:
-    description: The unit.
-    type: str
-    required: true
-  restart_on:
-    description: Files that the unit reads when it starts; its own and its drop-ins among them.
-    type: list
-    elements: path
-    default: []
-  reload_on:
-    description: Files and directories that the unit reads when it is reloaded; C(*) stands for any name.
-    type: list
-    elements: path
-    default: []
-  retries:
-    description: Whether the unit may be waiting for its next start, because it ends while another host is away.
-    type: bool
-    default: false
-  haproxy_master:
-    description:
-      - Socket of HAProxy's master process, for a unit that runs it. A reload that could load nothing reports success to systemd and leaves
-        the old worker at work; so the age of the worker counts here, and the master is asked after each reload.
-    type: path
-"""
-
-RETURN = r"""
-actions:
-  description: What was done, in order - enable, start, restart, reload.
-  type: list
-  elements: str
-"""
+from .layout import ReleaseError
 
 _PROPERTIES = "LoadState,UnitFileState,ActiveState,ActiveEnterTimestamp,StateChangeTimestamp"
 _SETTLED_S = 0.7
 # How long HAProxy's new worker may take to load certificates and lists.
 _LOADED_S = 30
+
+
+def work(
+    *,
+    check: bool,
+    name: str,
+    restart_on: list[str] = [],  # noqa: B006  read only
+    reload_on: list[str] = [],  # noqa: B006
+    retries: bool = False,
+    haproxy_master: str | None = None,
+) -> dict[str, Any]:
+    """Enable and start the unit `name`; restart or reload it when one of `restart_on` or `reload_on` is younger than its last start or reload.
+
+    `*` stands for any name in these. With `retries` the unit may be waiting for its next start, because it ends while another host is away.
+    `haproxy_master` is the socket of HAProxy's master process, for a unit that runs it: a reload that could load nothing reports success to systemd and
+    leaves the old worker at work, so the age of the worker counts, and the master is asked after each reload. In a dry run (`check`) a unit that is not
+    there yet is a change, not an error.
+
+    Returns:
+        `actions`: what was done, in order: enable, start, restart, reload.
+
+    Raises:
+        ReleaseError: the unit does not stay up; with the end of the journal.
+    """
+    loaded = _started(_ask_haproxy(haproxy_master)) if haproxy_master else None
+    changed = _changed_at(restart_on), _changed_at(reload_on)
+    actions = decide(_show(name), *changed, retries=retries, loaded=loaded)
+    if actions and not check:
+        error = _apply(name, actions, retries=retries, master=haproxy_master)
+        if error:
+            raise ReleaseError(error)
+    return {"changed": bool(actions), "actions": actions}
 
 
 def parse_show(text: str) -> dict[str, str]:
@@ -189,33 +184,3 @@ def _apply(unit: str, actions: list[str], *, retries: bool, master: str | None =
         if state not in up(retries=retries):
             return f"{unit} does not stay up, it is {state}:\n{_journal(unit)}"
     return ""
-
-
-def main() -> None:
-    """Run as an Ansible module."""
-    paths = {"type": "list", "elements": "path", "default": []}
-    module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "restart_on": paths,
-            "reload_on": paths,
-            "retries": {"type": "bool", "default": False},
-            "haproxy_master": {"type": "path"},
-        },
-        supports_check_mode=True,
-    )
-    unit: str = module.params["name"]
-    retries: bool = module.params["retries"]
-    changed = (_changed_at(module.params[key]) for key in ("restart_on", "reload_on"))
-    master: str | None = module.params["haproxy_master"]
-    loaded = _started(_ask_haproxy(master)) if master else None
-    actions = decide(_show(unit), *changed, retries=retries, loaded=loaded)
-    if actions and not module.check_mode:
-        error = _apply(unit, actions, retries=retries, master=master)
-        if error:
-            module.fail_json(msg=error, actions=actions)
-    module.exit_json(changed=bool(actions), actions=actions)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,21 @@
+"""Installs packages of the distribution on a host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from praetor.host import debian_packages
+from praetor.run.arguments import spec_of
+from praetor.run.on_host import HostAction
+
+
+class ActionModule(HostAction):
+    """Arguments: see `praetor.host.debian_packages.work`."""
+
+    _supports_check_mode = True
+    WORK = "debian_packages"
+    ARGUMENTS = {name: spec for name, spec in spec_of(debian_packages.work).items() if name != "check"}  # noqa: RUF012  read only
+
+    def do(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Do it, or find out what would be done."""
+        return super().do({**args, "check": self._task.check_mode})
