@@ -61,8 +61,9 @@ def answer(asked: dict[str, Any]) -> dict[str, Any]:
         needed = os.environ.get("AT_ONCE_NEEDED", "1") == "1"
         apps = {app: {**STATE, "app": app, "needed": needed} for app in params["apps"]}
         return {"apps": apps, "others": [], "python": "cp311", "drained": None}
-    [phase] = [name for name in ANSWERS if params.get(name) is not None]
-    return {"changed": True, "problem": None, **ANSWERS[phase]}
+    # Before they were one argument, phases were one argument each.
+    phase = params.get("phase") or next(name for name in ANSWERS if params.get(name) is not None)
+    return {"changed": True, **ANSWERS[phase]}
 
 
 class Connection(ConnectionBase):  # type: ignore[misc]  # ansible-core has no types
@@ -80,7 +81,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # ansible-core has no t
         if not in_data:
             return 0, b"", b""
         asked = json.loads(in_data)
-        if (asked["params"].get("flip")) and (path := os.environ.get("AT_ONCE_FLIPS")):
+        if asked["params"].get("phase") == "flip" and (path := os.environ.get("AT_ONCE_FLIPS")):
             with Path(path).open("a", encoding="utf-8") as flips:
                 flips.write(f"{self._play_context.remote_addr}\n")
         become = re.search(r"BECOME-SUCCESS-\w+", cmd)
