@@ -39,12 +39,21 @@ class ActionModule(ControllerAction):
         )
         return {}
 
+    def _reached_at(self, host: str) -> str:
+        """Where clients reach a host: behind balancers at their shared address, or the first one's own."""
+        hostvars, balancers = self.variables["hostvars"], self.variables["groups"].get("balancer_hosts", [])
+        if not balancers:
+            return str(hostvars[host].get("ansible_host", host))
+        shared = hostvars[balancers[0]].get("keepalived_addresses") or []
+        own = hostvars[balancers[0]].get("ansible_host", balancers[0])
+        return str(shared[0]).partition("/")[0] if shared else str(own)
+
     def _with_address(self, host: str, survey: Survey, args: Mapping[str, Any]) -> Survey:
         """A host's survey with what a client needs to reach it."""
         issuer = args.get("certificates")
         return {
             **survey,
-            "address": str(self.variables["hostvars"][host].get("ansible_host", host)),
+            "address": self._reached_at(host),
             "tls": issuer != "none",
             "authority": args["authority"] if issuer == "internal" else "",
         }

@@ -198,7 +198,8 @@ class Balanced(Fleet):
             record
             for record in self.collect()
             if record.wrong
-            and not record.status
+            # A download had its status when it broke off.
+            and (not record.status or record.kind == "download")
             and record.due < until
             and record.ended > since
             and not any(excused(record) for excused in self.step.excuses)

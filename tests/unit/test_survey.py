@@ -139,6 +139,8 @@ def test_the_demo_has_a_line_to_try(settled: AppHost) -> None:
     plain["authority"] = "~/a.pem"
     [row] = tables.demo({"web1": plain})
     assert row["try"] == trusted.replace("curl", "curl --cacert ~/a.pem")
+    [row] = tables.demo({"web1": plain, "web2": plain})
+    assert row["host"] == "web1, web2", "clients reach both at one address"
 
 
 def test_the_history_of_all_hosts_is_in_one_order() -> None:

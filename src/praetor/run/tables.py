@@ -72,19 +72,14 @@ def _said_by(looks: dict[str, Servers], host: str, app: str) -> str:
 
 
 def demo(surveys: Surveys) -> list[Row]:
-    """A row per host and app, with a line to try it."""
-    return [
-        {
-            "host": host,
-            "address": survey["address"],
-            "app": name,
-            "release": state["live"] or "-",
-            "health": _health(state),
-            "try": _curl(survey, state),
-        }
-        for host, survey in surveys.items()
-        for name, state in survey.get("apps", {}).items()
-    ]
+    """A row per host and app, with a line to try it; hosts that clients reach at the same address share theirs."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for host, survey in surveys.items():
+        for name, state in survey.get("apps", {}).items():
+            same = (survey["address"], name, state["live"] or "-", _health(state), _curl(survey, state))
+            found.setdefault(same, []).append(host)
+    columns = ("address", "app", "release", "health", "try")
+    return [{"host": ", ".join(hosts), **dict(zip(columns, same, strict=True))} for same, hosts in found.items()]
 
 
 def _curl(survey: Survey, state: AppSurvey) -> str:
