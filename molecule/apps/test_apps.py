@@ -137,7 +137,7 @@ def test_searxng_shows_its_page(visit: Visit) -> None:
     page = person.page("/")
     assert 'name="q"' in page
     loads_what_its_page_names(person, page)
-    # The hosts of the scenario reach no engine, and it says so on a page of its own.
+    # The hosts of the scenario reach no engine, and it says so on a separate page.
     assert person.go("/search?q=debian").status == 200
     assert person.page("/preferences")
 

@@ -89,7 +89,7 @@ class Visitor:
         return self.go(path, "POST", body, Content_Type=f"multipart/form-data; boundary={mark}")
 
     def assets(self, page: str) -> list[str]:
-        """What a page loads: scripts, styles and pictures of its own site."""
+        """What a page loads from its site: scripts, styles and pictures."""
         named = re.findall(r"""(?:src|href)=["']([^"'#]+\.(?:js|css|png|svg|ico)(?:\?[^"']*)?)["']""", page)
         found = [urlsplit(urljoin(f"https://{self.name}{self.at}", each.replace("&amp;", "&"))) for each in named]
         return list(
