@@ -22,7 +22,11 @@ class ActionModule(ControllerAction):
 
     def do(self, args: Mapping[str, Any]) -> Mapping[str, object]:
         """Find."""
-        once = {app["name"]: [each["name"] for each in app["processes"] if each["one"]] for app in args["apps"]}
+        once = {
+            app["name"]: [each["name"] for each in app["processes"] if each["one"]]
+            + [each["name"] for each in app["jobs"] if each["on"] == "once"]
+            for app in args["apps"]
+        }
         # Of hosts that a --limit leaves out nobody knows what they run.
         hosts = self.variables["groups"]["app_hosts"]
         surveys: Surveys = {host: self.variables["hostvars"][host].get(args["register"], {}) for host in hosts}

@@ -212,6 +212,17 @@ class Process(TypedDict):
     memory_mb: int | None
 
 
+class Job(TypedDict):
+    """What a release says of one job, see `inventory.model.Job`."""
+
+    name: str
+    command: list[str]
+    at: str
+    on: Literal["once", "each"]
+    timeout_s: int
+    catch_up: bool
+
+
 class Place(TypedDict):
     """A host's place in the fleet of an app."""
 
@@ -241,6 +252,7 @@ class Settings(TypedDict):
     static: NotRequired[dict[str, str]]
     packages: NotRequired[list[str]]
     processes: NotRequired[list[Process]]
+    jobs: NotRequired[list[Job]]
 
 
 class Manifest(Artifact):
@@ -348,6 +360,15 @@ class Running(TypedDict):
     ended: str  # how it ended last: its exit status or signal
 
 
+class Scheduled(TypedDict):
+    """A job on a host, and how it was when it last ran."""
+
+    job: str
+    next: str  # in systemd's words; empty where it is not scheduled
+    running: bool
+    result: str  # success, or why it failed
+
+
 class AppSurvey(Looked):
     """What a host has of one app."""
 
@@ -370,6 +391,7 @@ class AppSurvey(Looked):
     site: bool
     share: dict[str, int]  # how many of each process run here
     processes: list[Running]
+    jobs: list[Scheduled]
     nginx_waits_s: int | None
     manifest: Manifest | None  # of what is live
     # With the manifest of a release that is about to be made live: what it takes.

@@ -104,6 +104,8 @@ def whole_templates() -> list[str]:
     # These are rendered by a release, which puts them on the host.
     whole.remove("roles/nginx/templates/site.conf.j2")
     whole.remove("roles/flask_app/templates/command.service.j2")
+    whole.remove("roles/flask_app/templates/job.service.j2")
+    whole.remove("roles/flask_app/templates/job.timer.j2")
     whole.remove("roles/flask_app/templates/process.service.j2")
     return whole
 

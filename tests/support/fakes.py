@@ -380,6 +380,10 @@ def put_release(host: AppHost, release: str, *, age_s: float = 0, **changes: Any
     (place / "units").mkdir()
     for process in manifest["settings"].get("processes", []):
         (place / "units" / f"{process['name']}@.service").write_text(f"# Release: {release}\n", encoding="utf-8")
+    for job in manifest["settings"].get("jobs", []):
+        for kind in ("service", "timer"):
+            text = f"# Release: {release}\n" if kind == "service" else f"OnCalendar={job['at']}\n"
+            (place / "units" / f"{job['name']}.{kind}").write_text(text, encoding="utf-8")
     write_atomically(place / "release.json", json.dumps(manifest), 0o640)
     os.utime(place / "release.json", (time.time() - age_s, time.time() - age_s))
     return manifest

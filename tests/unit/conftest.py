@@ -51,7 +51,7 @@ def units(monkeypatch: pytest.MonkeyPatch) -> "Units":
     from fakes import Units  # noqa: PLC0415
 
     found = Units()
-    for module in ("processes", "systemd"):
+    for module in ("jobs", "processes", "systemd"):
         monkeypatch.setattr(f"praetor.host.{module}.systemctl", found)
     return found
 

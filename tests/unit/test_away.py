@@ -117,6 +117,7 @@ def test_the_status_shows_who_is_behind_and_the_whole_reason_of_who_is_away() ->
         "outdated": [],
         "share": {},
         "processes": [],
+        "jobs": [],
         "slot": "api.1-a.1",
         "settled": True,
     }

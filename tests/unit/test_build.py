@@ -71,6 +71,7 @@ class Workshop:
             "static": {},
             "packages": [],
             "processes": [],
+            "jobs": [],
             "build_packages": [],
             "health": {"path": "/"},
             "workers": "auto",

@@ -125,7 +125,7 @@ def test_there_is_never_a_second_one_of_what_runs_once(host: AppHost, units: Uni
 
     units.busy.add(busy)
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("processes", "systemd"):
+        for module in ("jobs", "processes", "systemd"):
             patch.setattr(f"praetor.host.{module}.systemctl", Watching())
         started.flip()
     assert units.running == names(("beat", 2, 1))

@@ -34,6 +34,7 @@ SETTINGS = (
     "static",
     "packages",
     "processes",
+    "jobs",
 )
 DATA_DIR = "${APP_DATA_DIR}"
 

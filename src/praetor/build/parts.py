@@ -34,7 +34,7 @@ def units(app: dict[str, Any], templates: pathlib.Path, hardening: pathlib.Path,
 
     Args:
         app: a checked entry of the inventory.
-        templates: the directory with those of processes and commands, in role flask_app.
+        templates: the directory with those of processes, jobs and commands, in role flask_app.
         hardening: the sandbox of everything that an app is, in role uwsgi_emperor.
         release: its id; what the id is made of is rendered without.
     """
@@ -46,18 +46,20 @@ def units(app: dict[str, Any], templates: pathlib.Path, hardening: pathlib.Path,
         "loosened": directives(app["sandbox"]),
         "quoted": quoted,
     }
-    processes = templates / "process.service.j2"
-    return {
-        "command.service": _render(templates / "command.service.j2", **shared),
-        **{f"{each['name']}@.service": _render(processes, process=each, **shared) for each in app["processes"]},
-    }
+    found = {"command.service": _render(templates / "command.service.j2", **shared)}
+    for each in app["processes"]:
+        found[f"{each['name']}@.service"] = _render(templates / "process.service.j2", process=each, **shared)
+    for each in app["jobs"]:
+        for kind in ("service", "timer"):
+            found[f"{each['name']}.{kind}"] = _render(templates / f"job.{kind}.j2", job=each, **shared)
+    return found
 
 
 def quoted(command: list[str]) -> str:
     """A command as systemd reads it in a unit file, where nothing in it has a meaning, systemd.service(5)."""
     for argument in command:
         if "\n" in argument:
-            raise ReleaseError(f"'{argument}': an argument of a process cannot hold a line end")
+            raise ReleaseError(f"'{argument}': an argument cannot hold a line end")
     escaped = (word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$") for word in command)
     return " ".join(f'"{word}"' for word in escaped)
 

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from . import jobs, processes, sandbox, uwsgi
 from . import journal as journals
-from . import processes, sandbox, uwsgi
 from . import site as sites
 from .drain import Drain
 from .layout import AppHost, BakeError, Slot
@@ -231,6 +231,7 @@ def flip_and_bake(
     if not flipped and "previous" not in journal and journals.settled(host, slot.release):
         sites.switch(host, slot.release, journal)
         processes.change(host, slot, share, journal)
+        jobs.put(host, share)
         return {"flipped": False}
     if flipped:
         journal["previous"] = live.name if live else None
@@ -245,6 +246,7 @@ def flip_and_bake(
     if flipped:
         host.flip(slot)
     processes.stop_others(host, slot)
+    jobs.put(host, share)
     if reason := _bake(watch, limits, share, drain, journal):
         raise _failed(watch, reason, journal)
     return {**watch.facts, "flipped": flipped}

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from . import jobs
 from . import journal as journals
 from .layout import AppHost, ReleaseError, Slot, read_json, read_text, remove, write_atomically
 from .logs import last_lines
@@ -74,8 +75,14 @@ def work(*, app: str, process: str, count: int) -> dict[str, object]:
     host = AppHost(app)
     journals.refuse_when_locked(host)
     live, before = host.live(), share(host)
-    known = {each["name"]: each for each in defined(host.manifest(live.release) if live else None)}
-    if live is None or process not in known:
+    manifest = host.manifest(live.release) if live else None
+    known = {each["name"]: each for each in defined(manifest)}
+    scheduled = {each["job"]: each["running"] for each in jobs.look(host)}
+    if not count and scheduled.get(process):
+        raise ReleaseError(
+            f"job {process} runs on this host at this moment; nothing was changed, try again when it has ended"
+        )
+    if live is None or process not in {*known, *(job["name"] for job in jobs.defined(manifest))}:
         raise ReleaseError(f"what is live on this host has no process {process}; nothing was changed")
     wanted = {**before, process: count}
     keep_share(host, wanted)
@@ -85,7 +92,8 @@ def work(*, app: str, process: str, count: int) -> dict[str, object]:
         _await_ready(host, live, wanted)
     except ReleaseError as error:
         raise ReleaseError(f"{error}. The last lines of its log:\n{last_lines(host, began)}") from None
-    if not count:
+    jobs.put(host, wanted)
+    if not count and process in known:
         _await_end(host, known[process])
     return {"changed": wanted != before}
 
@@ -113,6 +121,10 @@ def share_of(manifest: Manifest | None, own: Share, place: Place) -> Share:
             found[name] = each + (place["index"] < more)
         else:
             found[name] = process["per_host"] or 1
+    for job in jobs.defined(manifest):
+        name = job["name"]
+        alone = name not in place["held"] and bool(own.get(name) or place["takes"])
+        found[name] = int(job["on"] == "each" or alone)
     return found
 
 
@@ -134,15 +146,18 @@ def check(host: AppHost, manifest: Manifest) -> None:
         ReleaseError: a program is not there, or cannot be imported.
     """
     release = manifest["id"]
-    for process in defined(manifest):
+    jobs.check(host, manifest)
+    programs = [("process", each["name"], each["command"]) for each in defined(manifest)]
+    programs += [("job", each["name"], each["command"]) for each in jobs.defined(manifest)]
+    for kind, name, command in programs:
         program = host.release_dir(release) / "slot/praetor_slot/look.py"
-        look = [f"{host.release_dir(release)}/venv/bin/python", "-P", str(program), *process["command"]]
+        look = [f"{host.release_dir(release)}/venv/bin/python", "-P", str(program), *command]
         try:
             run_command(host, release, look, LOOK_AT_S)
         except ReleaseError as error:
             said = str(error).partition("\n")[2]
             raise ReleaseError(
-                f"process {process['name']} of {release} cannot be started: its program '{' '.join(process['command'])}' could not be imported; "
+                f"{kind} {name} of {release} cannot be started: its program '{' '.join(command)}' could not be imported; "
                 f"nothing was started, {_serving(host)}. It says:\n{said}"
             ) from None
 
@@ -168,11 +183,7 @@ def change(host: AppHost, slot: Slot, wanted: Share, journal: Journal) -> None:
 
 def start(host: AppHost, slot: Slot, wanted: Share) -> None:
     """Start what a slot's release has, as often as is wanted; what runs already is left alone. Of a process that runs once, the one before is ended first."""
-    units = [
-        Unit(host.app, process["name"], slot.number, instance)
-        for process in defined(host.manifest(slot.release))
-        for instance in range(1, wanted.get(process["name"], 0) + 1)
-    ]
+    units = [Unit(host.app, name, slot.number, instance) for name, instance in _instances(host, slot, wanted)]
     for process in defined(host.manifest(slot.release)):
         if process["one"]:
             _end_first(host, process, slot)
@@ -199,16 +210,15 @@ def put_back(host: AppHost, journal: Journal) -> None:
     if live:
         start(host, live, share(host))
     stop_others(host, live)
+    jobs.put(host, share(host))
 
 
 def breach(host: AppHost, slot: Slot, wanted: Share) -> str | None:
     """Why a slot's processes speak against it while it is watched; None when nothing does."""
     seen = {(each["process"], each["instance"]): each for each in look(host) if each["number"] == slot.number}
-    for process, count in wanted.items():
-        for instance in range(1, count + 1):
-            found = seen.get((process, instance))
-            if problem := _problem(found):
-                return f"process {process} {instance} {problem}"
+    for process, instance in _instances(host, slot, wanted):
+        if problem := _problem(seen.get((process, instance))):
+            return f"process {process} {instance} {problem}"
     return None
 
 
@@ -235,21 +245,23 @@ def look(host: AppHost) -> list[Running]:
 
 
 def in_use(host: AppHost) -> set[str]:
-    """The releases that a process still runs from."""
-    return {each["release"] for each in look(host)}
+    """The releases that a process or a job still runs from."""
+    return {each["release"] for each in look(host)} | jobs.in_use(host)
 
 
 def is_current(host: AppHost) -> bool:
     """Whether everything runs that this host is to run of what is live."""
     live, wanted = host.live(), share(host)
-    names = {process["name"] for process in defined(host.manifest(live.release))} if live else set()
-    return live is None or (names == set(wanted) and breach_of_rest(host, live, wanted) is None)
+    manifest = host.manifest(live.release) if live else None
+    names = {process["name"] for process in defined(manifest)} | {job["name"] for job in jobs.defined(manifest)}
+    right = names == set(wanted) and jobs.are_current(host, wanted)
+    return live is None or (right and breach_of_rest(host, live, wanted) is None)
 
 
 def breach_of_rest(host: AppHost, slot: Slot, wanted: Share) -> str | None:
     """Which process does not run that should, long after its start; a restart since then is no matter of the release."""
     seen = {(each["process"], each["instance"]) for each in look(host) if each["number"] == slot.number}
-    absent = [f"{name} {i}" for name, count in wanted.items() for i in range(1, count + 1) if (name, i) not in seen]
+    absent = [f"{name} {i}" for name, i in _instances(host, slot, wanted) if (name, i) not in seen]
     return f"process {', '.join(absent)} does not run" if absent else None
 
 
@@ -270,12 +282,19 @@ def forget_ended(host: AppHost) -> None:
 def end_all(host: AppHost) -> None:
     """End every process of the app, and wait until they are gone; systemd lets none live longer than its `drain_s`."""
     stop_others(host, None)
+    jobs.end_all(host)
     if running := look(host):
         units = (Unit(host.app, each["process"], each["number"], each["instance"]).name for each in running)
         systemctl("stop", "--quiet", *units)
     for unit, _ in _files(host):
         remove(_file(host, unit))
     systemctl("daemon-reload")
+
+
+def _instances(host: AppHost, slot: Slot, wanted: Share) -> list[tuple[str, int]]:
+    """The processes of a slot's release, each as often as is wanted."""
+    names = [process["name"] for process in defined(host.manifest(slot.release))]
+    return [(name, instance) for name in names for instance in range(1, wanted.get(name, 0) + 1)]
 
 
 def _serving(host: AppHost) -> str:
@@ -331,7 +350,7 @@ def _await_ready(host: AppHost, slot: Slot, wanted: Share) -> None:
     """
     began = time.monotonic()
     says = {process["name"] for process in defined(host.manifest(slot.release)) if process["notify"]}
-    waited_for = {(name, i) for name, count in wanted.items() for i in range(1, count + 1)}
+    waited_for = set(_instances(host, slot, wanted))
     while waited_for:
         seen = {(each["process"], each["instance"]): each for each in look(host) if each["number"] == slot.number}
         late = time.monotonic() - began

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from . import drained, emperors, maintenance, processes, uwsgi
+from . import drained, emperors, jobs, maintenance, processes, uwsgi
 from . import journal as journals
 from . import site as sites
 from .gate import Health
@@ -34,7 +34,7 @@ def work(
         state = survey(host, (wanted or {}).get(name))
         found[name] = {**state, **health(host, server_name)} if probe else state
         if history:
-            found[name]["history"] = journals.history(host)[-history:]
+            found[name]["history"] = [*journals.history(host)[-history:], *jobs.history(host, history)]
     everywhere = {path.parent.name for path in Layout().apps.glob("*/releases")}
     others = sorted(everywhere - set(found))
     return {
@@ -77,6 +77,7 @@ def survey(host: AppHost, wanted: Manifest | None = None) -> AppSurvey:
         "site": name is None or sites.is_current(host, name),
         "share": processes.share(host),
         "processes": processes.look(host),
+        "jobs": jobs.look(host),
         "nginx_waits_s": sites.longest_s(host),
         "manifest": host.manifest(name) if name else None,
     }

@@ -421,14 +421,21 @@ def _rules_of_static(entry: dict[str, Any], here: Where, limited: set[str]) -> I
 
 
 def _rules_of_processes(entry: dict[str, Any], here: Where) -> Iterator[Problem]:
-    """Yield what does not go together in an app's processes."""
-    seen: set[str] = set()
+    """Yield what does not go together in an app's processes and jobs."""
+    # Single commands have a unit of this name.
+    seen = {"command"}
+    jobs = entry.get("jobs")
+    for index, given in enumerate(jobs if isinstance(jobs, list) else []):
+        name = _mapping(given).get("name")
+        if isinstance(name, str) and name in seen:
+            yield Problem((*here, "jobs", index, "name"), f"{describe(name)}, which is taken", "another name")
+        seen.add(str(name))
     listed = entry.get("processes")
     for index, given in enumerate(listed if isinstance(listed, list) else []):
         place, process = (*here, "processes", index), _mapping(given)
         name = process.get("name")
         if isinstance(name, str) and name in seen:
-            yield Problem((*place, "name"), f"{describe(name)} again", "another name for each process")
+            yield Problem((*place, "name"), f"{describe(name)}, which is taken", "another name")
         seen.add(str(name))
         counted = [key for key in ("count", "per_host", "one") if process.get(key)]
         if len(counted) > 1:

@@ -290,6 +290,17 @@ def _loosened_problem(value: dict[str, str]) -> str | None:
     return f"{bare[0]} has no reason" if bare else None
 
 
+# What systemd.time(7) takes, roughly: names, or a weekday, a date, a time and a zone, of which some may be missing. The gate asks systemd.
+_AT = re.compile(
+    r"(minutely|hourly|daily|weekly|monthly|quarterly|semiannually|yearly|annually)( \S+)?"
+    r"|(?=\S)([A-Z][a-z]{2}[A-Za-z,.]*( |$))?([0-9*/,.~]+(-[0-9*/,.~]+)+( |$))?([0-9*/,.]+:[0-9*/,.]+(:[0-9*/,.]+)?( |$))?([A-Z][A-Za-z]*(/[A-Za-z_]+)*)?"
+)
+
+
+def _at_problem(value: str) -> str | None:
+    return None if value and _AT.fullmatch(value) else ""
+
+
 HostName = Annotated[str, Must("a host name in lower case, such as api.example.org", _host_problem)]
 ServedName = Annotated[
     str, Must("a host name in lower case, such as api.example.org or *.example.org", _served_problem)
@@ -473,6 +484,32 @@ class Process(Part):
     ] = Field(default="SIGTERM", description="The signal that asks it to end after what it is doing.")
     memory_mb: Annotated[int, whole(16, 1_000_000)] | None = Field(
         default=None, description="MiB that each one may take; beyond it the kernel ends processes of it."
+    )
+
+
+class Job(Part):
+    """A program of the app that runs at certain times: a timer of systemd, which starts it from the release that is live then."""
+
+    name: Annotated[str, match(_NAME, "a name of a-z, 0-9 and _ that begins with a letter, at most 31 characters")] = (
+        Field(description="Name of the job, unique among the app's jobs and processes.", examples=["name: cleanup"])
+    )
+    command: Command = Field(
+        description="The program and its arguments; no shell.", examples=['command: "flask --app shop.wsgi cleanup"']
+    )
+    at: Annotated[str, Must('when, in the words of systemd.time(7), such as "*-*-* 03:10" or hourly', _at_problem)] = (
+        Field(
+            description="When it runs, in the words of systemd.time(7) and the host's time; up to 30 s later, so that not all start at once.",
+            examples=['at: "Mon *-*-* 03:10"'],
+        )
+    )
+    on: Annotated[Literal["once", "each"], Must('"once" or "each"')] = Field(
+        default="once", description="On one host of the fleet, or on each."
+    )
+    timeout_s: Annotated[int, whole(1, 604_800)] = Field(
+        default=3600, description="Seconds after which it is ended, and has failed."
+    )
+    catch_up: Annotated[bool, Must("true or false")] = Field(
+        default=False, description="Whether it runs at once when its time has passed while the host was off."
     )
 
 
@@ -675,5 +712,10 @@ class App(Part):
         default_factory=list,
         description="Programs of the app that run all the time, such as queue workers. They change hands with a release: docs/processes.md.",
         examples=['processes: [{name: worker, command: "python -m shop.worker", per_host: 2, drain_s: 600}]'],
+    )
+    jobs: list[Job] = Field(
+        default_factory=list,
+        description="Programs of the app that run at certain times: docs/processes.md.",
+        examples=['jobs: [{name: cleanup, command: "flask --app shop.wsgi cleanup", at: "*-*-* 03:10"}]'],
     )
     release: Release = Field(default_factory=Release, description="How a release goes over the hosts.")

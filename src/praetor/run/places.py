@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypedDict
 
 from praetor.documents import Place, Surveys
+from praetor.host import jobs
 from praetor.host.layout import ReleaseError
 from praetor.host.processes import defined
 
@@ -71,7 +72,9 @@ def move(once: Mapping[str, list[str]], surveys: Surveys, app: str, process: str
         raise ReleaseError(f"-e app={app}: expected one of: {', '.join(once)}")
     if process not in once[app]:
         known = ", ".join(once[app]) or "none"
-        raise ReleaseError(f"-e process={process}: expected a process of {app} with `one: true`; it has: {known}")
+        raise ReleaseError(
+            f"-e process={process}: expected a process of {app} with `one: true` or a job with `on: once`; it has: {known}"
+        )
     states = {host: survey["apps"][app] for host, survey in surveys.items() if "apps" in survey}
     silent = sorted(set(surveys) - set(states))
     if to not in states:
@@ -86,7 +89,8 @@ def move(once: Mapping[str, list[str]], surveys: Surveys, app: str, process: str
             f"{', '.join(unknown)} gives no answer, and {process} may run there. If the host is off and stays off, "
             f"-e dead={unknown[0]} starts it on {to} (docs/processes.md says what to do before that host comes back)"
         )
-    has = [each["name"] for each in defined(states[to]["manifest"])]
+    live = states[to]["manifest"]
+    has = [*(each["name"] for each in defined(live)), *(each["name"] for each in jobs.defined(live))]
     if process not in has:
         raise ReleaseError(f"{to} serves {states[to]['live'] or 'nothing'}, which has no process {process}")
     ends = [host for host in holders if host != to]

@@ -47,7 +47,12 @@ def _processes(state: AppSurvey) -> str:
     """What runs of what should, as `worker 2/2, beat 1/1`; a process that runs on other hosts only is left out."""
     well = [each for each in state["processes"] if _is_live(each, state) and each["state"] == "active"]
     names = [each["process"] for each in well]
-    return ", ".join(f"{name} {names.count(name)}/{count}" for name, count in state["share"].items() if count)
+    jobs = {each["job"] for each in state["jobs"]}
+    return ", ".join(
+        f"{name} scheduled" if name in jobs else f"{name} {names.count(name)}/{count}"
+        for name, count in state["share"].items()
+        if count
+    )
 
 
 def _is_live(process: Running, state: AppSurvey) -> bool:
@@ -170,6 +175,13 @@ def notes(surveys: Surveys) -> list[str]:
                 f"journalctl -u app-{name}-{each['process']}-{each['number']}@{each['instance']}"
                 for each in state["processes"]
                 if _is_live(each, state) and each["state"] != "active"
+            ]
+            lines += [
+                f"{host}: {name} job {job['job']} "
+                + (f"failed when it last ran ({job['result']})" if job["next"] else "is not scheduled")
+                + f"; journalctl -u app-{name}-{job['job']}"
+                for job in state["jobs"]
+                if job["result"] != "success" or not (job["next"] or job["running"])
             ]
             if state["frozen"]:
                 lines.append(f"{host}: {name} is frozen by {state['frozen']['by']}: {state['frozen']['reason']}")
