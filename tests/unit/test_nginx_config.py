@@ -177,3 +177,11 @@ def test_what_is_known_only_at_the_start_comes_from_files_of_that_time(
         "pid /run/nginx/nginx.pid;",
         "error_log stderr warn;",
     }
+
+
+def test_a_host_without_a_site_knows_every_variable_of_its_configuration() -> None:
+    text = (ROOT / "roles/nginx/templates/nginx.conf.j2").read_text(encoding="utf-8")
+    used = set(re.findall(r"\$(site_\w+)", text))
+    made = set(re.findall(r"^ *(?:map|geo) .*\$(site_\w+) \{", text, re.MULTILINE))
+    made |= {name for pair in re.findall(r"\(\?<(site_\w+)>|set \$(site_\w+)", text) for name in pair if name}
+    assert used - made == set()
