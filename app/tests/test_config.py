@@ -13,6 +13,7 @@ from api.config.__main__ import main
 from api.config.layers import SETTABLE, leaves, variable
 from api.config.model import Settings
 from api.config.schema import FILE, schema
+from api.database import url
 
 PROFILES = Path(FILE).parent / "profiles"
 CANARY = "canary-4f1c"
@@ -74,6 +75,46 @@ def test_variable_with_another_value_than_the_secret_wins(tmp_path: Path) -> Non
     environ = secrets_dir(tmp_path, API_DATABASE__PASSWORD="old") | {"API_DATABASE__PASSWORD": "new"}
     loaded = load(environ)
     assert loaded.origins["database.password"].layer == "environment"
+
+
+PLATFORM = (
+    "postgresql://api:p%40ss%2Fword@/api?host=192.0.2.21,192.0.2.22&sslmode=verify-full&target_session_attrs=read-write"
+)
+
+
+def test_database_of_the_platform_is_used_and_its_password_is_a_secret(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = load({"DATABASE_URL": PLATFORM, "APP_PROFILE": "prod", "APP_DATA_DIR": str(tmp_path)})
+    assert loaded.settings.database.password is not None
+    target = url(loaded.settings.database, tmp_path)
+    assert (target.drivername, target.username, target.password) == ("postgresql+psycopg", "api", "p@ss/word")
+    assert target.query["target_session_attrs"] == "read-write"
+    assert target.query["host"] == "192.0.2.21,192.0.2.22"
+    assert loaded.origins["database.url"].layer == "platform"
+    assert main(["show"], {"DATABASE_URL": PLATFORM}) == 0
+    assert "ss/word" not in (said := capsys.readouterr().out)
+    assert "p%40ss" not in said
+
+
+def test_own_setting_counts_more_than_the_database_of_the_platform(tmp_path: Path) -> None:
+    own = config_file(tmp_path, "database: {url: 'postgresql+psycopg://api@192.0.2.9/api'}")
+    found = load(own | {"DATABASE_URL": PLATFORM}).settings.database
+    assert found.url == "postgresql+psycopg://api@192.0.2.9/api"
+    assert found.password is None, "the platform's password is for the platform's server"
+
+
+@pytest.mark.parametrize(
+    ("address", "mistake"),
+    [
+        ("no address", "environment DATABASE_URL: expected postgresql://USER:PASSWORD@HOST/NAME"),
+        ("mysql://api:hunter2@db/api", "environment DATABASE_URL: database.url: found 'mysql'"),
+    ],
+)
+def test_database_of_the_platform_that_cannot_be_used_is_refused(address: str, mistake: str) -> None:
+    (found,) = mistakes({"DATABASE_URL": address})
+    assert found.startswith(mistake)
+    assert "hunter2" not in found
 
 
 def test_settings_cannot_be_changed() -> None:

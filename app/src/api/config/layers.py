@@ -1,6 +1,7 @@
 """Fill the model from its layers and remember where each value came from.
 
-model defaults <- profiles/base.yml <- profiles/<profile>.yml <- APP_CONFIG_FILE <- APP_SECRETS_DIR <- environment
+model defaults <- profiles/base.yml <- profiles/<profile>.yml <- DATABASE_URL <- APP_CONFIG_FILE <- APP_SECRETS_DIR
+<- environment
 """
 
 import difflib
@@ -17,12 +18,15 @@ import yaml
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from api.config.model import DEVELOPMENT, Settings
 
 PREFIX = "API_"
 SEPARATOR = "__"
 RESERVED = "profile"
+PLATFORM = "platform"
 
 
 class ConfigError(Exception):
@@ -103,6 +107,8 @@ def load(environ: Mapping[str, str]) -> Loaded:
     )
     profile = environ.get("APP_PROFILE") or DEVELOPMENT
     _add_profiles(merged, profile)
+    if address := environ.get("DATABASE_URL"):
+        _add_database(merged, address)
     if path := environ.get("APP_CONFIG_FILE"):
         _add_file(merged, _text(merged, Path(path), "APP_CONFIG_FILE"), Origin("config", path))
     secrets = _secrets(merged, environ.get("APP_SECRETS_DIR"))
@@ -112,6 +118,9 @@ def load(environ: Mapping[str, str]) -> Loaded:
         # The platform hands every secret to the process twice, as a file and as a variable; that is one layer, not two.
         if name.startswith(PREFIX) and secrets.get(name) != value:
             _add_variable(merged, name, value, Origin("environment", f"environment {name}"))
+    if merged.origin("database.url").layer != merged.origin("database.password").layer == PLATFORM:
+        # Another server was named since, and the password is none of its business.
+        del merged.tree["database"]["password"], merged.origins["database.password"]
     merged.tree[RESERVED] = profile
     merged.origins[RESERVED] = Origin("environment" if environ.get("APP_PROFILE") else "default", "APP_PROFILE")
     try:
@@ -158,6 +167,22 @@ def _add_profiles(merged: _Merged, profile: str) -> None:
         _add_file(merged, text, Origin("profile", f"profiles/{profile}.yml"))
     else:
         merged.mistakes.append(f"APP_PROFILE: found {profile!r}, expected one of {', '.join(known)}")
+
+
+def _add_database(merged: _Merged, address: str) -> None:
+    """The database that a platform gives an app, as platforms write it: with its password, and without a driver."""
+    origin = Origin(PLATFORM, "environment DATABASE_URL")
+    try:
+        url = make_url(address)
+    except ArgumentError:
+        merged.mistakes.append(f"{origin.place}: expected postgresql://USER:PASSWORD@HOST/NAME")
+        return
+    driver = "postgresql+psycopg" if url.drivername in {"postgresql", "postgres"} else url.drivername
+    bare = URL.create(driver, url.username, None, url.host, url.port, url.database, url.query)
+    values: dict[str, Any] = {"url": bare.render_as_string()}
+    if url.password is not None:
+        values["password"] = SecretStr(str(url.password))
+    merged.add({"database": values}, origin)
 
 
 def _text(merged: _Merged, path: Path, variable_name: str) -> str:
