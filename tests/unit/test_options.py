@@ -1,5 +1,6 @@
 """What `-e` says is an option of the playbook, an input of a role or the inventory's own; anything else is refused before a host is contacted."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,3 +72,14 @@ def test_an_unknown_option_ends_a_run_before_anything_is_built() -> None:
     assert done.returncode != 0
     assert "-e ap=shop: build.yml has no such option and no role has such an input; did you mean app?" in done.stdout
     assert "Build on the controller" not in done.stdout
+
+
+@pytest.mark.parametrize("playbook", ["drill", "failover", "rejoin", "restore", "switchover"])
+def test_a_playbook_for_hosts_that_an_inventory_does_not_have_says_so(tmp_path: Path, playbook: str) -> None:
+    (tmp_path / "hosts.yml").write_text("app_hosts: {hosts: {app1: {}}}\n", encoding="utf-8")
+    asked = ["ansible-playbook", f"playbooks/{playbook}.yml", "-i", str(tmp_path)]
+    wrong, right = ansible(*asked, "-e", "ap=shop"), ansible(*asked)
+    assert "-e ap=shop" in wrong.stdout + wrong.stderr
+    assert "This inventory has no host in the group" in right.stdout + right.stderr
+    assert wrong.returncode
+    assert right.returncode
