@@ -146,7 +146,7 @@ def firewall_allow(
 
 
 def file_places(apps: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Return what of apps lies on one host alone: their data, and the history of their releases."""
+    """Return what apps have on one host alone: their data, and the history of their releases."""
     return [
         place
         for app in apps
