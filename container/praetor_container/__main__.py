@@ -4,6 +4,7 @@ serve           (the default) check, migrate if the app wants that at each start
 health          exit status 0 if the app is healthy: the image's HEALTHCHECK
 check           the app's own check commands
 migrate         the app's migrations
+worker NAME     a process of the app's entry, until SIGTERM
 run COMMAND...  a program of the app, with what the app finds
 """
 
@@ -12,6 +13,9 @@ from __future__ import annotations
 import difflib
 import http.client
 import os
+import re
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -20,7 +24,7 @@ from .image import Image, RefusedError, read
 from .programs import log
 from .settings import environment, settings
 
-COMMANDS = ("serve", "health", "check", "migrate", "run")
+COMMANDS = ("serve", "health", "check", "migrate", "worker", "run")
 
 
 def main() -> int:
@@ -46,6 +50,8 @@ def _do(words: list[str], image: Image, environ: Mapping[str, str]) -> int:
             return steps("check", image.checks, image, environment(environ, image))
         case ["migrate"]:
             return steps("migrate", image.migrations, image, environment(environ, image))
+        case ["worker", *names]:
+            return worker(" ".join(names), image, environment(environ, image))
         case ["run", program, *rest]:
             os.chdir(image.place / "src")
             env = environment(environ, image)
@@ -74,6 +80,25 @@ def steps(name: str, commands: list[list[str]], image: Image, env: Mapping[str, 
         if done.returncode:
             raise RefusedError(f"{name}: '{' '.join(command)}' failed with exit status {done.returncode}")
     return 0
+
+
+def worker(name: str, image: Image, env: Mapping[str, str]) -> int:
+    """Run a process of the app. What asks the container to end becomes the signal that lets this one finish what it is doing."""
+    if name not in image.processes:
+        raise RefusedError(f"worker {name or 'NAME'}: {image.app} has {', '.join(image.processes) or 'none'}")
+    found = image.processes[name]
+    # Each container of a service has another host name.
+    own = f"{name}-{socket.gethostname()}"
+    known = {"${APP_PROCESS}": own, "${APP_DATA_DIR}": str(image.data)}
+    command = [re.sub(r"\$\{APP_\w+\}", lambda it: known.get(it[0], it[0]), word) for word in found.command]
+    try:
+        running = subprocess.Popen(command, cwd=image.place / "src", env={**env, "APP_PROCESS": own})
+    except OSError as error:
+        raise RefusedError(f"worker {name}: '{' '.join(command)}': {error.strerror}") from None
+    for asked in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(asked, lambda *_: running.send_signal(signal.Signals[found.stop_signal]))
+    status = running.wait()
+    return status if status >= 0 else 128 - status
 
 
 def health(image: Image, port: int) -> int:

@@ -28,6 +28,14 @@ class Health:
 
 
 @dataclass(frozen=True)
+class Worker:
+    """A process of the app's entry: what runs, and which signal asks it to end after what it is doing."""
+
+    command: list[str]
+    stop_signal: str
+
+
+@dataclass(frozen=True)
 class Image:
     """The facts that playbooks/image.yml has recorded."""
 
@@ -40,6 +48,7 @@ class Image:
     checks: list[list[str]]
     migrations: list[list[str]]
     migrate_on: str  # "each" start, or "once"
+    processes: dict[str, Worker]
     root: Path = Path("/")
 
     @property
@@ -95,5 +104,6 @@ def read(path: Path = FACTS, root: Path = Path("/")) -> Image:
         checks=commands["check"],
         migrations=commands["migrate"],
         migrate_on=commands["migrate_on"],
+        processes={each["name"]: Worker(each["command"], each["stop_signal"]) for each in found["processes"]},
         root=root,
     )

@@ -39,7 +39,7 @@ def processes(user: str) -> dict[int, list[str]]:
 
 def units() -> dict[str, str]:
     """The app's processes: unit and state."""
-    command = ["systemctl", "list-units", "--all", "--plain", "--no-legend", f"app-{APP}-*"]
+    command = ["systemctl", "list-units", "--all", "--plain", "--no-legend", f"app-{APP}-*@*"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return {line.split()[0]: line.split()[2] for line in said.splitlines()}
 

@@ -28,6 +28,7 @@ FACTS = {
     "longest_s": 50,
     "health": {"path": "/health/ready", "status": 200, "timeout_s": 30, "warmup_s": 5},
     "commands": {"check": [["python", "-m", "api.config", "check"]], "migrate": [], "migrate_on": "each"},
+    "processes": [{"name": "mailer", "command": ["python3", "mailer.py", "${APP_PROCESS}"], "stop_signal": "SIGUSR1"}],
 }
 
 
@@ -312,6 +313,28 @@ def test_every_variable_and_command_is_in_the_readme() -> None:
     text = (ROOT / "container/README.md").read_text(encoding="utf-8")
     assert [name for name in variables.OWN if f"| `{name}` |" not in text] == []
     assert [name for name in commands.COMMANDS if f"`{name}" not in text] == []
+
+
+def test_a_worker_hears_its_own_signal_when_the_container_is_to_end(image: Image) -> None:
+    program = "import os, signal, sys\nsignal.signal(signal.SIGUSR1, lambda *_: sys.exit(7))\n"
+    program += "assert sys.argv[1] == os.environ['APP_PROCESS']\nprint('ready', flush=True)\nsignal.pause()\n"
+    (image.place / "src/mailer.py").write_text(program, encoding="utf-8")
+    start = "from praetor_container import __main__, image; import os, pathlib, sys; "
+    start += "sys.exit(__main__._do(['worker', 'mailer'], image.read(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])), os.environ))"
+    command = [sys.executable, "-c", start, str(image.root / "facts.json"), str(image.root)]
+    running = subprocess.Popen(command, cwd=ROOT / "container", stdout=subprocess.PIPE, text=True)
+    with running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "ready\n"
+        running.terminate()
+        assert running.wait(20) == 7
+
+
+def test_a_worker_that_the_entry_does_not_have_is_refused(image: Image) -> None:
+    with pytest.raises(RefusedError, match="worker sender: api has mailer"):
+        commands._do(["worker", "sender"], image, {})
+    with pytest.raises(RefusedError, match="worker NAME: api has mailer"):
+        commands._do(["worker"], image, {})
 
 
 def test_what_the_playbook_writes_down_is_what_the_first_process_reads() -> None:
