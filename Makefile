@@ -110,7 +110,11 @@ app-fuzz: app/.venv/ready ## the reference API against its own description, at l
 app-bench: app/.venv/ready ## time the reference API against bare Flask
 	app/.venv/bin/python bench/api_cost.py
 
-.PHONY: app-setup app-postgresql app-test app-fuzz app-bench
+# AGAINST=DIRECTORY takes turns with another checkout. A few minutes on a machine that has nothing else to do.
+bench: $(VENV)/dev ## measure what runs cost by the number of hosts, into docs/performance.md
+	@set -o pipefail; $(BIN)/python bench/growth.py --rounds 2 $(if $(AGAINST),--against $(AGAINST)) | tee .performance.md && mv .performance.md docs/performance.md
+
+.PHONY: app-setup app-postgresql app-test app-fuzz app-bench bench
 
 test: SCENARIO := default releases
 test: lint unit app-test molecule image-test ## everything

@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -97,6 +98,11 @@ def main() -> None:
     parser.add_argument("--provision", action="store_true", help="measure provisioning of real hosts without a change")
     asked = parser.parse_args()
     trees = {**({asked.against.name: asked.against.resolve()} if asked.against else {}), "this tree": ROOT}
+    commit = subprocess.run(["git", "log", "-1", "--format=%h"], cwd=ROOT, capture_output=True, text=True, check=True)
+    print(
+        f"# What runs cost\n\nMade by `make bench` on {time.strftime('%Y-%m-%d')}, commit {commit.stdout.strip()}, {os.cpu_count()} processors, load"
+    )
+    print(f"{os.getloadavg()[0]:.1f} at the beginning. What the figures mean: [scale.md](scale.md).\n\n```")
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         runs: dict[str, Callable[[Path, int], float]] = {
@@ -118,6 +124,7 @@ def main() -> None:
                     for name, tree in trees.items():
                         found[name][count].append(run(tree, count))
             table(title, asked.hosts, found)
+    print("```")
 
 
 if __name__ == "__main__":
