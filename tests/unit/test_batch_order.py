@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from project import ROOT
+from project import ROOT, imported
+
+from praetor.documents import AppSurvey
 
 HOSTS = [f"h{number:02}" for number in range(1, 13)]
+PLACES: dict[str, dict[str, int]] = {host: {} for host in HOSTS}
 BATCHES = [HOSTS[:1], HOSTS[1:6], HOSTS[6:]]
 
 
@@ -20,7 +23,7 @@ def test_a_batch_begins_when_the_one_before_has_ended_and_the_canary_is_first(tm
   vars:
     __plan: {{run: {{id: r1, action: release}}}}
     __release:
-      {{app: api, id: 2-b, server_name: x, batches: "{{{{ __batches }}}}", options: {{drain_s: 1, bake_s: 0}}}}
+      {{app: api, id: 2-b, server_name: x, places: {PLACES}, batches: "{{{{ __batches }}}}", options: {{drain_s: 1, bake_s: 0}}}}
     # The canary is the last one to know its batch.
     __batches: "{{{{ {BATCHES} if (inventory_hostname != 'h01' or lookup('ansible.builtin.pipe', 'sleep 1') == '') else [] }}}}"
   tasks:
@@ -41,3 +44,9 @@ def test_a_batch_begins_when_the_one_before_has_ended_and_the_canary_is_first(tm
     assert [sorted(order[:1]), sorted(order[1:6]), sorted(order[6:])] == BATCHES
     # What a host that is in no batch of the moment would cost, times all batches.
     assert "skipping" not in done.stdout
+
+
+def test_simulated_hosts_say_all_that_hosts_say() -> None:
+    simulated = imported("bench/connection/at_once.py")
+    asked = {"work": "survey", "params": {"apps": {"api": "a.example"}}}
+    assert set(simulated.answer(asked)["apps"]["api"]) >= AppSurvey.__required_keys__
