@@ -149,3 +149,22 @@ def test_trac_shows_its_wiki_and_files(visit: Visit) -> None:
     # It names a picture that its administrator is to bring.
     loads_what_its_page_names(person, page.replace("/chrome/site/your_project_logo.png", ""))
     assert "Active Tickets" in person.page("/report/1")
+
+
+def test_mlflow_records_a_run_and_keeps_an_artifact(visit: Visit) -> None:
+    person, model = visit("tracking"), os.urandom(5_000_000)
+    loads_what_its_page_names(person, person.page("/"))
+
+    def call(path: str, **body: object) -> dict[str, object]:
+        answer = person.go(
+            f"/api/2.0/mlflow/{path}", "POST", json.dumps(body).encode(), Content_Type="application/json"
+        )
+        assert answer.status == 200, answer.body
+        found: dict[str, object] = json.loads(answer.body)
+        return found
+
+    number = call("experiments/create", name=secrets.token_hex(4))["experiment_id"]
+    assert "run" in call("runs/create", experiment_id=number)
+    path = f"/api/2.0/mlflow-artifacts/artifacts/{number}/model.bin"
+    assert person.go(path, "PUT", model).status == 200
+    assert person.take_slowly(path, 2_000_000) == model
