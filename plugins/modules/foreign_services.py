@@ -43,6 +43,7 @@ lost:
 
 OURS = "# Managed by Ansible: roles/"
 NGINX = Path("/etc/nginx")
+HAPROXY = Path("/etc/haproxy/haproxy.cfg")
 FIREWALL = Path("/etc/nftables.conf")
 SSHD = Path("/etc/ssh/sshd_config.d/00-praetor.conf")
 # Debian's welcome page.
@@ -102,12 +103,13 @@ def open_ports(listening: dict[int, str], ports: list[int]) -> list[str]:
     ]
 
 
-def taken(listening: dict[int, str], ports: list[int]) -> list[str]:
-    """Say who holds the ports of the sites, if it is not NGINX."""
+def taken(listening: dict[int, str], ports: list[int], haproxy: Path = HAPROXY) -> list[str]:
+    """Say who holds the ports of the sites, if it is not NGINX, or this project's HAProxy on a balancer."""
+    ours = {"nginx", "haproxy"} if is_ours(haproxy) else {"nginx"}
     return [
         f"port {port} is taken by {listening[port]}, and NGINX needs it: stop that program and disable it"
         for port in (80, 443)
-        if port in ports and listening.get(port, "nginx") != "nginx"
+        if port in ports and listening.get(port, "nginx") not in ours
     ]
 
 

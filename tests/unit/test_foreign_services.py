@@ -56,6 +56,14 @@ def test_who_holds_the_ports_of_sites_is_named() -> None:
     assert taken(listeners(SS), [22]) == []
 
 
+def test_haproxy_is_no_stranger_on_a_balancer_of_this_project(tmp_path: Path) -> None:
+    listening, config = listeners(SS.replace("apache2", "haproxy")), tmp_path / "haproxy.cfg"
+    config.write_text("# Somebody's own\n")
+    assert taken(listening, [80], config)
+    config.write_text("# Managed by Ansible: roles/haproxy. Changes here are overwritten.\n")
+    assert taken(listening, [80], config) == []
+
+
 def test_users_who_could_not_log_in_any_more_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def user(name: str, number: int, shell: str = "/bin/bash", *, key: bool = True) -> Any:
         home = tmp_path / name
