@@ -3,20 +3,22 @@
 ARG BASE=debian:trixie-slim
 
 FROM ${BASE} AS base
-ARG APP=api
-# The number is the owner of volumes, which outlive images. Nobody here becomes another user, so nothing keeps the right to.
+# Nobody here becomes another user, so nothing keeps the right to.
 # No versions of Debian's packages: a build is how an image gets its security updates.
 # hadolint ignore=DL3008
 RUN apt-get update -q \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends nginx python3 \
- && groupadd --gid 10001 "$APP" \
- && useradd --uid 10001 --gid 10001 --no-create-home --home-dir "/srv/apps/$APP/data" --shell /usr/sbin/nologin "$APP" \
  && rm -rf /etc/nginx/sites-* /etc/nginx/modules-* /var/cache/* /var/lib/apt/lists/* /var/lib/nginx /var/log/* /var/www \
            /etc/*- /run/* /tmp/* \
  && ln -s /tmp/nginx /var/lib/nginx \
  && ln -s /run/nginx /var/log/nginx \
  && chmod 1777 /run \
  && find / -xdev -type f -perm /6000 -exec chmod a-s {} +
+ARG APP=api
+# The number is the owner of volumes, which outlive images.
+RUN groupadd --gid 10001 "$APP" \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir "/srv/apps/$APP/data" --shell /usr/sbin/nologin "$APP" \
+ && rm -f /etc/*- /var/log/lastlog /var/log/faillog
 
 FROM base AS build
 # hadolint ignore=DL3008
@@ -56,8 +58,10 @@ FROM base
 ARG APP=api
 ARG COMMIT=
 ARG CREATED=
+ARG BASE
 COPY --from=build /image /
 LABEL org.opencontainers.image.title="$APP" \
+      org.opencontainers.image.base.name="$BASE" \
       org.opencontainers.image.revision="$COMMIT" \
       org.opencontainers.image.created="$CREATED"
 USER 10001:10001

@@ -13,7 +13,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # A clone on bare Debian has git and make; python3 with venv comes from Debian, everything else hash-locked into .venv.
 $(VENV)/controller: requirements/controller.txt pyproject.toml
@@ -125,13 +125,17 @@ image: ## build the reference API as an image called flaskapp, with the docker o
 
 # From Debian, without starting docker's service: the tests have their own daemon. Where none can run they say why, which is a failure in CI only.
 IMAGE_NEEDS := docker.io iproute2 iptables mmdebstrap
+image-test: TRY := -m "not long"
+image-test-long: TRY := -rP
 image-test: $(VENV)/dev ## build and try the image with a docker daemon made for that
+image-test-long: $(VENV)/dev ## the same and what takes longer: other apps, two builds compared
+image-test image-test-long:
 	@dpkg-query -W -f '$${db:Status-Status}\n' $(IMAGE_NEEDS) 2>&1 | grep -vqx installed || exit 0; \
 	  echo "==> installing from Debian what is missing of $(IMAGE_NEEDS)"; $(SUDO) $(BIN)/ansible localhost -o -m ansible.builtin.apt \
 	  -a "name=docker.io,iproute2,iptables,mmdebstrap install_recommends=false update_cache=true policy_rc_d=101" >/dev/null
-	@$(SUDO) env PATH="$$PATH" pytest -q -rs -p no:cacheprovider tests/image
+	@$(SUDO) env PATH="$$PATH" pytest -q -rs -p no:cacheprovider $(TRY) tests/image
 
-.PHONY: image image-test
+.PHONY: image image-test image-test-long
 
 # Asked before anything is installed, with what every Debian has.
 PREFLIGHT = $(if $(shell command -v sudo),$(SUDO)) sh roles/lab_host/files/preflight

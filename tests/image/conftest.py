@@ -90,7 +90,7 @@ def daemon() -> Iterator[None]:
 
 def build(*words: str, context: str = ".") -> str:
     """Build an image and return its id. What is installed comes from this machine's indexes, which the bridge of the tests does not lead to."""
-    return docker("build", "--quiet", "--network", "host", *words, context, timeout_s=900).stdout.strip()
+    return docker("build", "--quiet", "--force-rm", "--network", "host", *words, context, timeout_s=900).stdout.strip()
 
 
 @pytest.fixture(scope="session")
@@ -115,6 +115,17 @@ def start(image: str) -> Iterator[Start]:
     yield begin
     for name in names:
         docker("rm", "--force", "--volumes", name)
+
+
+def inside(image: str, *words: str) -> str:
+    """What a program prints that runs in an image as root, with nothing else started."""
+    return docker("run", "--rm", "--user", "0", "--entrypoint", words[0], image, *words[1:]).stdout
+
+
+def facts(image: str) -> dict[str, str]:
+    """What the image says about itself."""
+    found: dict[str, str] = json.loads(inside(image, "cat", "/etc/praetor-image.json"))
+    return found
 
 
 def git(*words: str) -> str:

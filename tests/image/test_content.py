@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
+from conftest import inside
 from engine import docker
 
 LARGEST_MB = 190
-
-
-def inside(image: str, *words: str) -> str:
-    """What a program prints that runs in an image as root, with nothing else started."""
-    return docker("run", "--rm", "--user", "0", "--entrypoint", words[0], image, *words[1:]).stdout
 
 
 def test_it_is_small(image: str) -> None:

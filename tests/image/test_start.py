@@ -54,9 +54,11 @@ def test_it_serves_with_no_right_and_nothing_to_write_to(start: Start, user: lis
     container = start(options=(*LOCKED, *user)).ready()
     status, _ = container.get("/items", 80, "--json", '{"name": "nail", "kind": "part"}')
     assert status == 201  # the data directory is its own
-    capabilities = container.run("grep", "-h", "Cap", "/proc/1/status")
-    assert {line.split()[1] for line in capabilities.splitlines()} == {"0" * 16}
-    assert "root" not in container.run("stat", "-c", "%U", "/proc/1").split()
+    told = container.run("sh", "-c", "cat /proc/[0-9]*/status").splitlines()
+    assert {line.split()[1] for line in told if line.startswith("Cap")} == {"0" * 16}
+    assert {line.split()[1] for line in told if line.startswith("NoNewPrivs")} == {"1"}
+    assert {line.split()[1] for line in told if line.startswith("Uid")} == {user[-1] if user else "10001"}
+    assert len([line for line in told if line.startswith("Uid")]) > 4  # all programs are among them
 
 
 def test_the_engine_sees_its_health_through_nginx(start: Start) -> None:
@@ -90,6 +92,10 @@ WRONG = {
     "proxies": ("TRUSTED_PROXIES=balancer", "expected addresses and networks"),
     "an option of uWSGI": ("UWSGI_PROCESSES=9", "WORKERS"),
     "a fact of the image": ("APP_RELEASE=2", "the image sets it itself"),
+    "whether to migrate": ("MIGRATE=maybe", "MIGRATE='maybe': expected yes or no"),
+    "seconds of draining": ("DRAIN_S=-1", "DRAIN_S='-1': expected a whole number from 0 to 3600"),
+    "an address for metrics": ("METRICS_LISTEN=9117", "METRICS_LISTEN='9117': expected ADDRESS:PORT"),
+    "a value of the app's type": ("API_HTTP__DEADLINE_S=soon", "API_HTTP__DEADLINE_S"),
 }
 
 

@@ -65,6 +65,36 @@ def test_a_cluster_would_take_the_file(tmp_path: Path) -> None:
     assert tool("kubernetes-validate", "--strict", str(broken)).returncode != 0
 
 
+def one(kind: str) -> dict[str, Any]:
+    """Return the only resource of a kind."""
+    [found] = [each for each in resources() if each["kind"] == kind]
+    return found
+
+
+def test_what_refers_to_something_in_the_cluster_finds_it() -> None:
+    pod, service, monitor = one("Deployment")["spec"]["template"], one("Service"), one("ServiceMonitor")
+    ports = {port["name"] for container in pod["spec"]["containers"] for port in container["ports"]}
+    assert {port["targetPort"] for port in service["spec"]["ports"]} == ports
+    for selecting in (one("Deployment")["spec"], one("PodDisruptionBudget")["spec"]):
+        assert selecting["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    # The job's pods are no part of the service.
+    job = one("Job")["spec"]["template"]["metadata"]["labels"]
+    assert not service["spec"]["selector"].items() <= job.items()
+    # The operator's own kind, whose schema no validator here has: what it names must be there.
+    assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    named = {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]}
+    assert named <= {port["name"] for port in service["spec"]["ports"]}
+    for each in pods():
+        assert {volume["name"] for volume in each["volumes"]} == {
+            mount["name"] for container in each["containers"] for mount in container["volumeMounts"]
+        }
+    probes = {name: probe for name, probe in pod["spec"]["containers"][0].items() if name.endswith("Probe")}
+    assert probes.keys() == {"startupProbe", "readinessProbe", "livenessProbe"}
+    assert {probe["httpGet"]["port"] for probe in probes.values()} == {"http"}
+
+
 def test_a_stop_has_the_time_that_the_longest_request_takes() -> None:
     compose = yaml.safe_load((CONTAINER / "compose.yml").read_text(encoding="utf-8"))
     assert int(compose["services"]["api"]["stop_grace_period"].removesuffix("s")) > LONGEST_S

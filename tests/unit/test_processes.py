@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,13 @@ from fakes import FakeSlot, Units, a_run, manifest_of, process, put_release, put
 
 from praetor.documents import Place, Process
 from praetor.host import flip as flips
-from praetor.host import processes
+from praetor.host import processes, systemd
 from praetor.host import settle as settles
 from praetor.host.flip import Limits, flip_and_bake
 from praetor.host.journal import append, phase
 from praetor.host.layout import AppHost, BakeError, ReleaseError, Slot
 from praetor.host.processes import ALONE, Share, Unit, keep_share, look, share, share_of
+from praetor.host.systemd import systemctl as real_systemctl
 
 LIMITS = Limits(bake_s=0.1, max_5xx_ratio=0.01, max_p95_factor=3, min_requests=20)
 
@@ -219,3 +222,12 @@ def test_the_gate_finds_a_program_that_cannot_be_imported(host: AppHost, monkeyp
     monkeypatch.setattr(processes, "run_command", fail)
     with pytest.raises(ReleaseError, match=r"(?s)process worker of 1-a cannot be started.*nothing was live.*absent"):
         processes.check(host, manifest)
+
+
+def test_where_there_is_no_systemd_no_unit_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # As in a build of an image: it stages a release and starts nothing.
+    (tmp_path / "nothing").mkdir()
+    monkeypatch.setattr(subprocess, "run", partial(subprocess.run, executable=str(tmp_path / "nothing" / "systemctl")))
+    monkeypatch.setattr(systemd, "systemctl", real_systemctl)
+    assert real_systemctl("daemon-reload").returncode == 127
+    assert systemd.show("app-*", "ActiveState") == []

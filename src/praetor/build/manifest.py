@@ -6,6 +6,7 @@ import hashlib
 import json
 import pathlib
 import re
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,6 +38,7 @@ SETTINGS = (
     "jobs",
 )
 DATA_DIR = "${APP_DATA_DIR}"
+_BILLS = uuid.UUID("5c3bd4a9-6a1c-4d0b-9d5e-0a6b0d7f1e52")  # the name space of their serial numbers
 
 
 def entry_of(wheel: Wheel) -> WheelEntry:
@@ -121,7 +123,7 @@ def with_data_dir(value: Any, app: str) -> Any:
 
 
 def sbom(manifest: Artifact) -> str:
-    """The CycloneDX 1.6 bill of materials of an artifact, as JSON."""
+    """The CycloneDX 1.6 bill of materials of an artifact, as JSON: the same text for the same artifact, whenever it is made."""
     from cyclonedx.model import HashAlgorithm, HashType  # noqa: PLC0415  0.3 s that only a new artifact pays
     from cyclonedx.model.bom import Bom  # noqa: PLC0415
     from cyclonedx.model.component import Component, ComponentType  # noqa: PLC0415
@@ -145,7 +147,10 @@ def sbom(manifest: Artifact) -> str:
             )
         )
     bom.register_dependency(bom.metadata.component, bom.components)
-    return JsonV1Dot6(bom).output_as_string(indent=1)
+    document = json.loads(JsonV1Dot6(bom).output_as_string())
+    document["serialNumber"] = f"urn:uuid:{uuid.uuid5(_BILLS, manifest['artifact'])}"
+    del document["metadata"]["timestamp"]
+    return json.dumps(document, indent=1, sort_keys=True)
 
 
 def canonical(value: object) -> str:
