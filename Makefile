@@ -163,10 +163,28 @@ lab-purge: $(VENV)/controller ## take the lab away with everything that it has c
 	@echo "==> taking the lab and its cache away"
 	@ansible-playbook playbooks/lab_down.yml -i inventories/lab $(BECOME) -e state=purged
 
+# Ends with one address, and with what to kill.
+demo-fleet: ## start seven hosts (two balancers, two app hosts, database, backups, monitoring) and deploy the API to them
+	@$(PREFLIGHT)
+	@$(MAKE) $(VENV)/controller
+	@echo "==> starting seven machines: inventories/fleet"
+	@ansible-playbook playbooks/lab_up.yml -i inventories/fleet $(BECOME)
+	@echo "==> deploying to them: playbooks/deploy.yml -i inventories/fleet"
+	@ansible-playbook playbooks/deploy.yml -i inventories/fleet
+	@ansible-playbook playbooks/status.yml -i inventories/fleet -e table=demo | sed -n '/^HOST /,/^$$/p'
+	@echo "Ask it again and again, and take something away meanwhile (after . $(BIN)/activate):"
+	@echo "  ansible app1 -i inventories/fleet -b -a 'reboot -ff'                           an app host loses power"
+	@echo "  ansible lb1 -i inventories/fleet -b -a 'reboot -ff'                            the balancer with the address does"
+	@echo "  ansible-playbook playbooks/maintain.yml -i inventories/fleet -e reboot=always  everything is updated and rebooted"
+	@echo "make demo-fleet-down takes the machines away."
+
+demo-fleet-down: $(VENV)/controller ## take the seven hosts away
+	@ansible-playbook playbooks/lab_down.yml -i inventories/fleet $(BECOME)
+
 # Its machines have another name and network than the lab's, so both can be up.
 SCENARIO ?= default
-molecule: $(VENV)/dev ## host tests on throw-away machines; SCENARIO=releases proves releases under load, security attacks, alerts tells; all runs all
+molecule: $(VENV)/dev ## host tests on throw-away machines; SCENARIO=releases proves releases under load, fleet hosts and balancers, security attacks, alerts tells; all runs all
 	@$(PREFLIGHT)
 	@molecule test $(if $(filter all,$(SCENARIO)),--all,$(SCENARIO:%=--scenario-name %))
 
-.PHONY: help setup lock lint unit test lab lab-down lab-purge demo demo-down molecule
+.PHONY: help setup lock lint unit test lab lab-down lab-purge demo demo-down demo-fleet demo-fleet-down molecule

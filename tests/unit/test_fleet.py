@@ -269,6 +269,9 @@ def test_the_table_has_what_balancers_say_and_names_who_is_drained() -> None:
             "frozen": None,
             "made_live_by": None,
             "settled": True,
+            "processes": [],
+            "jobs": [],
+            "share": {},
         }
 
     looks: dict[str, Servers] = {

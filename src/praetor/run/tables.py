@@ -22,14 +22,16 @@ Row = dict[str, object]
 def status(surveys: Surveys) -> list[Row]:
     """A row per host and app: what is live, since when, and how it is."""
     rows: list[Row] = []
+    apps = {name for survey in surveys.values() for name in survey.get("apps", {})}
+    late = {name: set(behind(name, surveys)) for name in apps}
     for host, survey in surveys.items():
         if "apps" not in survey:
             why = survey.get("away") or reason(str(survey.get("msg", "")))
             rows.append(_row(host, "-", "-", "-", "-", f"no answer: {why}"))
         for name, state in survey.get("apps", {}).items():
             workers = f"{state['workers']} ({state['busy']} busy)" if state["workers"] else "0"
-            late = ", behind" if state["live"] and host in behind(name, surveys) else ""
-            rows.append(_row(host, name, state["live"] or "-", state["since"] or "-", workers, _health(state) + late))
+            health = _health(state) + (", behind" if state["live"] and host in late[name] else "")
+            rows.append(_row(host, name, state["live"] or "-", state["since"] or "-", workers, health))
     running = {
         (host, name): _processes(state)
         for host, survey in surveys.items()
