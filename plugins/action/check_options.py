@@ -7,11 +7,12 @@ from typing import Any
 
 import yaml
 from ansible import context
+from ansible.parsing.splitter import parse_kv
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
-from praetor.run.options import mistakes, usage
+from praetor.run.options import mistakes, unquoted, usage
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,10 +33,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         if str(given.get("help", "")).lower() in {"true", "yes", "1"}:
             Display().display(usage(playbooks))
             return {**result, "failed": True, "msg": "This was the help; nothing was done."}
-        found = mistakes(given, playbooks, _inputs(), _inventories(task_vars or {})) if given else []
+        found = [unquoted(text) for text in map(str, context.CLIARGS.get("extra_vars", ())) if _is_split(text)]
+        if given and not found:
+            found = mistakes(given, playbooks, _inputs(), _inventories(task_vars or {}))
         if found:
             return {**result, "failed": True, "msg": "\n".join([*found, "Nothing was done. Options: -e help=true"])}
         return {**result, "changed": False}
+
+
+def _is_split(text: str) -> bool:
+    """Tell whether Ansible finds words without a name behind a `-e`."""
+    return not text.startswith(("@", "{", "[")) and "_raw_params" in parse_kv(text)
 
 
 def _inputs() -> set[str]:

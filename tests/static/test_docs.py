@@ -1,11 +1,14 @@
 """The documentation: generated pages are current, links lead somewhere, decisions keep their form."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from ansible.parsing.splitter import parse_kv
+from project import PLAYBOOKS as PLAYBOOK_FILES
 from project import ROLES, ROOT, files_of, options
 
 from praetor.run.options import PLAYBOOKS
@@ -44,6 +47,14 @@ def test_links_to_a_place_in_a_page_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for target, place in re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", text):
         assert place in anchors((ROOT / page).parent / target if target else ROOT / page), f"{target}#{place}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, *PLAYBOOK_FILES])
+def test_options_with_spaces_are_quoted_for_the_shell_and_for_ansible(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for option in re.findall(r"""-e (\w+=(?:"[^"]*"|'[^']*'))""", text):
+        [typed] = shlex.split(option)
+        assert "_raw_params" not in parse_kv(typed), option
 
 
 def test_decisions_are_numbered_without_a_gap_and_listed() -> None:

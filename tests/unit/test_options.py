@@ -1,12 +1,14 @@
 """What `-e` says is an option of the playbook, an input of a role or the inventory's own; anything else is refused before a host is contacted."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.parsing.splitter import parse_kv
 from project import ansible
 
-from praetor.run.options import PLAYBOOKS, mistakes, options_of, usage
+from praetor.run.options import PLAYBOOKS, mistakes, options_of, unquoted, usage
 
 INPUTS = ["nginx_client_rate", "certificates_mode"]
 
@@ -35,6 +37,18 @@ def test_what_nothing_reads_is_refused_with_what_is_meant(playbook: str, given: 
     words = said(playbook, **given)
     assert words.startswith(f"-e {name}={value}: {playbook}.yml has no such option and no role has such an input; ")
     assert words.endswith(meant)
+
+
+@pytest.mark.parametrize("value", ["two words", "it's new", "2026-11-25 03:00", "flask --app shop.wsgi a=b"])
+def test_a_value_with_spaces_is_told_how_to_be_quoted_so_that_ansible_takes_it(value: str) -> None:
+    words = unquoted(f"why={value}")
+    assert words.startswith(f"-e why={value}: found a space without quotes around it, expected -e why=")
+    _, typed = shlex.split(words.partition("expected ")[2])
+    assert parse_kv(typed) == {"why": value}
+
+
+def test_an_option_without_a_value_is_told_so() -> None:
+    assert unquoted("force") == "-e force: found no value, expected -e NAME=VALUE"
 
 
 def test_what_the_inventory_speaks_of_is_its_own_business() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
@@ -181,6 +182,16 @@ def mistakes(given: Mapping[str, object], playbooks: Iterable[str], others: Iter
             here = " and ".join(f"{playbook}.yml" for playbook in playbooks)
             found.append(f"-e {name}={_short(value)}: {here} has no such option and no role has such an input; {meant}")
     return found
+
+
+def unquoted(text: str) -> str:
+    """Say what is wrong with the text behind a `-e` of which Ansible takes the first word only, or none."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        return f"-e {_short(text)}: found no value, expected -e NAME=VALUE"
+    # The shell takes away one pair of quotes, and Ansible splits at the spaces that are left bare.
+    quoted = shlex.quote(f'"{value}"')
+    return f"-e {name}={_short(value)}: found a space without quotes around it, expected -e {name}={quoted}"
 
 
 def _problem(name: str, value: object, option: Option) -> list[str]:
