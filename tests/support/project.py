@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from praetor.inventory.model import App
+
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.parent.name for path in (ROOT / "roles").glob("*/meta"))
 INVENTORIES = sorted(path.parent.name for path in (ROOT / "inventories").glob("*/hosts.yml"))
@@ -33,6 +35,12 @@ def _vault(loader: yaml.Loader, node: yaml.Node) -> Vaulted:
 
 _Loader.add_constructor("!vault", _vault)
 _Loader.add_constructor("!unsafe", _vault)
+
+
+def app_entry(**given: Any) -> dict[str, Any]:
+    """Return an entry of `apps` with every default filled in, as the inventory's check gives it to the build."""
+    entry = {"name": "api", "wsgi": "main:app", "server_names": ["api.example"], "source": {"path": "project"}}
+    return App.model_validate(entry | given).model_dump(exclude={"secrets"})
 
 
 def load(path: Path) -> Any:

@@ -7,10 +7,9 @@ import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from project import ROOT
+from project import ROOT, app_entry
 from wheel import make_wheel
 
 from praetor.build import debian, locks, requirements, wheels
@@ -58,30 +57,7 @@ class Workshop:
         self.put("main.py", "app = 1\n")
         self.server = place / "server.txt"
         self.server.write_text("pyuwsgi==2.0 --hash=sha256:bb\nuv==0.1 --hash=sha256:cc\n", encoding="utf-8")
-        self.app: dict[str, Any] = {
-            "name": "api",
-            "source": {"path": "project"},
-            "wsgi": "main:app",
-            "server_names": ["api.example"],
-            "profile": "prod",
-            "config": {"a": 1, "b": 2},
-            "env": {},
-            "build": [],
-            "data": [],
-            "static": {},
-            "packages": [],
-            "processes": [],
-            "jobs": [],
-            "build_packages": [],
-            "health": {"path": "/"},
-            "workers": "auto",
-            "threads": 2,
-            "preload": False,
-            "redirect_names": [],
-            "http": {"compress": True, "stream_s": 600, "paths": [], "headers": {}, "directives": None},
-            "limits": {"request_s": 30, "body_mb": 1, "memory_mb": 512},
-            "sandbox": {"write_execute": False, "loosened": {}},
-        }
+        self.app = app_entry(config={"a": 1, "b": 2}, health={"path": "/"})
         self.secrets: dict[str, str] = {}
         self.fetched: dict[str, list[str]] = {}
 

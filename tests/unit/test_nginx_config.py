@@ -11,27 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from project import ROOT, ansible
+from project import ROOT, ansible, app_entry
 
 from praetor.build.parts import site
 
-APP = {
-    "name": "api",
-    "server_names": ["api.example.org", "www.example.org"],
-    "redirect_names": ["old.example.org"],
-    "limits": {"request_s": 30, "body_mb": 1},
-    "static": {"/static": "static", "/favicon.ico": "static/favicon.ico"},
-    "http": {
-        "compress": True,
-        "stream_s": 600,
+APP = app_entry(
+    server_names=["api.example.org", "www.example.org"],
+    redirect_names=["old.example.org"],
+    static={"/static": "static", "/favicon.ico": "static/favicon.ico"},
+    http={
         "headers": {"Content-Security-Policy": 'default-src "none" \\'},
-        "paths": [
-            {"path": "/up", "request_s": None, "body_mb": 50, "stream": False},
-            {"path": "/live", "request_s": None, "body_mb": None, "stream": True},
-        ],
+        "paths": [{"path": "/up", "body_mb": 50}, {"path": "/live", "stream": True}],
         "directives": "location = /gone {\n    return 410;\n}",
     },
-}
+)
 RELEASES = ("12", "13")
 CASES: dict[str, dict[str, Any]] = {
     "TLS": {},

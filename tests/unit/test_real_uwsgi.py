@@ -9,11 +9,10 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fakes import a_run, host_in, put_release, vassal_of
-from project import ROOT
+from project import ROOT, app_entry
 
 from praetor.build.parts import slot as slot_files
 from praetor.build.parts import vassal
@@ -56,13 +55,7 @@ from works import app
 WRAPPER = """#!/bin/sh
 exec {program} --set-placeholder "release=$(dirname "$(readlink -f "$2")")" "$@"
 """
-ENTRY: dict[str, Any] = {
-    "name": "api",
-    "workers": 2,
-    "threads": 1,
-    "http": {"stream_s": 60, "paths": []},
-    "limits": {"request_s": 20, "body_mb": 1, "memory_mb": 512},
-}
+ENTRY = app_entry(workers=2, threads=1, http={"stream_s": 60}, limits={"request_s": 20})
 RELEASES = {
     "1-a": ("works:app", False),
     "2-b": ("breaks:app", False),
