@@ -135,24 +135,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             return self._failed(result, [_line(reader.origin(()), message)])
         data = reader.read(variables["apps"])
         checked = check_apps(data, root, frozenset(reader.vaulted))
-        lines = _mistakes(reader, checked)
-        everyone = {host: data}
-        for other in hosts:
-            if other == host:
-                continue
-            read = _Reader(self._templar)
-            try:
-                everyone[other] = read.read(variables["hostvars"][other].get("apps"))
-            except AnsibleError as error:
-                if not reader.problems:  # else it has the same cause
-                    found = f"found what cannot be resolved ({error.message}), expected a list of apps"
-                    lines.append(f"apps of {other}: {found}")
-                continue
-            if everyone[other] != data:
-                more = _mistakes(read, check_apps(everyone[other], root, frozenset(read.vaulted)))
-                lines += [line for line in more if line not in lines]
-        lines += differences(everyone)
-        lines += [] if lines else self._balancers(variables, checked.apps)
+        others = [other for other in hosts if other != host]
+        # Hosts share most of their files, so they share mistakes.
+        found = [*_mistakes(reader, checked), *self._of_others(others, reader, data, root, variables)]
+        lines = list(dict.fromkeys(found)) or self._balancers(variables, checked.apps)
         if lines:
             return self._failed(result, lines)
         result["warnings"] = self._warnings(reader, root)
@@ -163,6 +149,25 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             _ansible_no_log=bool(any(checked.secrets.values())),
         )
         return result
+
+    def _of_others(
+        self, others: list[str], reader: _Reader, data: object, root: Path, variables: dict[str, Any]
+    ) -> list[str]:
+        """Return what is wrong with the `apps` of the play's other hosts, and where hosts do not agree."""
+        lines: list[str] = []
+        everyone = {variables["inventory_hostname"]: data}
+        for other in others:
+            read = _Reader(self._templar)
+            try:
+                everyone[other] = read.read(variables["hostvars"][other].get("apps"))
+            except AnsibleError as error:
+                if not reader.problems:  # else it has the same cause
+                    reason = f"found what cannot be resolved ({error.message}), expected a list of apps"
+                    lines.append(f"apps of {other}: {reason}")
+                continue
+            if everyone[other] != data:
+                lines += _mistakes(read, check_apps(everyone[other], root, frozenset(read.vaulted)))
+        return lines + differences(everyone)
 
     def _warnings(self, reader: _Reader, root: Path) -> list[str]:
         """Return what is allowed, but hardly intended."""
