@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def first_sites(apps: list[dict[str, Any]], template: str, *, tls: bool, journal: bool) -> dict[str, str]:
+def first_sites(
+    apps: list[dict[str, Any]], template: str, *, tls: bool, journal: bool, answer: bool = True
+) -> dict[str, str]:
     """Return the configuration of each app's site as its release will bring it, by its file.
 
     Args:
@@ -26,8 +28,12 @@ def first_sites(apps: list[dict[str, Any]], template: str, *, tls: bool, journal
         template: path of the role's template of a site.
         tls: whether sites speak TLS.
         journal: whether the journal gets the access log too.
+        answer: whether names are answered before the first release; if not, the texts are empty.
     """
-    return {f"/etc/nginx/sites/{app['name']}.conf": site(app, Path(template), tls=tls, journal=journal) for app in apps}
+    return {
+        f"/etc/nginx/sites/{app['name']}.conf": site(app, Path(template), tls=tls, journal=journal) if answer else ""
+        for app in apps
+    }
 
 
 def longest_request_s(apps: list[dict[str, Any]]) -> int:

@@ -192,6 +192,27 @@ def test_an_initial_file_is_written_once_and_then_belongs_to_somebody_else(tmp_p
     assert theirs.read_text() == "of a release\n"
 
 
+def test_an_empty_initial_text_leaves_what_a_release_brought_and_makes_nothing_but_the_directory(
+    tmp_path: Path,
+) -> None:
+    sites = tmp_path / "nginx" / "sites"
+    site = sites / "api.conf"
+    asked: dict[str, Any] = {"check": False, "initial": {str(site): ""}, "alone_in": [str(sites)]}
+    assert text_files.work(**asked)["written"] == []
+    # A release puts its site there and expects the directory.
+    assert list(sites.iterdir()) == []
+    site.write_text("of a release\n")
+    (sites / "gone.conf").write_text("of an app that is gone\n")
+    done = text_files.work(**asked)
+    assert (done["written"], done["removed"]) == ([], [str(sites / "gone.conf")])
+    assert site.read_text() == "of a release\n"
+
+
+def test_no_name_is_answered_behind_balancers_before_a_release_and_its_site_may_be_there() -> None:
+    first = imported("plugins/filter/wiring.py").first_sites([APP], TEMPLATE, tls=True, journal=False, answer=False)
+    assert first == {f"/etc/nginx/sites/{APP['name']}.conf": ""}
+
+
 def test_a_symlink_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_text("text\n")

@@ -25,7 +25,8 @@ def work(
 ) -> dict[str, Any]:
     """Write `files` (0644) and `programs` (0755), texts by their paths, where they differ, and `initial` ones where there is none.
 
-    Whatever else lies in the directories of `alone_in` is removed. The commands of `validate` judge the files while they are in another directory,
+    An initial text that is empty is not written: it says that somebody else may have put a file there.
+    The directories of `alone_in` are made, and whatever else lies in them is removed. The commands of `validate` judge the files while they are in another directory,
     which `%s` stands for; in a dry run (`check`) one that is not installed yet judges nothing. Those of `run` follow each time but in a dry run.
 
     Returns:
@@ -68,10 +69,11 @@ def current(path: Path, mode: int = 0o644) -> str | None:
 
 
 def kept(initial: dict[str, str]) -> dict[str, str]:
-    """Return files with the text that they have, those that are missing with their initial one."""
+    """Return files with the text that they have, those that are missing with their initial one, if that is not empty."""
     return {
         path: Path(path).read_text(encoding="utf-8", errors="surrogateescape") if Path(path).is_file() else text
         for path, text in initial.items()
+        if text or Path(path).is_file()
     }
 
 
@@ -129,6 +131,8 @@ def apply(files: dict[str, str], alone_in: list[str], programs: Collection[str] 
         for path in written
     ]
     if not dry:
+        for directory in alone_in:
+            Path(directory).mkdir(mode=0o755, parents=True, exist_ok=True)
         for path in written:
             write(Path(path), files[path], modes[path])
         for stray in removed:
