@@ -96,6 +96,16 @@ def test_a_program_that_ends_at_once_undoes_the_start_before_anything_serves(hos
     assert share(host) == {"worker": 1}
 
 
+def test_a_failed_run_leaves_no_unit_of_a_release_that_goes(host: AppHost, units: Units) -> None:
+    started = Started(host, process())
+    units.broken.add("2-b")
+    with pytest.raises(ReleaseError):
+        started.flip()
+    assert (host.layout.units / "app-api-worker-2@.service").exists()
+    assert settles.prune(host, 1) == ["pruned 2-b"]
+    assert [path.name for path in host.layout.units.glob("app-*")] == ["app-api-worker-1@.service"]
+
+
 def test_a_program_that_ends_while_it_is_watched_undoes_the_flip(
     host: AppHost, units: Units, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,7 +101,6 @@ def settle(host: AppHost, journal: Journal, release: str, keep: int, drain_s: fl
         done = [f"retired slot {name}" for name in retired]
         event = _ended(journal, before if before != release else None, release, "ok")
         journals.append(host, {**event, "bake": journal["bake"]} if "bake" in journal else event)
-        processes.forget_ended(host)
         done += prune(host, keep)
     journals.unlock(host, journal["run"]["id"])
     return done
@@ -154,8 +153,11 @@ def _ended(journal: Journal, before: str | None, release: str, result: str) -> E
 def prune(host: AppHost, keep: int) -> list[str]:
     """Remove the oldest releases beyond `keep`, never the live one nor the one a rollback would go to; then wheels that no release names.
 
+    Units that have ended go before: a file that names a release keeps it no longer than one of its processes or jobs runs.
+
     Those that were live once come before those that never were: a series of failures must not take away what one can go back to.
     """
+    processes.forget_ended(host)
     live = host.live()
     name = live.release if live else None
     releases = host.releases()
