@@ -1,5 +1,6 @@
 """The files around the image, judged by those who know their formats."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_compose_would_take_the_file(tmp_path: Path) -> None:
 
 
 def test_a_cluster_would_take_the_file(tmp_path: Path) -> None:
-    # It knows no schema of the Prometheus operator, and says so.
+    # It knows no schema of the Prometheus operator, and says so; that part is tried below.
     done = tool("kubernetes-validate", "--strict", "--no-warn", str(CONTAINER / "kubernetes.yml"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert (done.stdout + done.stderr).count(" passed for resource ") == len(resources()) - 1
@@ -63,6 +64,26 @@ def test_a_cluster_would_take_the_file(tmp_path: Path) -> None:
     text = (CONTAINER / "kubernetes.yml").read_text(encoding="utf-8")
     broken.write_text(text.replace("periodSeconds: 2", "periodsSeconds: 2"))
     assert tool("kubernetes-validate", "--strict", str(broken)).returncode != 0
+
+
+def monitor_problems(resource: dict[str, Any]) -> str:
+    """Return what the operator's own kind, as its models have it, does not know of a resource."""
+    # Two megabytes of models, which no type checker need read.
+    kind = importlib.import_module("cloudcoil.models.prometheus_operator.v1").ServiceMonitor
+    try:
+        known = kind.model_validate(resource).model_dump(by_alias=True, exclude_unset=True, mode="json")
+    except ValueError as error:
+        return str(error)
+    return "" if known == resource else f"unknown fields: understood is only {known}"
+
+
+def test_the_prometheus_operator_would_take_its_part() -> None:
+    assert monitor_problems(one("ServiceMonitor")) == ""
+    misspelt, wrong = one("ServiceMonitor"), one("ServiceMonitor")
+    misspelt["spec"]["endpoints"][0]["intervall"] = "15s"
+    assert "unknown fields" in monitor_problems(misspelt)
+    wrong["spec"]["endpoints"][0]["port"] = 9117
+    assert "endpoints.0.port" in monitor_problems(wrong)
 
 
 def one(kind: str) -> dict[str, Any]:
@@ -81,7 +102,6 @@ def test_what_refers_to_something_in_the_cluster_finds_it() -> None:
     # The job's pods are no part of the service.
     job = one("Job")["spec"]["template"]["metadata"]["labels"]
     assert not service["spec"]["selector"].items() <= job.items()
-    # The operator's own kind, whose schema no validator here has: what it names must be there.
     assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     named = {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]}
