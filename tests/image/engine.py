@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from project import ROOT
 LAB = os.environ.get("PRAETOR_LAB", "praetor")
 NETWORK = f"198.19.{os.environ.get('PRAETOR_LAB_NET', '0')}"
 KEPT = Path("/var/cache/praetor-lab")
+IMAGES = KEPT / f"images-{LAB}"
 STATE = Path("/run", f"praetor-image-{LAB}")
 BRIDGE = f"im-{LAB}"
 SOCKET = STATE / "docker.sock"
@@ -81,13 +83,17 @@ def running() -> Iterator[None]:
         raise NoEngineError("a daemon and its bridge need root")
     _forget()
     (STATE / "config").mkdir(parents=True)
-    _ip("link", "del", BRIDGE, check=False)  # of a run that was killed
+    _remove_bridges()  # of a run that was killed
     daemon = None
     try:
         _ip("link", "add", BRIDGE, "type", "bridge")
-        _ip("address", "add", f"{NETWORK}.1/24", "dev", BRIDGE)
+        _ip("address", "add", f"{NETWORK}.1/25", "dev", BRIDGE)
         _ip("link", "set", BRIDGE, "up")
+        # The addresses of the last time; the next may be told others.
+        shutil.rmtree(IMAGES / "network", ignore_errors=True)
         daemon = _start()
+        for kind in ("container", "volume"):  # of a run that was killed
+            docker(kind, "prune", "--force")
         yield
     finally:
         if daemon:
@@ -97,14 +103,16 @@ def running() -> Iterator[None]:
             except subprocess.TimeoutExpired:
                 os.killpg(daemon.pid, signal.SIGKILL)
                 daemon.wait()
-        _ip("link", "del", BRIDGE, check=False)
+        _remove_bridges()
         _forget()
 
 
 def _start() -> subprocess.Popen[bytes]:
     log = STATE / "log"
-    command = ["dockerd", "--host", f"unix://{SOCKET}", "--data-root", str(KEPT / f"images-{LAB}")]
+    command = ["dockerd", "--host", f"unix://{SOCKET}", "--data-root", str(IMAGES)]
     command += ["--exec-root", str(STATE / "exec"), "--pidfile", str(STATE / "pid"), "--bridge", BRIDGE]
+    # Networks that tests make get the upper half.
+    command += ["--default-address-pool", f"base={NETWORK}.128/26,size=28"]
     command += [
         "--iptables=false",
         "--ip6tables=false",
@@ -137,10 +145,20 @@ def _forget() -> None:
     shutil.rmtree(STATE, ignore_errors=True)
 
 
-def _ip(*words: str, check: bool = True) -> None:
+def _remove_bridges() -> None:
+    """Remove the daemon's bridge, and those that it made for networks of tests, which have names of docker's kind."""
+    for link in json.loads(_ip("-json", "-4", "address", "show", "type", "bridge") or "[]"):
+        name, held = link.get("ifname", ""), [each["local"] for each in link.get("addr_info", [])]
+        made = re.fullmatch("br-[0-9a-f]{12}", name) and any(each.startswith(f"{NETWORK}.") for each in held)
+        if name == BRIDGE or made:
+            _ip("link", "del", name)
+
+
+def _ip(*words: str) -> str:
     done = subprocess.run(["ip", *words], env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    if check and done.returncode != 0:
+    if done.returncode != 0:
         raise NoEngineError(f"ip {' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def base(suite: str) -> str:
