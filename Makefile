@@ -128,7 +128,7 @@ IMAGE_NEEDS := docker.io iproute2 iptables mmdebstrap
 image-test: TRY := -m "not long"
 image-test-long: TRY := -rP
 image-test: $(VENV)/dev ## build and try the image with a docker daemon made for that
-image-test-long: $(VENV)/dev ## the same and what takes longer: other apps, two builds compared
+image-test-long: $(VENV)/dev ## the same and what takes longer: other apps, Debian 12, Compose, containers replaced under load
 image-test image-test-long:
 	@dpkg-query -W -f '$${db:Status-Status}\n' $(IMAGE_NEEDS) 2>&1 | grep -vqx installed || exit 0; \
 	  echo "==> installing from Debian what is missing of $(IMAGE_NEEDS)"; $(SUDO) $(BIN)/ansible localhost -o -m ansible.builtin.apt \

@@ -102,6 +102,13 @@ def image(daemon: None) -> str:  # noqa: ARG001  it must run
     return IMAGE
 
 
+def stand_in(name: str, tag: str = "") -> str:
+    """Build an image that a registry would have, from Debian's packages, and return its name."""
+    tag = tag or f"praetor-{name}"
+    build("--tag", tag, context=f"tests/image/stand-ins/{name}")
+    return tag
+
+
 @pytest.fixture
 def start(image: str) -> Iterator[Start]:
     """Start containers, and remove them after the test."""

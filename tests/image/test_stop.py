@@ -19,10 +19,10 @@ CLIENTS = 24
 SLOW_S = 3.0
 
 
-def ask(address: str, request: bytes, pause_s: float = 0) -> int:
+def ask(address: str, request: bytes, pause_s: float = 0, port: int = 80) -> int:
     """Send a request on a separate connection, its last byte after a pause, and return the answer's status; 0 for none."""
     try:
-        with socket.create_connection((address, 80), timeout=30) as connection:
+        with socket.create_connection((address, port), timeout=120) as connection:
             connection.sendall(request[:-1])
             time.sleep(pause_s)
             connection.sendall(request[-1:])
@@ -49,8 +49,18 @@ def post() -> bytes:
 class Load:
     """Clients that ask one request after the other until they are told to end."""
 
-    def __init__(self, address: str, clients: int, request: Callable[[], bytes] = get) -> None:
-        """Begin."""
+    def __init__(
+        self,
+        address: str,
+        clients: int,
+        request: Callable[[], bytes] = get,
+        *,
+        port: int = 80,
+        pause_s: float = 0,
+        rest_s: float = 0.005,
+    ) -> None:
+        """Begin. Each client pauses before the last byte of a request, and rests after an answer."""
+        self._port, self._pause_s, self._rest_s = port, pause_s, rest_s
         self.statuses: collections.Counter[int] = collections.Counter()
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(address, request)) for _ in range(clients)]
@@ -58,8 +68,8 @@ class Load:
             thread.start()
 
     def _ask(self, address: str, request: Callable[[], bytes]) -> None:
-        while not self._over.wait(0.005):
-            self.statuses[ask(address, request())] += 1
+        while not self._over.wait(self._rest_s):
+            self.statuses[ask(address, request(), self._pause_s, self._port)] += 1
 
     def end(self) -> collections.Counter[int]:
         """End, and return how often each status came."""
@@ -147,7 +157,7 @@ def test_the_exporter_is_started_again_and_costs_no_request(start: Start) -> Non
         time.sleep(0.2)
     assert load.end().keys() == {200}
     _, text = container.get("/metrics", 9117)
-    assert 'app_live_release{app="api"' in text or 'app="api"' in text
+    assert 'praetor_live_up{app="api"} 1' in text
     assert container.get("/metrics")[0] == 404  # clients see none
 
 
