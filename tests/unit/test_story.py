@@ -227,9 +227,9 @@ PLAYBOOK = """
 """
 
 
-def play(place: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def play(place: Path, *options: str, text: str = PLAYBOOK, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a small playbook with the project's settings."""
-    (place / "try.yml").write_text(PLAYBOOK, encoding="utf-8")
+    (place / "try.yml").write_text(text, encoding="utf-8")
     command = [str(Path(sys.executable).with_name("ansible-playbook")), str(place / "try.yml"), "-i", "one,two,"]
     return subprocess.run(
         [*command, *options],
@@ -245,7 +245,9 @@ def test_a_playbook_is_told_without_colours_and_each_error_once(tmp_path: Path) 
     done = play(tmp_path, "-e", json.dumps({"last": True}))
     assert done.returncode == 2
     assert "\x1b" not in done.stdout
-    shown = [re.sub(r"\d+\.\d s", "N s", " ".join(line.split())) for line in done.stdout.splitlines()]
+    # ansible-core 2.19's words for what 2.21 says.
+    said = done.stdout.replace("The command exited with a non-zero return code.", "non-zero return code")
+    shown = [re.sub(r"\d+\.\d s", "N s", " ".join(line.split())) for line in said.splitlines()]
     assert shown == [
         f"{tmp_path}/try.yml -i one,two,",
         "two hosts and a word",
@@ -270,6 +272,31 @@ def test_a_playbook_is_told_without_colours_and_each_error_once(tmp_path: Path) 
     again = play(tmp_path, "-e", json.dumps({"last": False}))
     assert again.returncode == 0
     assert "before that" not in again.stdout
+
+
+LOOPS = """
+- hosts: one
+  connection: local
+  gather_facts: false
+  tasks:
+    - name: Say
+      ansible.builtin.debug: {msg: "it is {{ item }}"}
+      loop: [0, 4]
+      when: item > 2
+    - name: Fail at the second
+      ansible.builtin.command: sh -c 'echo the queue is full; exit {{ item }}'
+      loop: [0, 4, 0]
+"""
+
+
+def test_of_a_loop_the_items_that_say_or_fail_are_told(tmp_path: Path) -> None:
+    done = play(tmp_path, text=LOOPS)
+    assert done.returncode == 2
+    assert [line.strip() for line in done.stdout.splitlines() if "it is" in line or "Conditional" in line] == [
+        "it is 4"
+    ]
+    assert done.stdout.count("the queue is full\n") == 1
+    assert "One or more items failed" not in done.stdout
 
 
 @pytest.mark.parametrize(

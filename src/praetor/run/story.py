@@ -267,7 +267,9 @@ def reason(result: Mapping[str, Any], place: str) -> str:
     """Say why a task failed, with the command and the last that it said, and where the task stands."""
     if result.get("_ansible_no_log") or "censored" in result:
         return f"it failed; what it said is not shown, because it may hold secrets\n{place}".rstrip()
-    failed = [each for each in result.get("results") or [] if isinstance(each, dict) and each.get("failed")]
+    items = [each for each in result.get("results") or [] if isinstance(each, dict)]
+    # From ansible-core 2.21 on an item that failed has no other mark than its exception, and one that was skipped than its reason.
+    failed = [each for each in items if each.get("failed") or each.get("exception")]
     if failed:
         return "\n".join(dict.fromkeys(reason(each, place) for each in failed))
     lines = [str(result.get("msg") or "it failed and says nothing").strip()]
@@ -285,7 +287,7 @@ def reason(result: Mapping[str, Any], place: str) -> str:
 def messages(result: Mapping[str, Any]) -> list[str]:
     """Return what a `debug` says: its message, the value of its variable, or those of all its items."""
     if items := result.get("results"):
-        return [text for each in items if not each.get("skipped") for text in messages(each)]
+        return [text for each in items if not (each.get("skipped") or "skip_reason" in each) for text in messages(each)]
     value = result.get("msg") or next(
         (inner for key, inner in result.items() if not key.startswith("_ansible") and key not in {"changed", "failed"}),
         "",
