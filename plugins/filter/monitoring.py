@@ -138,7 +138,12 @@ def _exporters(host: str, groups: Mapping[str, list[str]]) -> tuple[str, ...]:
 
 
 def private_ports(host: str, groups: Mapping[str, list[str]], hostvars: Mapping[str, Any]) -> list[int]:
-    """Name the ports on loopback that only root and NGINX or HAProxy may connect to: exporters know all apps."""
+    """Name the ports on loopback that only root and Debian's fixed accounts, as NGINX's, may connect to: exporters know all apps.
+
+    None on a balancer: no app runs there, and HAProxy's account, which passes the metrics on, is none of the fixed ones.
+    """
+    if host in groups.get("balancer_hosts", []):
+        return []
     return sorted(int(listens(role, host, hostvars).rpartition(":")[2]) for role in _exporters(host, groups))
 
 
