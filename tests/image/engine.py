@@ -43,6 +43,8 @@ COPY authorities.pem /usr/local/share/authorities.pem
 ENV SSL_CERT_FILE=/usr/local/share/authorities.pem
 CMD ["/bin/sh"]
 """
+# Debian 12's pip trusts what it brings itself, and is told.
+ADDED = {"bookworm": "ENV PIP_CERT=/usr/local/share/authorities.pem\n"}
 LEFT_OUT = [
     "/usr/share/man/*",
     "/usr/share/doc/*",
@@ -168,7 +170,8 @@ def base(suite: str) -> str:
     authorities = AUTHORITIES.read_bytes() if AUTHORITIES.is_file() else b""
     tree = hashlib.sha256(json.dumps([LEFT_OUT, found], sort_keys=True).encode()).hexdigest()[:8]
     kept = KEPT / f"image-base-{suite}-{tree}.tar"
-    digest = hashlib.sha256(f"{tree} {BASE}".encode() + authorities).hexdigest()[:8]
+    recipe = BASE + ADDED.get(suite, "")
+    digest = hashlib.sha256(f"{tree} {recipe}".encode() + authorities).hexdigest()[:8]
     tagged = docker(
         "image", "inspect", "--format", '{{index .Config.Labels "recipe"}}', name, check=False
     ).stdout.strip()
@@ -179,7 +182,7 @@ def base(suite: str) -> str:
     with tempfile.TemporaryDirectory(prefix="base-") as place:
         shutil.copy(kept, f"{place}/base.tar")
         Path(place, "authorities.pem").write_bytes(authorities)
-        Path(place, "Dockerfile").write_text(f"{BASE}LABEL recipe={digest}\n", encoding="utf-8")
+        Path(place, "Dockerfile").write_text(f"{recipe}LABEL recipe={digest}\n", encoding="utf-8")
         docker("build", "--quiet", "--tag", name, place)
     return name
 

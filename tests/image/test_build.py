@@ -121,3 +121,18 @@ def test_any_app_of_an_inventory_becomes_an_image(start: Start, app: str, path: 
     assert facts(image)["app"] == app
     assert labels(image)["title"] == app
     assert container.run("stat", "-c", "%u", "/proc/1").strip() == "10001"
+
+
+@pytest.mark.long
+def test_the_same_app_serves_on_the_debian_before(start: Start, committed: str) -> None:
+    before = engine.base("bookworm")
+    said = labels(committed)
+    given = ("--build-arg", f"COMMIT={said['revision']}", "--build-arg", f"CREATED={said['created']}")
+    image = build("--build-arg", f"BASE={before}", *given)
+    container = start(image=image, options=tuple(LOCKED)).ready(timeout_s=300)
+    assert container.get("/items", 80, "--json", '{"name": "nail", "kind": "part"}')[0] == 201
+    assert container.run("python3", "-c", "import sys; print(sys.version_info[:2])").strip() == "(3, 11)"
+    assert labels(image)["base.name"] == before
+    assert facts(image)["release"] == facts(committed)["release"]
+    docker("stop", "--time", "120", container.name)
+    assert container.inspect("{{.State.ExitCode}}") == "0"
