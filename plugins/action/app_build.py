@@ -143,7 +143,7 @@ def _tags(asked: Any) -> list[str]:
     unknown = [word for word in words if word not in PYTHONS and word not in versions]
     if unknown:
         raise ReleaseError(
-            f"pythons={' '.join(unknown)}: expected some of {' '.join(versions)}, which Debian 12 and 13 have"
+            f"pythons={' '.join(unknown)}: expected some of {' '.join(versions)}, which supported hosts have"
         )
     found = {versions.get(word, word) for word in words}
     return [tag for tag in PYTHONS if not found or tag in found]

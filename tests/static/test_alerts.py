@@ -61,9 +61,11 @@ def test_an_alert_is_tested_to_fire_and_to_be_silent(name: str) -> None:
     seen = [labels for case in cases(name, "fires") for labels in fired(case, name)]
     assert {
         severity for severity in severities if any(f'severity="{severity}"' in labels for labels in seen)
-    } == severities
+    } == severities, (
+        f"""roles/prometheus/tests/: a case "{name} fires: ..." expects ALERTS{{alertname="{name}",alertstate="firing"}}"""
+    )
     silent = cases(name, "is silent")
-    assert silent
+    assert silent, f"""roles/prometheus/tests/: a case "{name} is silent: ..." expects no alert"""
     for case in silent:
         at_alert = [test for test in case.get("alert_rule_test", []) if test["alertname"] == name]
         at_series = [test for test in case.get("promql_expr_test", []) if f'alertname="{name}"' in test["expr"]]
@@ -82,8 +84,10 @@ def test_an_alert_says_what_happened_what_serves_and_what_to_type(rule: dict[str
     assert set(said) == {"summary", "description", "runbook"}
     assert rule["labels"]["severity"] in {"page", "ticket"}
     assert len(said["summary"]) <= 140
-    assert re.search(r"serv|answer|not touched|nobody hears", said["description"], re.IGNORECASE)
-    assert re.search(r"ansible-playbook playbooks/|systemctl|journalctl|du -x|/var/log/nginx", said["description"])
+    serves = "serv|answer|not touched|nobody hears"
+    assert re.search(serves, said["description"], re.IGNORECASE), f"what still serves, in one of the words {serves}"
+    typed = "ansible-playbook playbooks/|systemctl|journalctl|du -x|/var/log/nginx"
+    assert re.search(typed, said["description"]), f"what to type; known here are {typed}"
     for playbook in re.findall(r"playbooks/[a-z_]+\.yml", said["description"]):
         assert (ROOT / playbook).exists()
     assert said["runbook"] == f"docs/runbooks/{rule['alert']}.md"
@@ -123,7 +127,9 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_runbook_says_what_it_means_where_to_look_and_what_to_do(name: str) -> None:
-    text = (ROOT / "docs" / "runbooks" / f"{name}.md").read_text(encoding="utf-8")
+    place = ROOT / "docs" / "runbooks" / f"{name}.md"
+    assert place in RUNBOOKS, f"docs/runbooks/{name}.md is not there"
+    text = place.read_text(encoding="utf-8")
     assert text.startswith(f"# {name}\n")
     assert re.findall(r"^## (.*)", text, re.MULTILINE) == ["What it means", "Look here", "Do this"]
     assert len(text.splitlines()) <= 45

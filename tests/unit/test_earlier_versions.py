@@ -25,16 +25,7 @@ MANIFEST = """{
  "wheels": {"cp311": [{"file": "a-1-py3-none-any.whl", "name": "a", "path": "/home/ann/.cache/praetor/wheels/aa/a-1-py3-none-any.whl", "sha256": "aa", "version": "1"}]}
 }
 """
-OWNER = {
-    "user": "ann",
-    "host": "desk",
-    "machine": "m/desk",
-    "namespace": "pid:[1]",
-    "boot": "b",
-    "pid": 4242,
-    "started": "7",
-}
-RUN = {"id": "20260301T100000Z-abcdef", "owner": OWNER, "action": "release", "why": "faster"}
+RUN = a_run("20260301T100000Z-abcdef", why="faster")
 # A controller that was killed while it watched.
 JOURNAL = {
     "run": RUN,
@@ -69,7 +60,7 @@ def earlier(host: AppHost) -> AppHost:
 
 def test_an_interrupted_run_of_an_earlier_version_is_taken_over(earlier: AppHost, emperor: FakeEmperor) -> None:
     assert wait_until(lambda: len(emperor.slots) == 2 and earlier.socket(Slot("api", "1-a", 1)).exists(), 5)
-    with phase(earlier, a_run("r9"), "lock", str(RUN["id"]), begins=True) as journal:
+    with phase(earlier, a_run("r9"), "lock", RUN["id"], begins=True) as journal:
         done = repair(earlier, journal, 2)
     assert done[0] == "took over from an interrupted release by ann@desk (phase 'flip')"
     assert "flipped back to 1-a: the bake of 2-b was not finished" in done
@@ -78,7 +69,7 @@ def test_an_interrupted_run_of_an_earlier_version_is_taken_over(earlier: AppHost
 
 def test_a_run_that_an_earlier_version_began_is_undone_by_this_one(earlier: AppHost, emperor: FakeEmperor) -> None:
     assert emperor
-    with phase(earlier, a_run(str(RUN["id"])), "settle") as journal:
+    with phase(earlier, a_run(RUN["id"]), "settle") as journal:
         abandon(earlier, journal, "2-b", "gone", 2)
     last = journals.history(earlier)[-1]
     assert (last["result"], last["reason"], last["why"], last["by"]) == ("failed", "gone", "faster", "ann@desk")

@@ -19,7 +19,7 @@ from .indexes import Indexes, option
 from .programs import without_credentials
 
 PYTHONS = {"cp311": "3.11", "cp313": "3.13"}  # Debian 12 and 13
-_EXACT = {"3.11": "3.11.2", "3.13": "3.13.5"}  # what they have; markers ask for it
+EXACT = {"3.11": "3.11.2", "3.13": "3.13.5"}  # what they have; markers ask for it
 _HASH = re.compile(r"--hash[= ](\S+)")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 _NO_MATTER = frozenset({"--require-hashes", "--prefer-binary", "--use-feature", "--no-emit-index-url"})
@@ -246,14 +246,14 @@ def marker_environment(python: str) -> dict[str, str]:
     """The environment that markers are evaluated in, PEP 508, for a Python on a supported host."""
     return {
         "implementation_name": "cpython",
-        "implementation_version": _EXACT[python],
+        "implementation_version": EXACT[python],
         "os_name": "posix",
         "platform_machine": "x86_64",
         "platform_python_implementation": "CPython",
         "platform_release": "",
         "platform_system": "Linux",
         "platform_version": "",
-        "python_full_version": _EXACT[python],
+        "python_full_version": EXACT[python],
         "python_version": python,
         "sys_platform": "linux",
         "extra": "",
