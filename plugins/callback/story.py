@@ -8,8 +8,14 @@ from typing import Any
 from ansible import context
 from ansible.playbook.block import Block
 from ansible.plugins.callback.default import CallbackModule as AnsiblesOwn
+from ansible.plugins.loader import callback_loader
 
-from praetor.run.story import Counts, Story, messages, reason, shown
+try:
+    from praetor.run.story import Counts, Story, messages, reason, shown
+except ModuleNotFoundError:
+    # Ansible loads this one before right_ansible, which says in one line why it ends the run.
+    callback_loader.get("right_ansible")
+    raise
 
 DOCUMENTATION = """
 name: story
