@@ -20,7 +20,7 @@ options:
 """
 
 
-ADVICE = "give this lab another lab_host_network (PRAETOR_LAB_NET=1 to 255 in the environment)"
+ADVICE = "give this lab another lab_host_network (PRAETOR_LAB_NET=1 to 99 in the environment)"
 
 
 def ip(*arguments: str) -> str:

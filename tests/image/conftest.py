@@ -86,6 +86,7 @@ def daemon() -> Iterator[None]:
         if os.environ.get("CI") == "true":
             pytest.fail(f"no image was tested: {error}")
         pytest.skip(f"no image was tested: {error}")
+    assert engine.left() == []
 
 
 def build(*words: str, context: str = ".") -> str:

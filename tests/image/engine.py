@@ -16,13 +16,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from project import ROOT
 
 LAB = os.environ.get("PRAETOR_LAB", "praetor")
-NETWORK = f"198.19.{os.environ.get('PRAETOR_LAB_NET', '0')}"
+NUMBER = os.environ.get("PRAETOR_LAB_NET", "0")
+NUMBERS = range(100)  # of labs; behind the networks of Molecule's machines there is one for each
+
+
+def network(number: int) -> str:
+    """Return the first three octets of the daemon's addresses next to the lab of a number."""
+    return f"198.19.{len(NUMBERS) + number}"
+
+
+NETWORK = network(int(NUMBER) if NUMBER.isascii() and NUMBER.isdecimal() else 0)
 KEPT = Path("/var/cache/praetor-lab")
 IMAGES = KEPT / f"images-{LAB}"
 STATE = Path("/run", f"praetor-image-{LAB}")
@@ -83,9 +92,13 @@ def running() -> Iterator[None]:
         raise NoEngineError(f"{', '.join(missing)}: not installed")
     if os.geteuid() != 0:
         raise NoEngineError("a daemon and its bridge need root")
+    if not (NUMBER.isascii() and NUMBER.isdecimal() and int(NUMBER) in NUMBERS):
+        raise NoEngineError(f"PRAETOR_LAB_NET={NUMBER!r}: expected a whole number from 0 to {NUMBERS[-1]}")
     _forget()
     (STATE / "config").mkdir(parents=True)
     _remove_bridges()  # of a run that was killed
+    if taken := _bridges(lambda name, held: held and name != BRIDGE):
+        raise NoEngineError(f"{', '.join(taken)} has addresses of {NETWORK}.0/24: set another PRAETOR_LAB_NET")
     daemon = None
     try:
         _ip("link", "add", BRIDGE, "type", "bridge")
@@ -140,20 +153,55 @@ def _start() -> subprocess.Popen[bytes]:
 
 
 def _forget() -> None:
-    """Remove the daemon's state; it leaves the name of the host's network mounted."""
-    network = STATE / "exec" / "netns" / "default"
-    if network.exists():
-        subprocess.run(["umount", str(network)], env=ENVIRONMENT, capture_output=True, check=False)
+    """Remove the daemon's state. It leaves its data mounted on itself, and the name of the host's network."""
+    for place in reversed(_mounts()):
+        subprocess.run(["umount", place], env=ENVIRONMENT, capture_output=True, check=False)
     shutil.rmtree(STATE, ignore_errors=True)
+
+
+def _mounts() -> list[str]:
+    """What is mounted in the daemon's places, in the order in which it was."""
+    places = [line.split()[1] for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
+    return [place for place in places if {IMAGES, STATE} & {Path(place), *Path(place).parents}]
+
+
+def _bridges(wanted: Callable[[str, bool], object]) -> list[str]:
+    """The bridges of this machine that a function of the name, and of whether it has an address of the daemon, wants."""
+    found = []
+    for link in json.loads(_ip("-json", "-4", "address", "show", "type", "bridge") or "[]"):
+        # What it leaves out is an empty entry.
+        name, held = link.get("ifname", ""), [each["local"] for each in link.get("addr_info", [])]
+        if name and wanted(name, any(each.startswith(f"{NETWORK}.") for each in held)):
+            found.append(name)
+    return found
 
 
 def _remove_bridges() -> None:
     """Remove the daemon's bridge, and those that it made for networks of tests, which have names of docker's kind."""
-    for link in json.loads(_ip("-json", "-4", "address", "show", "type", "bridge") or "[]"):
-        name, held = link.get("ifname", ""), [each["local"] for each in link.get("addr_info", [])]
-        made = re.fullmatch("br-[0-9a-f]{12}", name) and any(each.startswith(f"{NETWORK}.") for each in held)
-        if name == BRIDGE or made:
-            _ip("link", "del", name)
+    for name in _bridges(lambda name, held: name == BRIDGE or (held and re.fullmatch("br-[0-9a-f]{12}", name))):
+        _ip("link", "del", name)
+
+
+def left() -> list[str]:
+    """What of a daemon that has ended is still on this machine, but for its kept data."""
+    running = [
+        f"process {place.parent.name}"
+        for place in Path("/proc").glob("[0-9]*/cmdline")
+        if str(STATE).encode() in _read(place)
+    ]
+    return [
+        *_mounts(),
+        *_bridges(lambda name, held: name == BRIDGE or held),
+        *running,
+        *([str(STATE)] if STATE.exists() else []),
+    ]
+
+
+def _read(place: Path) -> bytes:
+    try:
+        return place.read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""
 
 
 def _ip(*words: str) -> str:

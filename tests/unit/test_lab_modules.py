@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 from lab_bridge import conflict
 from lab_controller import archives, inotify_needed, recipe_digest, source_lines
 from lab_machine import Machine
-from project import ROOT
+from project import ROOT, files_of, imported, load
 
 MIRROR = "http://mirror.example/debian"
 
@@ -57,6 +59,26 @@ def test_a_network_that_this_machine_already_has_is_refused(network: str, expect
 
     found = {"eth0": link("198.18.0.77", 16), "docker0": link("10.0.0.1", 8), "br-lab": link("198.19.0.1", 24)}
     assert conflict(found, "br-lab", network) == expected
+
+
+def test_labs_fleets_molecules_machines_and_the_images_daemon_have_networks_that_no_other_number_has() -> None:
+    engine, jinja = imported("tests/image/engine.py"), jinja2.Environment(autoescape=True)
+    texts = {
+        load(path)["lab_host_network"]
+        for path in files_of(
+            "inventories/*/group_vars/all/lab_host.yml", "molecule/*/inventory/group_vars/all/lab_host.yml"
+        )
+    }
+    assert len(texts) == 3  # the scenarios of Molecule have the same: one of them runs at a time
+    found = [
+        jinja.from_string(text).render(lookup=lambda *_, number=number, **__: str(number))
+        for text in texts
+        for number in engine.NUMBERS
+    ]
+    found += [engine.network(number) for number in engine.NUMBERS]
+    assert len(found) == len(set(found)) == 400
+    for each in found:
+        assert ipaddress.ip_address(f"{each}.1") in ipaddress.ip_network("198.18.0.0/15")
 
 
 @pytest.fixture
