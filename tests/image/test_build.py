@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import engine
@@ -121,6 +122,22 @@ def test_any_app_of_an_inventory_becomes_an_image(start: Start, app: str, path: 
     assert facts(image)["app"] == app
     assert labels(image)["title"] == app
     assert container.run("stat", "-c", "%u", "/proc/1").strip() == "10001"
+
+
+@pytest.mark.long
+def test_a_process_of_an_app_runs_in_a_container_and_finishes_what_it_has_begun(start: Start) -> None:
+    image = build("--build-arg", f"INVENTORY={INVENTORY}", "--build-arg", "APP=notes")
+    container = start("worker", "ticker", image=image, options=tuple(LOCKED))
+    deadline = time.monotonic() + 60
+    while "begun" not in container.messages():
+        assert time.monotonic() < deadline, container.inspect("{{json .State}}")
+        time.sleep(0.1)
+    assert container.said()[0]["name"] == f"ticker-{container.inspect('{{.Config.Hostname}}')}"
+    docker("stop", "--time", "30", container.name)
+    assert container.messages() == ["begun", "finished"]
+    assert container.inspect("{{.State.ExitCode}}") == "0"
+    refused = start("worker", "tiker", image=image)
+    assert refused.ended() == (1, "worker tiker: notes has ticker")
 
 
 @pytest.mark.long

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import time
@@ -106,6 +107,23 @@ def test_a_wrong_variable_ends_the_start_with_what_was_expected(start: Start, ki
     status, _ = container.ended()
     assert status == 1
     assert any(expected in message for message in container.messages()), container.messages()
+
+
+def test_what_an_app_wants_before_it_serves_can_be_done_by_another_container(start: Start) -> None:
+    container = start(options=("--env", "MIGRATE=no"))
+    deadline = time.monotonic() + 60
+    while container.get("/health/ready")[0] != 503:
+        assert time.monotonic() < deadline, container.messages()
+        time.sleep(0.1)
+    assert "api.migrate" in container.get("/health/ready")[1]
+    same = ("run", "--rm", *LOCKED, "--volumes-from", container.name, "flaskapp")
+    assert docker(*same, "check").stdout == ""
+    docker(*same, "migrate")
+    container.ready()
+    shown = docker(
+        "run", "--rm", "--env", "APP_PROFILE=dev", "flaskapp", "run", "python", "-m", "api.config", "show"
+    ).stdout
+    assert re.search(r"^profile\b.*\bdev\b", shown, re.MULTILINE), shown
 
 
 def test_a_place_that_cannot_be_written_is_named_with_the_remedy(start: Start) -> None:
