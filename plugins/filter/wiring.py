@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+def served(apps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the apps that have a site; the others are processes and jobs alone."""
+    return [app for app in apps if app["wsgi"] is not None]
+
+
 def first_sites(
     apps: list[dict[str, Any]], template: str, *, tls: bool, journal: bool, answer: bool = True
 ) -> dict[str, str]:
@@ -39,7 +44,7 @@ def first_sites(
 def longest_request_s(apps: list[dict[str, Any]]) -> int:
     """Return the longest time in seconds that any app may take for a request."""
     paths = [path["request_s"] or 0 for app in apps for path in app["http"]["paths"]]
-    return max([*paths, *(int(app["limits"]["request_s"]) for app in apps)], default=30)
+    return max([*paths, *(int(app["limits"]["request_s"]) for app in served(apps))], default=30)
 
 
 def longest_answer_s(app: dict[str, Any]) -> int:
@@ -51,16 +56,18 @@ def longest_answer_s(app: dict[str, Any]) -> int:
 
 def certificate_sites(apps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Turn checked apps into the sites of role certificates: each with the names that clients use."""
-    return [{"name": app["name"], "server_names": [*app["server_names"], *app["redirect_names"]]} for app in apps]
+    return [
+        {"name": app["name"], "server_names": [*app["server_names"], *app["redirect_names"]]} for app in served(apps)
+    ]
 
 
 def access_logs(apps: list[dict[str, Any]]) -> list[str]:
     """Return where role nginx logs the requests to each app."""
-    return [f"/var/log/nginx/{app['name']}.access.log" for app in apps]
+    return [f"/var/log/nginx/{app['name']}.access.log" for app in served(apps)]
 
 
 def survey_targets(apps: list[dict[str, Any]], only: str = "") -> dict[str, str]:
-    """Turn checked apps into what a survey asks for: the names, each with the server name that its health check uses.
+    """Turn checked apps into what a survey asks for: the names, each with the server name that its health check uses, if it serves.
 
     Args:
         apps: the inventory's.
@@ -69,7 +76,7 @@ def survey_targets(apps: list[dict[str, Any]], only: str = "") -> dict[str, str]
     Raises:
         AnsibleFilterError: the inventory has no app of that name.
     """
-    names = {app["name"]: app["server_names"][0] for app in apps}
+    names = {app["name"]: next(iter(app["server_names"]), "") for app in apps}
     if only and only not in names:
         raise AnsibleFilterError(f"-e app={only}: the inventory has no such app, expected one of: {', '.join(names)}")
     return {only: names[only]} if only else names
@@ -187,7 +194,7 @@ def haproxy_sites(
             "health": {"path": app["health"]["path"] or "/", "status": app["health"]["status"] or 200},
             "request_s": longest_answer_s(app),
         }
-        for app in apps
+        for app in served(apps)
     ]
 
 

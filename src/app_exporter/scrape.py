@@ -137,13 +137,15 @@ class Exporter:
         try:
             live = live_slot(directory)
             if live:
-                name, since = live
-                labels = Slot(app, release_of(name, app), name, directory).labels
+                labels = Slot(app, release_of(live.slot, app), live.slot, directory).labels
                 exposition.add("gauge", "praetor_live_info", "The slot that clients reach, in its labels.", 1, labels)
                 text = "Time since which clients reach the live slot."
-                exposition.add("gauge", "praetor_live_since_timestamp_seconds", text, since, label)
-            text = "Whether clients reach a slot that listens."
-            exposition.add("gauge", "praetor_live_up", text, live is not None and live[0] in serving, label)
+                exposition.add("gauge", "praetor_live_since_timestamp_seconds", text, live.since, label)
+            if live is None or live.serves:
+                text = (
+                    "Whether clients reach a slot that listens; nothing of an application of processes and jobs alone."
+                )
+                exposition.add("gauge", "praetor_live_up", text, live is not None and live.slot in serving, label)
         except OSError as error:
             self.problems.note(app, "live", "live.sock", error.strerror or str(error))
         for name, add in RELEASE_FILES.items():

@@ -36,8 +36,16 @@ class Slot(NamedTuple):
         return self.directory / f"{self.name}.{suffix}"
 
 
-def live_slot(directory: Path) -> tuple[str, float] | None:
-    """Find the slot that clients reach, and since when; none before the first release.
+class Live(NamedTuple):
+    """What is live of an application."""
+
+    slot: str  # its name
+    since: float  # the time of the flip
+    serves: bool  # whether it answers clients; processes and jobs alone do not
+
+
+def live_slot(directory: Path) -> Live | None:
+    """Find what is live; none before the first release.
 
     Raises:
         OSError: it cannot be read.
@@ -45,7 +53,8 @@ def live_slot(directory: Path) -> tuple[str, float] | None:
     """
     link = directory / "live.sock"
     try:
-        return link.readlink().name.removesuffix(".sock"), link.lstat().st_mtime
+        target = link.readlink()
+        return Live(target.stem, link.lstat().st_mtime, target.suffix == ".sock")
     except FileNotFoundError:
         return None
 

@@ -235,7 +235,7 @@ class Place(TypedDict):
 class Settings(TypedDict):
     """The keys of an inventory entry that are part of a release."""
 
-    wsgi: str
+    wsgi: str | None  # None: an app of processes and jobs alone
     server_names: list[str]
     redirect_names: NotRequired[list[str]]
     profile: str

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from client import Site
-from hosts import reached
+from hosts import reached, served
 from project import ROOT
 from testinfra.host import Host
 
@@ -55,7 +55,7 @@ def test_an_unknown_name_is_shown_no_certificate(balancer_settings: dict[str, An
 
 
 def test_plain_http_leads_to_https(balancer_settings: dict[str, Any]) -> None:
-    name = balancer_settings["apps"][0]["server_names"][0]
+    name = served(balancer_settings)[0]["server_names"][0]
     answer = Site(balancer_settings["address"], None).ask(name, "/a?b=c")
     assert (answer.status, answer.headers["Location"]) == (308, f"https://{name}/a?b=c")
 

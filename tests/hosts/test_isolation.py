@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hosts import served
 from units import emperors, exposure
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def processes(host: Host, app: str) -> set[str]:
 
 def test_each_app_has_one_emperor_of_its_user_and_nothing_of_it_is_root(host: Host, settings: dict[str, Any]) -> None:
     units = emperors(host)
-    for app in settings["apps"]:
+    for app in served(settings):
         name = app["name"]
         [unit] = [unit for unit in units if unit.rpartition("-")[0] == f"uwsgi-emperor@{name}"]
         shown = host.check_output("systemctl show --property=User,Slice %s", unit).splitlines()
@@ -104,7 +105,7 @@ def test_no_process_of_an_app_has_a_network_socket(host: Host, settings: dict[st
 
 
 def test_sockets_are_open_to_their_app_and_to_nginx_only(host: Host, settings: dict[str, Any]) -> None:
-    for app in settings["apps"]:
+    for app in served(settings):
         name = app["name"]
         assert host.check_output("stat -c '%%a %%U:%%G' /run/uwsgi/%s", name) == f"2750 {name}:www-data"
         sockets = host.check_output(
@@ -119,7 +120,7 @@ def test_sockets_are_open_to_their_app_and_to_nginx_only(host: Host, settings: d
 
 
 def test_an_app_reaches_no_other_apps_sockets(host: Host, settings: dict[str, Any]) -> None:
-    names = [app["name"] for app in settings["apps"]]
+    names = [app["name"] for app in served(settings)]
     others = [(name, other) for name in names for other in names if name != other]
     for name, other in others or [("nobody", names[0])]:
         assert run_as(host, name, "ls /run/uwsgi/%s", other).rc != 0
@@ -146,7 +147,7 @@ def test_an_app_cannot_change_its_own_release_or_history(host: Host, settings: d
 
 
 def test_an_app_cannot_read_access_logs(host: Host, settings: dict[str, Any]) -> None:
-    for app in settings["apps"]:
+    for app in served(settings):
         for reader in (app["name"], "nobody"):
             found = run_as(host, reader, "cat %s", f"/var/log/nginx/{app['name']}.access.log")
             assert "Permission denied" in found.stderr

@@ -7,6 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hosts import served
 from units import exposure
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def test_what_sends_logs_is_sandboxed(host: Host) -> None:
 
 
 def test_a_request_reaches_the_monitoring_host(monitor: Host, site: Site, settings: dict[str, Any]) -> None:
-    for app in settings["apps"]:
+    for app in served(settings):
         request_id = uuid.uuid4().hex
         site.ask(app["server_names"][0], "/nowhere", {"X-Request-ID": request_id})
         command = (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from client import Site
+from hosts import served
 from prometheus_client.parser import text_string_to_metric_families
 from units import emperors
 
@@ -78,14 +79,14 @@ def test_nginx_is_measured(host: Host, site: Site, settings: dict[str, Any]) -> 
     before = scrape(host, "nginx")
     assert values(before, "nginx_up") == [1]
     for _ in range(10):
-        get(site, settings["apps"][0])
+        get(site, served(settings)[0])
     counted = values(scrape(host, "nginx"), "nginx_http_requests_total")[0]
     assert counted >= values(before, "nginx_http_requests_total")[0] + 10
 
 
 def test_every_app_has_a_live_slot_that_listens(host: Host, settings: dict[str, Any]) -> None:
     samples = scrape(host, "app")
-    for app in settings["apps"]:
+    for app in served(settings):
         slot = live(host, app)
         assert values(samples, "praetor_live_up", app=app["name"]) == [1]
         assert values(samples, "praetor_live_info", app=app["name"], slot=slot) == [1]
@@ -96,7 +97,7 @@ def test_every_app_has_a_live_slot_that_listens(host: Host, settings: dict[str, 
 
 
 def test_requests_are_counted_where_they_were_answered(host: Host, site: Site, settings: dict[str, Any]) -> None:
-    for app in settings["apps"]:
+    for app in served(settings):
         slot = live(host, app)
         before = sum(values(scrape(host, "app"), "uwsgi_worker_requests_total", slot=slot))
         for _ in range(20):
@@ -106,7 +107,7 @@ def test_requests_are_counted_where_they_were_answered(host: Host, site: Site, s
 
 def test_the_backlog_and_its_limit_are_the_kernels(host: Host, settings: dict[str, Any]) -> None:
     samples = scrape(host, "app")
-    for app in settings["apps"]:
+    for app in served(settings):
         slot = live(host, app)
         (limit,) = values(samples, "uwsgi_backlog_limit_connections", slot=slot)
         listening = host.check_output("ss -xlH src %s", f"/run/uwsgi/{app['name']}/{slot}.sock").split()
@@ -116,7 +117,7 @@ def test_the_backlog_and_its_limit_are_the_kernels(host: Host, settings: dict[st
 
 def test_an_apps_own_metrics_name_the_release_that_wrote_them(host: Host, settings: dict[str, Any]) -> None:
     samples = scrape(host, "app")
-    for app in settings["apps"]:
+    for app in served(settings):
         slot = live(host, app)
         files = host.run("ls /run/uwsgi/%s/%s.metrics", app["name"], slot).stdout.split()
         own = [
@@ -135,7 +136,7 @@ def test_nothing_was_unreadable(host: Host, settings: dict[str, Any]) -> None:
 
 
 def test_nginx_is_measured_for_each_app(host: Host, site: Site, settings: dict[str, Any]) -> None:
-    for app in settings["apps"]:
+    for app in served(settings):
         labels = {"app": app["name"]}
         before = scrape(host, "app")
         for _ in range(10):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from client import Site
+from hosts import served
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -126,7 +127,7 @@ def test_another_app_host_does_not_get_as_far_as_the_handshake(
 
 @pytest.mark.parametrize("path", ["/metrics/node", "/metrics/app", "/stub_status"])
 def test_the_sites_port_serves_no_metrics(site: Site, settings: dict[str, Any], path: str) -> None:
-    for app in settings["apps"]:
+    for app in served(settings):
         answer = site.ask(app["server_names"][0], path)
         assert b"# HELP" not in answer.body
         assert answer.status != 200

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from units import exposure
+from units import emperors, exposure
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def state(host: Host, app: str) -> tuple[str, str, dict[str, int]]:
     """Return the live release of an app, the number of its slot, and how often this host is to run what."""
-    live = host.check_output(f"readlink /srv/apps/{app}/live.sock").rpartition("/")[2].removesuffix(".sock")
+    live = host.check_output(f"readlink /srv/apps/{app}/live.sock").rpartition("/")[2].rpartition(".")[0]
     release, _, number = live.removeprefix(f"{app}.").rpartition(".")
     share = host.run(f"cat /srv/apps/{app}/processes.json").stdout
     return release, number, json.loads(share or "{}")
@@ -63,6 +63,18 @@ def test_jobs_of_the_live_release_are_scheduled(host: Host, settings: dict[str, 
             assert scheduled == bool(share[job["name"]])
             if scheduled:
                 assert f"/releases/{release}/" in shown(host, f"{unit}.service", "ExecStart")["ExecStart"]
+
+
+def test_an_app_without_a_site_has_no_slot_and_is_not_served(host: Host, settings: dict[str, Any]) -> None:
+    found = [app["name"] for app in settings["apps"] if not app.get("wsgi")]
+    if not found:
+        pytest.skip("every app of this inventory has a site")
+    for name in found:
+        assert host.check_output(f"ls -A /etc/uwsgi/{name}") == ""
+        assert host.check_output(f"find /run/uwsgi/{name} -type s") == ""
+        assert host.run(f"test -s /etc/nginx/sites/{name}.conf").rc != 0
+        assert [unit for unit in emperors(host) if unit.startswith(f"uwsgi-emperor@{name}-")] == []
+        assert host.check_output(f"basename $(readlink /srv/apps/{name}/live.sock)").endswith(".units")
 
 
 def test_no_unit_of_a_release_that_is_gone_is_left(host: Host, settings: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from client import Answer, Site, exchange
+from hosts import served
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -39,7 +40,7 @@ def logged(host: Host, app: dict[str, Any], request_id: str) -> dict[str, Any]:
 
 
 def test_every_app_is_ready_under_each_of_its_names(site: Site, settings: dict[str, Any]) -> None:
-    for app in settings["apps"]:
+    for app in served(settings):
         for name in app["server_names"]:
             answer = get(site, {**app, "server_names": [name]})
             assert answer.status == app.get("health", {}).get("status", 200), f"{app['name']} as {name}"
@@ -60,7 +61,7 @@ def test_who_does_not_know_a_name_gets_no_answer(settings: dict[str, Any], head:
 
 
 def test_a_request_without_an_id_gets_one_of_its_own(site: Site, settings: dict[str, Any]) -> None:
-    for app in settings["apps"]:
+    for app in served(settings):
         first, second = (get(site, app).headers["X-Request-ID"] for _ in range(2))
         assert GENERATED.fullmatch(first)
         assert GENERATED.fullmatch(second)
@@ -68,20 +69,20 @@ def test_a_request_without_an_id_gets_one_of_its_own(site: Site, settings: dict[
 
 
 def test_a_well_formed_request_id_is_kept(site: Site, settings: dict[str, Any]) -> None:
-    for app in settings["apps"]:
+    for app in served(settings):
         answer = get(site, app, X_Request_ID="client-1.2_3")
         assert answer.headers.get_all("X-Request-ID") == ["client-1.2_3"]
 
 
 @pytest.mark.parametrize("request_id", ["short", "x" * 65, "has space", 'quote"quote', "semi;colon", "newline\\n0000"])
 def test_a_malformed_request_id_is_replaced(site: Site, settings: dict[str, Any], request_id: str) -> None:
-    for app in settings["apps"]:
+    for app in served(settings):
         (given,) = get(site, app, X_Request_ID=request_id).headers.get_all("X-Request-ID") or [""]
         assert GENERATED.fullmatch(given)
 
 
 def test_a_request_is_one_line_of_json_in_the_access_log(host: Host, site: Site, settings: dict[str, Any]) -> None:
-    for app in settings["apps"]:
+    for app in served(settings):
         before = time.time()
         agent = 'a "quoted" \\ agent'
         answer = get(site, app, "/access-log?query=1", User_Agent=agent)
@@ -98,7 +99,7 @@ def test_a_request_is_one_line_of_json_in_the_access_log(host: Host, site: Site,
 
 
 def test_a_body_beyond_the_limit_never_reaches_the_app(host: Host, site: Site, settings: dict[str, Any]) -> None:
-    for app in settings["apps"]:
+    for app in served(settings):
         too_much = app.get("limits", {}).get("body_mb", 1) * (1 << 20) + 1
         name = app["server_names"][0].encode()
         head = b"POST / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
@@ -124,7 +125,7 @@ def test_a_body_beyond_the_limit_never_reaches_the_app(host: Host, site: Site, s
 def test_an_ambiguous_or_oversized_request_never_reaches_the_app(
     host: Host, site: Site, settings: dict[str, Any], fields: bytes, status: bytes
 ) -> None:
-    for app in settings["apps"]:
+    for app in served(settings):
         name = app["server_names"][0].encode()
         answer = site.raw(
             app["server_names"][0], b"GET / HTTP/1.1\r\nHost: " + name + b"\r\nConnection: close\r\n" + fields + b"\r\n"
@@ -135,7 +136,7 @@ def test_an_ambiguous_or_oversized_request_never_reaches_the_app(
 
 
 def test_no_version_is_disclosed(site: Site, settings: dict[str, Any]) -> None:
-    for app in settings["apps"]:
+    for app in served(settings):
         for answer in (get(site, app), get(site, app, "/%00")):
             assert answer.headers["Server"] == "nginx"
             assert "X-Powered-By" not in answer.headers
@@ -178,7 +179,7 @@ def test_who_does_not_know_a_name_gets_no_certificate(tls: Site, name: str | Non
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_only_versions_and_ciphers_of_the_profile_are_spoken(tls: Site, settings: dict[str, Any]) -> None:
-    name = settings["apps"][0]["server_names"][0]
+    name = served(settings)[0]["server_names"][0]
     assert handshake(tls, name) == "TLSv1.3"
     assert handshake(tls, name, ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
     assert handshake(tls, name, ssl.TLSVersion.TLSv1_1) not in {"TLSv1.1", "TLSv1"}
@@ -187,21 +188,21 @@ def test_only_versions_and_ciphers_of_the_profile_are_spoken(tls: Site, settings
 
 
 def test_a_handshake_for_one_name_does_not_reach_another(tls: Site, settings: dict[str, Any]) -> None:
-    name = settings["apps"][0]["server_names"][0]
+    name = served(settings)[0]["server_names"][0]
     answer = tls.raw(name, b"GET / HTTP/1.1\r\nHost: unknown.invalid\r\nConnection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 421 ")
 
 
 def test_plain_http_leads_to_tls_and_keeps_method_and_path(tls: Site, settings: dict[str, Any]) -> None:
     plain = Site(tls.address, None)
-    for app in settings["apps"]:
+    for app in served(settings):
         for name in app["server_names"]:
             answer = plain.ask(name, "/a/path?query=1", method="POST", body=b"body")
             assert (answer.status, answer.headers["Location"]) == (308, f"https://{name}/a/path?query=1")
 
 
 def test_browsers_are_told_once_to_use_tls_only(tls: Site, settings: dict[str, Any]) -> None:
-    for app in settings["apps"]:
+    for app in served(settings):
         (said,) = get(tls, app).headers.get_all("Strict-Transport-Security") or [""]
         assert re.fullmatch(r"max-age=\d{7,}", said)
 
@@ -210,7 +211,7 @@ def test_http_2_is_spoken(tls: Site, settings: dict[str, Any]) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2", "http/1.1"])
-    with contextlib.closing(Site(tls.address, context).connect(settings["apps"][0]["server_names"][0])) as connection:
+    with contextlib.closing(Site(tls.address, context).connect(served(settings)[0]["server_names"][0])) as connection:
         assert isinstance(connection, ssl.SSLSocket)
         assert connection.selected_alpn_protocol() == "h2"
 

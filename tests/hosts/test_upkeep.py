@@ -48,8 +48,8 @@ def test_a_package_has_the_fixes_that_are_known(host: Host, package: str) -> Non
 def test_what_an_app_needs_of_debian_is_installed(host: Host, settings: dict[str, Any]) -> None:
     python = host.check_output("/usr/bin/python3 -c 'import sys; print(*sys.version_info[:2], sep=str())'")
     for app in settings["apps"]:
-        slot = host.check_output("basename $(readlink /srv/apps/%s/live.sock) .sock", app["name"])
-        release = slot.removeprefix(f"{app['name']}.").rpartition(".")[0]
+        live = host.check_output("basename $(readlink /srv/apps/%s/live.sock)", app["name"])
+        release = live.removeprefix(f"{app['name']}.").rsplit(".", 2)[0]
         manifest = json.loads(host.check_output("cat /srv/apps/%s/releases/%s/release.json", app["name"], release))
         for spec in manifest.get("packages", {}).get(f"cp{python}", []):
             names = [name.strip() for name in spec.split("|")]

@@ -126,6 +126,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize(fixture, list(hosts_of(inventory_of(metafunc.config), group)), scope="session")
 
 
+def served(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the apps of an inventory that have a site; a test is skipped where none has."""
+    found = [app for app in settings["apps"] if app.get("wsgi")]
+    if not found:
+        pytest.skip("no app of this inventory has a site")
+    return found
+
+
 @pytest.fixture(scope="session")
 def settings(host_name: str, pytestconfig: pytest.Config) -> dict[str, Any]:
     """Return what the inventory says about the host: address, apps and how to reach it."""

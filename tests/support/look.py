@@ -49,7 +49,7 @@ releases = ROOT / "releases"
 print(
     json.dumps(
         {
-            "live": live.readlink().name.removesuffix(".sock") if live.is_symlink() else None,
+            "live": live.readlink().stem if live.is_symlink() else None,
             "vassals": sorted(path.name for path in VASSALS.glob("*/*")),
             "emperors": sorted(int(path.name) for path in VASSALS.iterdir()),
             "emperor": told("vassals"),

@@ -173,6 +173,13 @@ def test_a_live_symlink_to_nothing_is_not_up(host: Host) -> None:
     assert samples[app_key("praetor_live_up")] == 0
 
 
+def test_processes_and_jobs_alone_are_live_and_serve_nobody(host: Host) -> None:
+    (host.app / "live.sock").symlink_to(host.slots / f"{SLOT}.units")
+    samples = host.scrape()
+    assert samples[key("praetor_live_info")] == 1
+    assert app_key("praetor_live_up") not in samples
+
+
 def test_an_application_that_was_never_released_is_not_up(host: Host) -> None:
     samples = host.scrape()
     assert samples[app_key("praetor_live_up")] == 0

@@ -29,6 +29,7 @@ HOST = "a host name in lower case, such as api.example.org or *.example.org"
 GIT = "a git URL (https, ssh, file or user@host:path) without credentials"
 VARIABLE = "a variable name of A-Z, a-z, 0-9 and _"
 VAULTED = "a string that is not empty, encrypted with ansible-vault"
+MODULE = "module:callable, such as api.wsgi:app; or processes or jobs, and no server_names: an app without a site"
 BATCH = 'a count of hosts, or a share of them from "1%" to "100%"'
 YES = "YAML reads yes, no, on and off as true or false"
 
@@ -94,7 +95,7 @@ def test_a_minimal_app_gets_every_default() -> None:
     }
     whole = {name: value.model_dump() if isinstance(value, BaseModel) else value for name, value in defaults.items()}
     source = {"package": "flask==3.1.0", "extras": [], "extra_requirements": [], "include": []}
-    assert checked.apps == [app(source=source) | whole]
+    assert checked.apps == [whole | app(source=source)]
     # What an operator counts on, so that no default changes by accident.
     assert (whole["preload"], whole["limits"]["request_s"], whole["limits"]["body_mb"]) == (False, 30, 1)
     assert whole["release"]["batches"] == ["1", "25%"]
@@ -168,7 +169,7 @@ def test_what_is_correct_is_accepted(changes: dict[str, Any]) -> None:
             f"one of {keys(Release)}; did you mean bake_s?",
         ),
         # missing keys
-        ({"wsgi": ...}, "wsgi", "nothing (app api)", "module:callable, such as api.wsgi:app"),
+        ({"wsgi": ...}, "wsgi", "nothing (app api)", MODULE),
         ({"name": ...}, "name", "nothing", NAME),
         ({"source": ...}, "source", "nothing (app api)", "a mapping with the keys " + SOURCE_KEYS),
         ({"server_names": ...}, "server_names", "nothing (app api)", "a list of host names"),
@@ -572,6 +573,44 @@ def test_all_mistakes_of_all_apps_are_listed_at_once() -> None:
             "expected module:callable, such as api.wsgi:app"
         ),
     ]
+
+
+PROCESSES = [{"name": "worker", "command": "python -m mailer"}]
+NO_REQUESTS = "no such key: it is about requests, and an app without wsgi gets none"
+
+
+@pytest.mark.parametrize(
+    "more", [{"processes": PROCESSES}, {"jobs": [{"name": "nightly", "command": "python -m mailer", "at": "daily"}]}]
+)
+def test_an_app_may_have_no_site(more: dict[str, Any]) -> None:
+    checked = check_apps([app(wsgi=..., server_names=..., **more)], Path())
+    assert checked.problems == []
+    assert (checked.apps[0]["wsgi"], checked.apps[0]["server_names"]) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"static": {"/static": "static"}}, "static"),
+        ({"health": {"path": "/"}}, "health"),
+        ({"http": {"compress": False}}, "http"),
+        ({"workers": 2}, "workers"),
+        ({"limits": {"request_s": 5}}, "limits.request_s"),
+        ({"release": {"max_5xx_ratio": 0.5}}, "release.max_5xx_ratio"),
+        ({"redirect_names": ["www.example.org"]}, "redirect_names"),
+    ],
+)
+def test_an_app_without_a_site_says_nothing_about_requests(changes: dict[str, Any], where: str) -> None:
+    entry = app(wsgi=..., server_names=..., processes=PROCESSES, **changes)
+    key = where.rpartition(".")[2]
+    assert said(entry) == [f"apps[0].{where}: found {key} without wsgi, expected {NO_REQUESTS}"]
+
+
+def test_an_app_has_wsgi_and_names_or_neither() -> None:
+    assert said(app(wsgi=..., processes=PROCESSES)) == [f"apps[0].wsgi: found nothing (app api), expected {MODULE}"]
+    assert said(app(wsgi=..., server_names=...)) == [f"apps[0].wsgi: found nothing (app api), expected {MODULE}"]
+    expected = "apps[0].server_names: found nothing (app api), expected a list of host names"
+    assert said(app(server_names=..., processes=PROCESSES)) == [expected]
 
 
 def test_two_apps_share_neither_name_nor_server_name() -> None:

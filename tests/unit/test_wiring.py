@@ -13,6 +13,7 @@ from praetor.host.layout import ReleaseError
 HTTP = {"compress": True, "stream_s": 600, "paths": [], "headers": {}, "directives": None}
 APP = {
     "name": "api",
+    "wsgi": "api:app",
     "server_names": ["a.example", "b.example"],
     "redirect_names": [],
     "static": {},

@@ -13,12 +13,12 @@ from praetor.host.sandbox import directives
 
 
 def vassal(app: dict[str, Any], template: pathlib.Path) -> str:
-    """The vassal file of an app's release; the same on all hosts."""
-    return _render(template, app=app)
+    """The vassal file of an app's release, the same on all hosts; empty for an app without slots."""
+    return "" if app["wsgi"] is None else _render(template, app=app)
 
 
 def site(app: dict[str, Any], template: pathlib.Path, *, tls: bool, journal: bool) -> str:
-    """NGINX's configuration of an app's site; the same on all hosts.
+    """NGINX's configuration of an app's site, the same on all hosts; empty for an app without one.
 
     Args:
         app: a checked entry of the inventory.
@@ -26,7 +26,7 @@ def site(app: dict[str, Any], template: pathlib.Path, *, tls: bool, journal: boo
         tls: whether it speaks TLS; its certificate lies where role certificates puts it.
         journal: whether the journal gets the access log too, from where it is shipped.
     """
-    return _render(template, app=app, tls=tls, journal=journal)
+    return "" if app["wsgi"] is None else _render(template, app=app, tls=tls, journal=journal)
 
 
 def units(app: dict[str, Any], templates: pathlib.Path, hardening: pathlib.Path, release: str) -> dict[str, str]:

@@ -169,7 +169,8 @@ class Watch:
         """Look at the time before; the flip has not happened yet."""
         self.host, self.slot, self.log = host, slot, AccessLog(access_log)
         self.before = traffic(requests(self.log.before()), time.time() - BEFORE_S)
-        self.start = uwsgi.counters(host.stats(slot))
+        self.serves = host.serves(slot.release)
+        self.start = uwsgi.counters(host.stats(slot)) if self.serves else uwsgi.Counters(0, 0, 0, 0, 0, 0, ())
         self.now: uwsgi.Counters | None = self.start
         self.since = Traffic()
         self._seen: list[Request] = []
@@ -186,7 +187,9 @@ class Watch:
         return time.monotonic() - self._began
 
     def look(self) -> None:
-        """Look once at its traffic and its counters."""
+        """Look once at its traffic and its counters; there are none of processes and jobs alone."""
+        if not self.serves:
+            return
         self._seen += requests(self.log.since())
         self.since = traffic(self._seen, self.flipped_at)
         now = _counters(self.host, self.slot)
@@ -298,7 +301,7 @@ def undo(host: AppHost, journal: Journal) -> str:
         host.flip_back(previous)
     sites.switch(host, previous.release, journal)
     processes.put_back(host, journal)
-    return f"{previous.release} serves again."
+    return f"{previous.release} {'serves' if host.serves(previous.release) else 'runs'} again."
 
 
 def _watch_old(drain: Drain | None, journal: Journal) -> None:

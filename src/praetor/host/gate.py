@@ -126,10 +126,12 @@ def gate(
     Raises:
         ReleaseError: the slot is not healthy; with the last lines of its log. It has been removed.
     """
-    health, release = Health.of(manifest, server_name), manifest["id"]
+    release = manifest["id"]
     if host.manifest(release) is None:
         raise ReleaseError(f"release {release} is not complete on this host; nothing was started")
-    live = host.live()
+    if not host.serves(release):
+        return _without_vassal(host, manifest, journal, again=again)
+    live, health = host.live(), Health.of(manifest, server_name)
     if not again and live and live.release == release and _answers(host, live, health):
         emperor = host.emperor_of(live)
         if emperor and not emperors.outdated(host, emperor, manifest):
@@ -161,6 +163,18 @@ def gate(
     raise ReleaseError(
         f"{slot.release} is not healthy: {failure}. It was removed; {serving}. The last lines of its log:\n{lines}{read_only_hint(lines)}{hint}"
     )
+
+
+def _without_vassal(host: AppHost, manifest: Manifest, journal: Journal, *, again: bool) -> Slot:
+    """The number that processes and jobs of a release start under; that of what is live, if it is this release."""
+    live = host.live()
+    if live and live.release == manifest["id"] and not again:
+        return live
+    sandbox.limit(host, manifest, host.manifest(live.release) if live else None)
+    slot = host.next_slot(manifest["id"])
+    journal["candidate"] = slot.name
+    journals.save(host, journal)
+    return slot
 
 
 def rescan(host: AppHost, emperor: Emperor) -> None:

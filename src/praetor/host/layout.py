@@ -33,7 +33,10 @@ class BakeError(ReleaseError):
 
 
 class Slot(NamedTuple):
-    """A running uWSGI vassal: the release it serves, and the number of the app's start on this host, never reused."""
+    """A running uWSGI vassal: the release it serves, and the number of the app's start on this host, never reused.
+
+    A release of processes and jobs alone has no vassal: what it is called and numbered by is all that there is of its slot.
+    """
 
     app: str
     release: str
@@ -109,6 +112,15 @@ class AppHost:
         found: Manifest | None = read_json(self.release_dir(release) / "release.json")
         return found
 
+    def serves(self, release: str) -> bool:
+        """Whether a release answers requests; one without `wsgi` has processes and jobs alone."""
+        manifest = self.manifest(release)
+        return manifest is None or manifest["settings"]["wsgi"] is not None
+
+    def stands(self, slot: Slot) -> bool:
+        """Whether a slot is there to be made live: an Emperor runs it, or its release needs none and is complete."""
+        return slot in self.slots() if self.serves(slot.release) else self.manifest(slot.release) is not None
+
     def releases(self) -> list[str]:
         """The complete releases on this host, the one that was staged last first."""
         if not self.releases_dir.is_dir():
@@ -156,6 +168,10 @@ class AppHost:
         """The slot's private socket, which speaks FastCGI."""
         return self.run_dir / f"{slot.name}.sock"
 
+    def target(self, slot: Slot) -> pathlib.Path:
+        """What `live.sock` points to when a slot is live: its socket or, of processes and jobs alone, a name at which there is nothing."""
+        return self.socket(slot) if self.serves(slot.release) else self.run_dir / f"{slot.name}.units"
+
     def stats(self, slot: Slot) -> pathlib.Path:
         """The socket of the slot's stats server."""
         return self.run_dir / f"{slot.name}.stats"
@@ -175,12 +191,12 @@ class AppHost:
         return sorted((slot for slot in found if slot and slot.app == self.app), key=lambda slot: slot.number)
 
     def live(self) -> Slot | None:
-        """The slot that `live.sock` points to; None before the first flip."""
+        """The slot that `live.sock` names; None before the first flip."""
         try:
             target = self.live_link.readlink()
         except FileNotFoundError:
             return None
-        return Slot.parse(target.name.removesuffix(".sock"))
+        return Slot.parse(target.stem)
 
     def live_since(self) -> float | None:
         """When the live slot was flipped to, in seconds since the epoch: the age of the link is the flip."""
@@ -212,16 +228,16 @@ class AppHost:
         """
         live = self.live()
         if live and live != slot:
-            link_atomically(self.socket(live), self.way_back)
-        link_atomically(self.socket(slot), self.live_link)
+            link_atomically(self.target(live), self.way_back)
+        link_atomically(self.target(slot), self.live_link)
 
     def flip_back(self, slot: Slot) -> None:
         """Send new requests to the slot that was live before the flip."""
-        if self.way_back.is_symlink() and self.way_back.readlink() == self.socket(slot):
+        if self.way_back.is_symlink() and self.way_back.readlink() == self.target(slot):
             self.way_back.rename(self.live_link)
             sync_directory(self.root)
         else:
-            link_atomically(self.socket(slot), self.live_link)
+            link_atomically(self.target(slot), self.live_link)
 
     def _named_in_run_dir(self) -> Iterator[Slot]:
         if not self.run_dir.is_dir():

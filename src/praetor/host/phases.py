@@ -93,7 +93,7 @@ def gate(
 def flip(host: AppHost, run: Run, *, slot: str, limits: Options, access_log: str, place: Place) -> PhaseAnswer:
     """Send new requests to the slot that passed the gate, and watch it under real traffic."""
     started = Slot.parse(slot)
-    if started is None or started not in host.slots():
+    if started is None or not host.stands(started):
         raise ReleaseError(f"slot {slot} does not run on this host; nothing was flipped")
     with journals.phase(host, run, "flip") as journal:
         allowed = Limits(limits["bake_s"], limits["max_5xx_ratio"], limits["max_p95_factor"], limits["min_requests"])

@@ -22,7 +22,9 @@ BAD_KEPT = 20  # marks of bad releases
 
 
 def _warm(host: AppHost, slot: Slot) -> bool:
-    """Whether a slot can take requests. Any answer but a failure counts: the app may know no host name `localhost`."""
+    """Whether a slot can be live again: it takes requests, if it serves any. Any answer but a failure counts: the app may know no host name `localhost`."""
+    if not host.serves(slot.release):
+        return True
     try:
         return probe(host, slot, 5.0) < 500
     except (OSError, ValueError):
@@ -65,7 +67,7 @@ def repair(host: AppHost, journal: Journal, drain_s: float) -> list[str]:
         )
         previous = Slot.parse(interrupted.get("previous") or "")
         unsettled = live and previous and live != previous and not journals.settled(host, live.release)
-        if live and previous and unsettled and previous in host.slots() and _warm(host, previous):
+        if live and previous and unsettled and host.stands(previous) and _warm(host, previous):
             host.flip_back(previous)
             done.append(f"flipped back to {previous.release}: the bake of {live.release} was not finished")
     serving = host.live()

@@ -28,8 +28,8 @@ def check(host: AppHost, release: str) -> None:
         ReleaseError: what NGINX has against it.
     """
     text = _of(host, release)
-    if text is None or text == read_text(_place(host)):
-        return
+    if not text or text == read_text(_place(host)):
+        return  # no site is nothing that NGINX could refuse
     manifest = host.manifest(release)
     names = manifest["settings"]["server_names"] if manifest else []
     bare = uncertified(host, names) if "ssl_certificate " in text else []
@@ -69,7 +69,7 @@ def switch(host: AppHost, release: str, journal: Journal) -> bool:
         ReleaseError: NGINX did not take it; what it served before it still serves.
     """
     text, place = _of(host, release), _place(host)
-    if text is None or (text == read_text(place) and not journal.get("site")):
+    if text is None or (text == (read_text(place) or "") and not journal.get("site")):
         return statics.switch(host, release)
     journal["site"] = release
     journals.save(host, journal)
@@ -88,7 +88,7 @@ def switch(host: AppHost, release: str, journal: Journal) -> bool:
 def is_current(host: AppHost, release: str) -> bool:
     """Whether the site on this host is the one of a release; a release from before sites were part of releases has none."""
     text = _of(host, release)
-    return statics.is_current(host, release) and (text is None or text == read_text(_place(host)))
+    return statics.is_current(host, release) and (text is None or text == (read_text(_place(host)) or ""))
 
 
 def longest_s(host: AppHost) -> int | None:

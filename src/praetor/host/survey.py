@@ -64,7 +64,7 @@ def survey(host: AppHost, wanted: Manifest | None = None) -> AppSurvey:
         "live": name,
         "slot": live.name if live else None,
         "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since)) if since else None,
-        "running": emperor is not None,
+        "running": live is not None and (emperor is not None or not host.serves(live.release)),
         "outdated": _outdated(host, emperor, host.manifest(name) if name else None),
         "releases": host.releases(),
         "bad": journals.bad(host),
@@ -88,7 +88,7 @@ def survey(host: AppHost, wanted: Manifest | None = None) -> AppSurvey:
         state["missing"] = [] if state["staged"] or python_tag() not in wanted["wheels"] else missing(host, wanted)
         state["needed"] = not (
             name == wanted["id"]
-            and emperor
+            and state["running"]
             and state["settled"]
             and state["site"]
             and processes.is_current(host)
@@ -106,12 +106,15 @@ def _outdated(host: AppHost, emperor: Emperor | None, manifest: Manifest | None)
 
 
 def health(host: AppHost, server_name: str) -> Looked:
-    """What the live slot answers on its private socket, and how its workers are."""
+    """What the live slot answers on its private socket, and how its workers are; of processes and jobs alone, whether they run."""
     live = host.live()
     manifest = host.manifest(live.release) if live else None
     found: Looked = {"server_name": server_name, "path": "/", "workers": 0, "busy": 0}
     if live is None or manifest is None:
         return {**found, "health": "nothing is live"}
+    if not host.serves(live.release):
+        found["path"] = ""
+        return {**found, "health": processes.breach_of_rest(host, live, processes.share(host)) or "healthy"}
     check = Health.of(manifest, server_name)
     found["path"] = check.path
     try:

@@ -50,6 +50,12 @@ _OWN_HEADERS = frozenset(
         "x-request-id",
     }
 )
+# What an entry says about requests, of which an app without `wsgi` gets none.
+_ABOUT_REQUESTS = (
+    *(("redirect_names",), ("static",), ("health",), ("workers",), ("threads",), ("preload",), ("http",)),
+    *(("limits", "request_s"), ("limits", "body_mb"), ("limits", "memory_mb")),
+    *(("release", "max_5xx_ratio"), ("release", "max_p95_factor"), ("release", "min_requests"), ("release", "drain_s")),
+)
 _JSON_TYPES = {
     "string": "a string",
     "integer": "a whole number",
@@ -329,13 +335,14 @@ def _mapping(value: object) -> dict[str, Any]:
 def _rules_of_one(entry: dict[str, Any], here: Where, vaulted: frozenset[Where]) -> Iterator[Problem]:
     """Yield what is wrong between the fields of one app."""
     yield from _rules_of_source(entry, here)
+    yield from _rules_of_wsgi(entry, here)
     yield from _rules_of_variables(entry, here)
     yield from _rules_of_data_dir(entry, here)
     yield from _rules_of_http(entry, here)
     yield from _rules_of_processes(entry, here)
     limit = _mapping(entry.get("limits")).get("request_s", 30)
     drain = _mapping(entry.get("release")).get("drain_s", 60)
-    if isinstance(limit, int) and isinstance(drain, int) and drain < limit:
+    if isinstance(limit, int) and isinstance(drain, int) and drain < limit and entry.get("wsgi") is not None:
         given_drain = "drain_s" in _mapping(entry.get("release"))
         yield Problem(
             (*here, "release", "drain_s") if given_drain else (*here, "limits", "request_s"),
@@ -368,6 +375,24 @@ def _rules_of_source(entry: dict[str, Any], here: Where) -> Iterator[Problem]:
                 yield Problem((*here, "source", key), f"{key} with a package", instead)
         if entry.get("build"):
             yield Problem((*here, "build"), "commands with a package", "no build: a package of an index is built")
+
+
+def _rules_of_wsgi(entry: dict[str, Any], here: Where) -> Iterator[Problem]:
+    """Yield what is missing to an app that serves, and what is too much in one of processes and jobs alone."""
+    name = entry.get("name")
+    nothing = "nothing" + (f" (app {name})" if isinstance(name, str) else "")
+    if entry.get("wsgi") is not None:
+        if "server_names" not in entry:
+            yield Problem((*here, "server_names"), nothing, expectation(App, ["server_names"]))
+        return
+    if "server_names" in entry or not (entry.get("processes") or entry.get("jobs")):
+        expected = f"{expectation(App, ['wsgi'])}; or processes or jobs, and no server_names: an app without a site"
+        yield Problem((*here, "wsgi"), nothing, expected)
+        return
+    for place in _ABOUT_REQUESTS:
+        if place[-1] in (_mapping(entry.get(place[0])) if len(place) > 1 else entry):
+            expected = "no such key: it is about requests, and an app without wsgi gets none"
+            yield Problem((*here, *place), f"{place[-1]} without wsgi", expected)
 
 
 def _rules_of_http(entry: dict[str, Any], here: Where) -> Iterator[Problem]:
@@ -548,7 +573,7 @@ def _rules_of_files(entry: dict[str, Any], here: Where, root: Path, vaulted: fro
         found = f"{describe(given)} without {' or '.join(_SAYS_WHAT_IT_NEEDS[:2])}"
         yield Problem(place, found, "the directory of a Python project (a file of another name: source.requirements)")
         return
-    package = str(entry.get("wsgi", "")).partition(":")[0].partition(".")[0]
+    package = str(entry.get("wsgi") or "").partition(":")[0].partition(".")[0]
     yield from _profile_problem(entry, here, project, package)
     schema = _shipped(project, package, "config.schema.json")
     if schema is not None and isinstance(entry.get("config", {}), dict):

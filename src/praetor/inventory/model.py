@@ -615,18 +615,21 @@ def _database(value: object) -> object:
 
 
 class App(Part):
-    """One app: a WSGI application that the hosts of the play serve."""
+    """One app: a WSGI application that the hosts of the play serve, or processes and jobs alone."""
 
     name: Annotated[
         str,
         Must("a name of a-z, 0-9 and _ that begins with a letter, at most 31 characters", _name_problem),
     ] = Field(description="Name of the app, its system user, its paths and its metrics.", examples=["name: shop"])
     source: Source = Field(description="Where the app comes from.", examples=["source: {path: shop}"])
-    wsgi: Annotated[str, match(_WSGI, "module:callable, such as api.wsgi:app")] = Field(
-        description="Module and WSGI callable; `module:factory()` calls a factory.", examples=["wsgi: shop.wsgi:app"]
+    wsgi: Annotated[str, match(_WSGI, "module:callable, such as api.wsgi:app")] | None = Field(
+        default=None,
+        description="Module and WSGI callable; `module:factory()` calls a factory. An app without it has `processes` or `jobs` and no site.",
+        examples=["wsgi: shop.wsgi:app"],
     )
     server_names: Annotated[list[ServedName], Must("a list of host names", _empty_problem)] = Field(
-        description="Host names that NGINX serves this app for. `*.example.org` is any name below it; the first is a plain name.",
+        default_factory=list,
+        description="Host names that NGINX serves this app for; an app with `wsgi` needs one. `*.example.org` is any name below it; the first is a plain name.",
         examples=["server_names: [shop.example.org]"],
     )
     redirect_names: list[HostName] = Field(

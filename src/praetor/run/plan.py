@@ -70,7 +70,7 @@ def target(app: Mapping[str, Any], release: str, hosts: list[str]) -> Target:
     return {
         "app": app["name"],
         "id": release,
-        "server_name": app["server_names"][0],
+        "server_name": next(iter(app["server_names"]), ""),
         "options": app["release"],
         "batches": batches(hosts, app["release"]["batches"]),
     }
@@ -160,7 +160,7 @@ def describe(release: Release, surveys: Surveys) -> str:
     new = release["manifest"]
     lines = [f"{release['app']}: release {release['id']} ({_origin(new)})", *_kept_and_left(new)]
     health = new["settings"]["health"]
-    if health["path"] is None and health["status"] is None:
+    if new["settings"]["wsgi"] and health["path"] is None and health["status"] is None:
         lines.append(
             "  the gate asks for / and takes any answer below 500: that shows that the app runs, not that it can work; health.path names an address that shows more"
         )
@@ -172,7 +172,7 @@ def describe(release: Release, surveys: Surveys) -> str:
             continue
         old = state["manifest"]
         lines.append(f"  {host}: {state['live'] or 'nothing live'} -> {release['id']}; {_work(release, state)}")
-        asked = new["settings"]["limits"]["request_s"]
+        asked = new["settings"]["limits"]["request_s"] if new["settings"]["wsgi"] else 0
         if (state["nginx_waits_s"] or asked) < asked:
             lines.append(
                 f"  {host}: when NGINX is stopped it waits {state['nginx_waits_s']} s for requests; playbooks/provision.yml makes that more than limits.request_s"

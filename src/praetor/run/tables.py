@@ -30,6 +30,7 @@ def status(surveys: Surveys) -> list[Row]:
             rows.append(_row(host, "-", "-", "-", "-", f"no answer: {why}"))
         for name, state in survey.get("apps", {}).items():
             workers = f"{state['workers']} ({state['busy']} busy)" if state["workers"] else "0"
+            workers = workers if state["path"] else "-"
             health = _health(state) + (", behind" if state["live"] and host in late[name] else "")
             rows.append(_row(host, name, state["live"] or "-", state["since"] or "-", workers, health))
     running = {
@@ -90,7 +91,9 @@ def demo(surveys: Surveys) -> list[Row]:
 
 
 def _curl(survey: Survey, state: AppSurvey) -> str:
-    """A command that works without a change to name resolution; `authority` is given where clients do not know it yet."""
+    """A command that works without a change to name resolution; `authority` is given where clients do not know it yet. `-` of an app without a site."""
+    if not state["server_name"]:
+        return "-"
     name, address = state["server_name"], survey["address"]
     if not survey["tls"]:
         return f"curl -H 'Host: {name}' http://{address}{state['path']}"
