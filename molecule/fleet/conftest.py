@@ -6,14 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 from balanced import Balanced
+from hosts import inventory_of
 from steps import pytest_pyfunc_call, pytest_terminal_summary
 
 __all__ = ["pytest_pyfunc_call", "pytest_terminal_summary"]
 
 
 @pytest.fixture(scope="session")
-def fleet() -> Iterator[Balanced]:
+def fleet(pytestconfig: pytest.Config) -> Iterator[Balanced]:
     """Return the hosts, under load until the last step is done."""
-    found = Balanced()
+    found = Balanced(inventory_of(pytestconfig))
     yield found
     found.close()

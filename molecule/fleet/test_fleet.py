@@ -1,10 +1,11 @@
 """What can happen to hosts and balancers, and what clients may notice of it at the address.
 
-Steps with the mark `short` are the short form, which scenario `balancers` runs.
+Steps with the mark `short` are the short form, which scenario `balancers` runs on two app hosts: they name the first and the second only.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
@@ -41,14 +42,12 @@ def test_maintain_reboots_an_app_host(fleet: Balanced) -> None:
     assert fleet.second.boot() not in {"", boot}
 
 
-@short
 def test_haproxy_reloaded_six_times(fleet: Balanced) -> None:
     for _ in range(6):
         for balancer in fleet.balancers:
             fleet.reload(balancer)
 
 
-@short
 def test_certificate_renewed_without_a_reload(fleet: Balanced) -> None:
     workers = [fleet.look(balancer)["worker"] for balancer in fleet.balancers]
     renewed = Certificate(fleet).renew()
@@ -123,13 +122,15 @@ def test_release(fleet: Balanced) -> None:
     fleet.release(fleet.variant())
 
 
+@short
 def test_rollback(fleet: Balanced) -> None:
     fleet.roll_back(fleet.past[-2])
 
 
+@short
 def test_bad_release(fleet: Balanced) -> None:
     variant = fleet.variant("traffic")
-    # Each host meets a third of the clients only.
+    # Each host meets its share of the clients only.
     fleet.refuse(variant, "flip failed on", "were answered with 5xx", sample_bake_s=10)
     # Only clients can find this out: those that the canary answered.
     fleet.step.excuse(lambda it: it.status == 500)
@@ -155,36 +156,46 @@ def test_drain_survives_a_reload_and_a_reboot(fleet: Balanced) -> None:
     fleet.run("undrain", host="app2").must_end(well=True)
 
 
+@short
 def test_the_last_host_is_not_drained(fleet: Balanced) -> None:
-    for host in ("app1", "app2"):
-        fleet.run("drain", host=host).must_end(well=True)
+    *others, last = fleet.hosts
+    for host in others:
+        fleet.run("drain", host=host.name).must_end(well=True)
     try:
-        fleet.run("drain", host="app3").must_end("sample: 0 of at least 1 serve", well=False)
-        assert fleet.says(fleet.third, "UP")
-        fleet.run("maintain", host="app3").must_end("sample: 0 of at least 1 serve", well=False)
+        fleet.run("drain", host=last.name).must_end("sample: 0 of at least 1 serve", well=False)
+        assert fleet.says(last, "UP")
+        fleet.run("maintain", host=last.name).must_end("sample: 0 of at least 1 serve", well=False)
     finally:
-        for host in ("app1", "app2"):
-            fleet.run("undrain", host=host).must_end(well=True)
+        for host in others:
+            fleet.run("undrain", host=host.name).must_end(well=True)
 
 
 def _drained(host: Host) -> bool:
     return "drained" in host.run("ls /var/lib/praetor", check=False)
 
 
-STEPS: dict[str, Callable[[Balanced, Host, str], bool]] = {
-    "while it drains": lambda fleet, host, boot: _drained(host),  # noqa: ARG005
-    "while it reboots": lambda fleet, host, boot: host.boot() == "",  # noqa: ARG005
-    "while it is looked at": lambda fleet, host, boot: host.boot() not in {"", boot},  # noqa: ARG005
-    "while it comes back": lambda fleet, host, boot: host.boot() not in {"", boot} and not _drained(host),  # noqa: ARG005
-}
+def _drains(host: Host, _: str) -> bool:
+    return _drained(host)
 
 
-@pytest.mark.parametrize("when", STEPS)
-def test_controller_of_maintain_killed(fleet: Balanced, when: str) -> None:
+def _reboots(host: Host, _: str) -> bool:
+    return host.boot() == ""
+
+
+def _is_looked_at(host: Host, boot: str) -> bool:
+    return host.boot() not in {"", boot}
+
+
+def _comes_back(host: Host, boot: str) -> bool:
+    return _is_looked_at(host, boot) and not _drained(host)
+
+
+@pytest.mark.parametrize("when", [_drains, _reboots, _is_looked_at, _comes_back])
+def test_controller_of_maintain_killed(fleet: Balanced, when: Callable[[Host, str], bool]) -> None:
     host = fleet.first
     boot = host.boot()
     run = fleet.run("maintain", host="app1", reboot="always", update=False)
-    until(when, lambda: STEPS[when](fleet, host, boot), 120)
+    until(f"{host.name} {when.__name__.strip('_')}", lambda: when(host, boot), 120)
     run.kill()
     time.sleep(2)
     fleet.run("maintain", host="app1", reboot="always", update=False).must_end(well=True)
@@ -251,6 +262,21 @@ def test_a_host_is_replaced_by_one_with_the_next_debian(fleet: Balanced) -> None
     fleet.run_with(three, "status").must_end("app3: the balancers know it and the inventory does not", well=True)
     fleet.run_with(three, "provision", flags=["--limit=app1:balancer_hosts"]).must_end(well=True)
     fleet.take(three)
+
+
+def test_app_hosts_show_nothing_but_ssh(fleet: Balanced) -> None:
+    *asked, by = fleet.hosts
+    by.run("DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends nmap")
+    command = "nmap -Pn -n -p- --open --min-rate 3000 --max-retries 2 -oG -"
+    said = by.run(" ".join([command, *(host.address for host in asked)]))
+    shown = {host.address: re.findall(r"(\d+)/open/tcp", _line_of(said, host)) for host in asked}
+    assert shown == {host.address: ["22"] for host in asked}, said
+    fleet.step.notes.append("open to other hosts: 22/tcp")
+
+
+def _line_of(said: str, host: Host) -> str:
+    """What nmap tells of a host's ports."""
+    return next((line for line in said.splitlines() if host.address in line and "Ports:" in line), "")
 
 
 def test_release_after_everything(fleet: Balanced) -> None:

@@ -87,10 +87,10 @@ class Balanced(Fleet):
     """App hosts and balancers, and what is expected to be live on them."""
 
     has_workers = False
-    inventory = SCENARIO / "inventory"
 
-    def __init__(self) -> None:
+    def __init__(self, inventory: Path = SCENARIO / "inventory") -> None:
         """Ask Ansible for the hosts, and the hosts for what they serve."""
+        self.inventory = inventory
         self.balancers = hosts(self.inventory, "balancer_hosts")
         network = ipaddress.ip_network(f"{self.balancers[0].address}/24", strict=False)
         self.address = str(network[20])
@@ -243,7 +243,6 @@ class Balanced(Fleet):
         hosts_of.cache_clear()
         self.inventory = inventory
         self.hosts = self.app_hosts(inventory)
-        self.first, self.second, self.third = self.hosts
 
 
 class Certificate:

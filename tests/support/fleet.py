@@ -290,7 +290,6 @@ class Fleet:
     def __init__(self) -> None:
         """Ask Ansible for the hosts, and the hosts for what they serve."""
         self.hosts = self.app_hosts(self.inventory)
-        self.first, self.second, self.third = self.hosts
         self.scratch = Path(tempfile.mkdtemp(prefix="variants-"))
         self.past = [self.one_answer()]
         # The next hundred: the steps can be taken again on the same hosts.
@@ -299,6 +298,21 @@ class Fleet:
         for host in self.hosts if self.has_workers else []:
             host.queue("add", JOBS // len(self.hosts) + 1)
         self.step = Step("before", time.time(), {self.past[-1]})
+
+    @property
+    def first(self) -> Host:
+        """The first app host, which releases meet first."""
+        return self.hosts[0]
+
+    @property
+    def second(self) -> Host:
+        """The second one."""
+        return self.hosts[1]
+
+    @property
+    def third(self) -> Host:
+        """The third one."""
+        return self.hosts[2]
 
     @classmethod
     def app_hosts(cls, inventory: Path) -> list[Host]:
