@@ -183,7 +183,7 @@ def _remove_bridges() -> None:
 
 
 def left() -> list[str]:
-    """What of a daemon that has ended is still on this machine, but for its kept data."""
+    """What a daemon that has ended has left on this machine, but for its kept data."""
     running = [
         f"process {place.parent.name}"
         for place in Path("/proc").glob("[0-9]*/cmdline")
