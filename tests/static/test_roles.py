@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 from project import ROLES, ROOT, defaults, files_of, load, options
 
+from app_exporter.scrape import Settings
+from praetor.host.layout import Layout
+
 TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "path": (str,),
@@ -83,6 +86,14 @@ def test_a_default_is_of_its_declared_type(role: str, name: str) -> None:
     assert isinstance(value, bool) == (option["type"] == "bool")
     if "choices" in option:
         assert value in option["choices"]
+
+
+def test_a_place_that_the_engine_and_the_exporter_know_is_no_input() -> None:
+    """Another value would have no effect on them, so nothing of the app would be found there."""
+    known = {str(place) for place in (*Layout(), Settings.run, Settings.apps, Settings.logs, Settings.certificates)}
+    assert [
+        f"{role}: {name}" for role in ROLES for name, value in defaults(role).items() if str(value).rstrip("/") in known
+    ] == []
 
 
 @pytest.mark.parametrize("role", ROLES)
