@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING, Any
 
 from praetor.inventory.ports import HOST_TLS, METRICS_PORT, journal_port, listens
@@ -68,7 +69,10 @@ def probes(
     balancers = list(balancers)
     kind = "_host" if balancers else ""
     asked = {host: (address(host, hostvars), kind) for host in hosts}
-    asked |= {name: (where, "") for name, where in clients_reach(balancers, hostvars).items()}
+    reached = clients_reach(balancers, hostvars)
+    asked |= {name: (where, "") for name, where in reached.items()}
+    # By it an alert finds out whether any balancer has the address.
+    shared = {name: {"address": where} for name, where in reached.items() if name not in balancers}
     return [
         {
             "targets": [f"{scheme}://{f'[{where}]' if ':' in where else where}{app['health']['path'] or '/'}"],
@@ -78,6 +82,7 @@ def probes(
                 "server_name": name,
                 "__param_hostname": name,
                 "__param_module": f"{_module(app['health'])}{module}",
+                **shared.get(instance, {}),
             },
         }
         for app in apps
@@ -91,7 +96,7 @@ def clients_reach(balancers: Iterable[str], hostvars: Mapping[str, Any]) -> dict
     """Return where clients reach the sites behind balancers, by the name that is shown: the shared addresses, or each balancer's own."""
     balancers = list(balancers)
     shared = (
-        [str(held).partition("/")[0] for held in hostvars[balancers[0]].get("keepalived_addresses") or []]
+        [str(ipaddress.ip_interface(held).ip) for held in hostvars[balancers[0]].get("keepalived_addresses") or []]
         if balancers
         else []
     )

@@ -7,6 +7,7 @@ What it reads, and writes nothing of:
 - ``<apps>/<app>/live.sock``       symlink to the socket of the slot that serves clients
 - ``<apps>/<app>/history.jsonl``   one JSON object per release
 - ``<logs>/<app>.access.log``       NGINX's access log, one JSON object a line
+- ``<drained>``                    a file that keeps balancers from sending anything new
 - ``<certificates>/``              when the host's and the sites' certificates end
 - the kernel's list of listening unix sockets: the true backlog, which uWSGI's ``listen_queue`` is not
 
@@ -95,6 +96,7 @@ def main() -> None:
     parser.add_argument("--max-series", type=int, default=Settings.max_series, metavar="PER_SLOT")
     parser.add_argument("--logs-directory", type=Path, default=Settings.logs)
     parser.add_argument("--certificates-directory", type=Path, default=Settings.certificates)
+    parser.add_argument("--drained-file", type=Path, default=Settings.drained)
     parser.add_argument("--once", action="store_true", help="print one scrape and end")
     arguments = parser.parse_args()
     exporter = Exporter(
@@ -105,6 +107,7 @@ def main() -> None:
             max_series=arguments.max_series,
             logs=arguments.logs_directory,
             certificates=arguments.certificates_directory,
+            drained=arguments.drained_file,
         )
     )
     if arguments.once:

@@ -12,6 +12,7 @@ from pathlib import Path
 from app_exporter.access_log import AccessLogs
 from app_exporter.backlog import listening_backlogs
 from app_exporter.certificates import add_certificates
+from app_exporter.drained import add_drained
 from app_exporter.exposition import Exposition
 from app_exporter.multiprocess import SlotMetrics
 from app_exporter.problems import BrokenError, Problems
@@ -37,6 +38,7 @@ class Settings:
     max_series: int = 20000
     logs: Path = Path("/var/log/nginx")
     certificates: Path = Path("/etc/praetor/tls")
+    drained: Path = Path("/var/lib/praetor/drained")
 
 
 class Exporter:
@@ -69,6 +71,7 @@ class Exporter:
                 reader = self._metrics.setdefault(slot.name, SlotMetrics(slot, self.settings.max_series))
                 reader.read(exposition, self.problems)
             add_certificates(self.settings.certificates, exposition, self.problems)
+            add_drained(self.settings.drained, exposition)
             self.logs.poll()
             self.logs.write(exposition, self.problems)
             for gone in self._metrics.keys() - {slot.name for slot in slots}:

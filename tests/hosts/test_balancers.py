@@ -21,10 +21,19 @@ REFUSED = (
     "print(c.connect_ex(('{address}', {port})))"
 )
 
+# All at once, because a port that drops what comes takes the whole time to say so.
+SHOWN = (
+    "import socket; from concurrent.futures import ThreadPoolExecutor as Pool\n"
+    "def ask(port):\n"
+    "    with socket.socket(socket.AF_INET6 if ':' in '{address}' else socket.AF_INET) as c:\n"
+    "        c.settimeout(3); return port if c.connect_ex(('{address}', port)) == 0 else 0\n"
+    "print(*filter(None, Pool(64).map(ask, {ports})))"
+)
+
 
 def told(balancer: Host, socket: str, command: str) -> str:
     """What HAProxy answers on one of its sockets."""
-    return str(balancer.check_output('python3 -c "%s"', ASK.format(path=f"/run/haproxy/{socket}", command=command)))
+    return str(balancer.check_output("python3 -c %s", ASK.format(path=f"/run/haproxy/{socket}", command=command)))
 
 
 @pytest.fixture(scope="session")
@@ -79,8 +88,8 @@ def test_haproxy_runs_with_its_files_as_they_are(balancer: Host) -> None:
     said = told(balancer, "master.sock", "show proc")
     assert "failed: 0" in said, said
     worker = said.partition("# workers")[2].split()[0]
-    started = int(balancer.check_output("date +%%s")) - int(balancer.check_output("ps -o etimes= -p %s", worker))
-    written = int(balancer.check_output("stat -c %%Y /etc/haproxy/haproxy.cfg"))
+    started = int(balancer.check_output("date +%s")) - int(balancer.check_output("ps -o etimes= -p %s", worker))
+    written = int(balancer.check_output("stat -c %Y /etc/haproxy/haproxy.cfg"))
     assert started >= written - 1, "it was written and not loaded"
 
 
@@ -90,9 +99,9 @@ def test_who_is_not_root_cannot_command_haproxy(balancer: Host) -> None:
 
 
 def test_the_exporter_is_on_loopback_only(balancer: Host, balancer_settings: dict[str, Any]) -> None:
-    assert balancer.check_output('python3 -c "%s"', REFUSED.format(address="127.0.0.1", port=8405)) == "0"
+    assert balancer.check_output("python3 -c %s", REFUSED.format(address="127.0.0.1", port=8405)) == "0"
     address = balancer_settings["address"]
-    assert balancer.check_output('python3 -c "%s"', REFUSED.format(address=address, port=8405)) != "0"
+    assert balancer.check_output("python3 -c %s", REFUSED.format(address=address, port=8405)) != "0"
 
 
 def test_one_balancer_has_each_shared_address(balancers: dict[str, dict[str, Any]]) -> None:
@@ -115,6 +124,20 @@ def test_an_app_host_takes_requests_from_balancers_and_not_from_another_app_host
         pytest.skip("no balancers, or one app host")
     address = next(iter(others.values()))["address"]
     for port in (80, 443):
-        assert host.check_output('python3 -c "%s"', REFUSED.format(address=address, port=port)) != "0", port
+        assert host.check_output("python3 -c %s", REFUSED.format(address=address, port=port)) != "0", port
     by = reached(next(iter(balancers.values())))
-    assert by.check_output('python3 -c "%s"', REFUSED.format(address=address, port=443)) == "0"
+    assert by.check_output("python3 -c %s", REFUSED.format(address=address, port=443)) == "0"
+
+
+def test_an_app_host_shows_nothing_but_ssh_to_others(
+    host: Host, host_name: str, fleet: dict[str, dict[str, Any]], balancers: dict[str, dict[str, Any]]
+) -> None:
+    others = {name: settings for name, settings in fleet.items() if name != host_name}
+    if not balancers or not others:
+        pytest.skip("no balancers, or one app host")
+    other = next(iter(others.values()))
+    listens = [line.split()[3] for line in reached(other).check_output("ss -Hltn").splitlines()]
+    ports = {int(where.rpartition(":")[2]) for where in listens if not where.startswith(("127.", "[::1]"))}
+    assert {443, int(other["port"])} <= ports, ports
+    shown = host.check_output("python3 -c %s", SHOWN.format(address=other["address"], ports=sorted(ports)))
+    assert set(map(int, shown.split())) <= {int(other["port"])}

@@ -42,9 +42,10 @@ class Host:
         self.apps = root / "apps"
         self.slots = self.run / "api"
         self.app = self.apps / "api"
+        self.drained = root / "drained"
         self.slots.mkdir(parents=True)
         (self.app / "releases" / RELEASE).mkdir(parents=True)
-        self.exporter = Exporter(Settings(self.run, self.apps, timeout_s=0.3, max_series=200))
+        self.exporter = Exporter(Settings(self.run, self.apps, timeout_s=0.3, max_series=200, drained=self.drained))
         self.open: list[socket.socket] = []
 
     def listen(self, path: Path, backlog: int = 8) -> socket.socket:

@@ -337,6 +337,16 @@ def test_a_client_that_says_nothing_keeps_nobody_waiting(host: Host, url: str) -
         assert response.status == 200
 
 
+def test_a_drained_host_is_seen_with_the_time_since_when(host: Host) -> None:
+    assert host.scrape()[("praetor_host_drained", frozenset())] == 0
+    assert ("praetor_host_drained_since_timestamp_seconds", frozenset()) not in host.scrape()
+    host.drained.write_text("not JSON: NGINX does not read it either", encoding="utf-8")
+    os.utime(host.drained, (0, 1_700_000_000))
+    samples = host.scrape()
+    assert samples[("praetor_host_drained", frozenset())] == 1
+    assert samples[("praetor_host_drained_since_timestamp_seconds", frozenset())] == 1_700_000_000
+
+
 def test_it_works_without_any_application(tmp_path: Path) -> None:
     text = Exporter(Settings(tmp_path / "none", tmp_path / "nowhere")).scrape().decode()
     assert "app_exporter_scrape_duration_seconds" in text

@@ -32,6 +32,7 @@ HOSTS: dict[str, dict[str, Any]] = {
 GROUPS = {"app_hosts": ["app1", "app2"], "balancer_hosts": ["lb1", "lb2"], "monitoring_hosts": ["mon1"]}
 APP: dict[str, Any] = {
     "name": "api",
+    "wsgi": "api.wsgi:app",
     "server_names": ["api.example.org", "*.api.example.org"],
     "redirect_names": ["www.example.org"],
     "health": {"path": "/up", "status": 204},
@@ -92,6 +93,13 @@ def test_names_are_asked_for_at_the_shared_address_and_at_each_host() -> None:
     }
     alone = monitoring.probes(["app1"], HOSTS, [APP], "internal", ["lb1"])
     assert [each["labels"]["instance"] for each in alone] == ["app1", "lb1"]
+
+
+def test_a_shared_address_is_a_label_of_its_probe_as_the_kernel_writes_it() -> None:
+    shared = {**HOSTS, "lb1": {**HOSTS["lb1"], "keepalived_addresses": ["192.0.2.20/24", "2001:DB8:0::20/64"]}}
+    for balancers, found in ((["lb1", "lb2"], [None, "192.0.2.20", "2001:db8::20"]), (["lb2"], [None, None])):
+        seen = imported("plugins/filter/monitoring.py").probes(["app1"], shared, [APP], "provided", balancers)
+        assert [each["labels"].get("address") for each in seen] == found
 
 
 def test_a_balancers_own_exporters_are_served_to_monitoring_hosts() -> None:
@@ -253,6 +261,7 @@ def test_the_table_has_what_balancers_say_and_names_who_is_drained() -> None:
     def state(live: str) -> Any:
         found = {
             "live": live,
+            "path": "/health",
             "since": None,
             "workers": 1,
             "busy": 0,
