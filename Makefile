@@ -190,7 +190,7 @@ demo-fleet-down: $(VENV)/controller ## take the seven hosts away
 
 # Its machines have another name and network than the lab's, so both can be up.
 SCENARIO ?= default
-molecule: $(VENV)/dev ## host tests on throw-away machines; SCENARIO=releases proves releases under load, fleet hosts and balancers, security attacks, alerts tells; all runs all
+molecule: $(VENV)/dev ## host tests on throw-away machines; SCENARIO=releases proves releases under load, fleet hosts and balancers, data databases and backups, security attacks, alerts tells; all runs all
 	@$(PREFLIGHT)
 	@molecule test $(if $(filter all,$(SCENARIO)),--all,$(SCENARIO:%=--scenario-name %))
 

@@ -1,21 +1,30 @@
-"""What can happen to a database, and what clients may notice: some seconds without writes. What was acknowledged is there."""
+"""What can happen to a database, and what clients may notice: some seconds without writes. What was acknowledged is there.
+
+Steps with the mark `short` are the short form, which scenario `databases` runs.
+"""
 
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 
+import pytest
 from ledgers import Site
+
+short = pytest.mark.short
 
 UNIT = "postgresql@$(ls /etc/postgresql)-main"
 DATA = "/var/lib/postgresql/$(ls /etc/postgresql)/main"
 WAL = "/var/lib/postgresql/$(ls /etc/postgresql)/main/pg_wal"
+COPY = "/var/lib/postgresql/restored"
+RESTORE = "runuser -u postgres -- /usr/local/libexec/praetor/database-restore"
 
 
+@short
 def test_restart_of_the_database(site: Site) -> None:
     site.primary.run(f"systemctl restart {UNIT}")
 
 
+@short
 def test_database_killed(site: Site) -> None:
     primary = site.primary
     primary.run("pkill -9 -u postgres -f 'bin/postgres -D'")
@@ -55,6 +64,7 @@ def test_full_disk_of_the_database(site: Site) -> None:
     )
 
 
+@short
 def test_switchover(site: Site) -> None:
     site.await_streaming()
     old, new = site.primary, site.standby
@@ -63,15 +73,25 @@ def test_switchover(site: Site) -> None:
     assert old.sql("select status from pg_stat_wal_receiver") == "streaming"
 
 
-def test_controller_killed_after_the_old_primary_was_stopped(site: Site) -> None:
+@pytest.mark.parametrize(
+    "task",
+    [
+        "Refuse what would lose something",
+        pytest.param("Stop the old primary", marks=short),
+        "Promote the new one",
+        "Let the others follow",
+    ],
+)
+def test_controller_killed_in_a_switchover(site: Site, task: str) -> None:
     site.await_streaming()
     new = site.standby
-    site.play("switchover", f"to={new.name}", kill_at="Promote the new one")
+    site.play("switchover", f"to={new.name}", kill_at=task)
     site.play("switchover", f"to={new.name}")
     assert site.primary is new
     site.await_streaming()
 
 
+@short
 def test_failover_and_the_return_of_the_old_primary(site: Site) -> None:
     site.await_streaming()
     old, new = site.primary, site.standby
@@ -117,61 +137,168 @@ def test_a_running_primary_that_was_cut_off_ends_when_it_sees_the_next(site: Sit
     site.await_streaming()
 
 
+@short
 def test_restore_to_a_moment_next_to_what_serves(site: Site) -> None:
     point = time.time()
     time.sleep(2)
-    at = datetime.fromtimestamp(point, UTC).isoformat(sep=" ")
-    found = site.restored(site.play("restore", f"host={site.backup.name}", f'{{"to_time": "{at}"}}'))
-    there = site.backup.run(
-        "runuser -u postgres -- psql -X -A -t -h /var/lib/postgresql/restored -d ledger -c 'select n from rows'"
-    )
+    found = site.restored(site.play("restore", f"host={site.backup.name}", site.to_time(point)))
+    there = site.backup.sql("select n from rows", "ledger", COPY)
     numbers = {int(line) for line in there.splitlines()}
     assert found["rows"] == len(numbers)
-    told = {number: when for number, when in site.acknowledged.items() if number not in site.forgiven}
+    told = site.told()
     assert {number for number, when in told.items() if when < point - 0.5} - numbers == set()
     assert {number for number, when in told.items() if when > point + 0.5} & numbers == set()
     site.play("restore", f"host={site.backup.name}", "remove=true")
 
 
-def test_restore_in_place_of_what_serves(site: Site) -> None:
+@short
+def test_databases_lost_now_come_back_as_they_were_a_minute_ago(site: Site) -> None:
+    # What the archive has by itself: no playbook asked the primary for the rest.
+    lost = time.time()
+    site.backup.run(f"{RESTORE} --keep")
+    there = site.backup.sql("select n from rows", "ledger", COPY)
+    site.backup.run(f"{RESTORE} --remove")
+    numbers = {int(line) for line in there.splitlines()}
+    old = {number for number, when in site.told().items() if when < lost - 60}
+    assert len(old) > 100
+    assert old - numbers == set()
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        "",
+        "Ask whether that can be restored",
+        "Restore in place of what the host has",
+        "Fence the others, which keep what they have",
+        "Start what was restored",
+        "Say what is left to do",
+    ],
+)
+def test_restore_in_place_of_what_serves_and_controller_killed(site: Site, task: str) -> None:
     site.await_streaming()
     old, new = site.primary, site.standby
     time.sleep(2)
     point = site.step.forgives_after = time.time()
     time.sleep(2)
-    at = datetime.fromtimestamp(point, UTC).isoformat(sep=" ")
-    site.play("restore", f"host={new.name}", "take_over=true", f'{{"to_time": "{at}"}}')
+    options = (f"host={new.name}", "take_over=true", site.to_time(point))
+    if task:
+        site.play("restore", *options, kill_at=task)
+    site.play("restore", *options)
     site.await_writes()
     assert site.primary is new
     there = {int(line) for line in new.sql("select n from rows", "ledger").splitlines()}
-    told = {number: when for number, when in site.acknowledged.items() if number not in site.forgiven}
+    told = site.told()
     assert {number for number, when in told.items() if point + 0.5 < when < point + 2} & there == set()
     # It keeps what it had, until somebody gives that up.
     assert old.run(f"test -e {DATA}/standby.signal; systemctl is-active {UNIT} || true") in {"failed", "inactive"}
+    assert new.run(f"ls {DATA}.restoring {DATA}.unfinished 2>/dev/null || true") == ""
     site.play("rejoin", f"host={old.name}")
     site.await_streaming()
 
 
-def test_wrong_times_are_refused(site: Site) -> None:
+@pytest.mark.parametrize("take_over", [False, True], ids=["next to it", "in place"])
+def test_wrong_times_are_refused(site: Site, *, take_over: bool) -> None:
+    site.await_streaming()
+    host = site.standby if take_over else site.backup
+    options = (f"host={host.name}", f"take_over={take_over}")
     for wrong, said in (
         ("yesterday", "expected a time such as"),
+        ("2026-02-30", "expected a time such as"),
         ("2999-01-01", "which is not over yet"),
         ("2001-01-01", "that is when the oldest backup ended"),
     ):
-        assert said in " ".join(
-            site.play("restore", f"host={site.backup.name}", f"to_time={wrong}", well=False).split()
-        )
+        site.refused("restore", *options, f"to_time={wrong}", said=said)
+    site.await_streaming()
 
 
 def test_a_primary_is_not_restored_onto(site: Site) -> None:
-    text = site.play("restore", f"host={site.primary.name}", "take_over=true", well=False)
-    assert "nothing is restored onto it" in " ".join(text.split())
+    primary = site.primary
+    site.refused("restore", f"host={primary.name}", "take_over=true", said="nothing is restored onto it")
+    assert site.primary is primary
+
+
+def test_another_passphrase_is_refused_and_the_old_one_stays(site: Site) -> None:
+    kept = "cat /etc/praetor/pgbackrest/kept/passphrase /etc/praetor/files/kept/passphrase"
+    before = site.backup.run(kept)
+    for given, tag in (("pgbackrest_passphrase", "pgbackrest"), ("files_backup_passphrase", "files_backup")):
+        said = f"found another passphrase in the inventory than the one in /etc/praetor/{tag.removesuffix('_backup')}"
+        site.refused("provision", f"{given}=something-else", tags=tag, said=said)
+    assert site.backup.run(kept) == before
+    site.play("provision", tags="pgbackrest,files_backup")
+
+
+def test_a_wrong_passphrase_restores_nothing_and_says_so(site: Site) -> None:
+    place = "/etc/praetor/pgbackrest/restore.conf"
+    site.backup.run(f"cp -a {place} {place}.kept; sed -i 's/^repo1-cipher-pass=.*/repo1-cipher-pass=wrong/' {place}")
+    try:
+        site.refused("restore", f"host={site.backup.name}", said="another passphrase than the one")
+    finally:
+        site.backup.run(f"mv {place}.kept {place}")
+
+
+def test_a_repository_that_is_gone_is_not_made_again_without_a_word(site: Site) -> None:
+    # As when its disk is not mounted.
+    site.backup.run("mkdir /run/nothing; chown postgres: /run/nothing; mount --bind /run/nothing /var/lib/pgbackrest")
+    try:
+        site.refused("restore", f"host={site.backup.name}", said="the repository has no backup")
+        site.refused("restore", f"host={site.standby.name}", "take_over=true", said="the repository has no backup")
+        site.refused("drill", said="the repository has no backup")
+        site.refused("provision", tags="pgbackrest", said="had backups and has none now")
+        assert "backup1 has no backup" in site.status()
+        site.await_writes()
+    finally:
+        site.backup.run("umount /var/lib/pgbackrest; rmdir /run/nothing")
+    site.await_streaming()
+
+
+def test_full_disk_of_the_archive(site: Site) -> None:
+    # Writes go on; what waits is archived as soon as there is room.
+    place = "/var/lib/pgbackrest"
+    site.backup.run(
+        f"set -e; systemctl stop pgbackrest-server; mkdir -p /run/small; "
+        f"mount -t tmpfs -o size=$(($(du -sm {place} | cut -f 1) + 16))m small /run/small; cp -a {place}/. /run/small/; "
+        f"chown postgres: /run/small; mount --bind /run/small {place}; systemctl start pgbackrest-server"
+    )
+    try:
+        site.backup.run("dd if=/dev/zero of=/run/small/fill bs=1M 2>/dev/null; true")
+        site.primary.sql("select pg_switch_wal()")
+        site.await_status("cannot bring its WAL to the backup host")
+        site.await_writes()
+        site.backup.run("rm /run/small/fill")
+        site.await_status("cannot bring its WAL to the backup host", said=False)
+    finally:
+        site.backup.run(
+            f"set -e; rm -f /run/small/fill; systemctl stop pgbackrest-server; umount {place}; cp -a /run/small/. {place}/; "
+            "umount /run/small; rmdir /run/small; systemctl start pgbackrest-server"
+        )
+    site.restored(site.play("drill"))
+
+
+def test_a_disk_without_room_for_a_restore(site: Site) -> None:
+    place = "/var/lib/postgresql"
+    site.backup.run(f"mount -t tmpfs -o size=40m,uid=$(id -u postgres) small {place}")
+    try:
+        site.refused("restore", f"host={site.backup.name}", said=f"{place} has no room: the backup")
+    finally:
+        site.backup.run(f"umount {place}")
+
+
+def test_a_backup_host_of_another_debian_is_refused(site: Site) -> None:
+    # Where Ansible reads it.
+    system = "/etc/debian_version"
+    site.backup.run(f"echo 11.9 >/run/other-debian; mount --bind /run/other-debian {system}")
+    try:
+        site.refused("provision", tags="pgbackrest", said="pgBackRest speaks with exactly its own version")
+    finally:
+        site.backup.run(f"umount {system}; rm /run/other-debian")
 
 
 def test_drill(site: Site) -> None:
     site.restored(site.play("drill"))
 
 
+@short
 def test_files_of_a_busy_app(site: Site) -> None:
     # Notes go to a SQLite file all the time, while it is stored.
     with site.notes() as told:
@@ -215,3 +342,8 @@ def test_another_hosts_copies_are_out_of_reach(site: Site) -> None:
     )
     assert grown == ""
     site.backup.run("rm -r /var/lib/praetor-files/kept")
+
+
+@short
+def test_host_tests_of_the_data_tier(site: Site) -> None:
+    site.verify("test_databases.py", "test_backups.py", "test_files_backup.py")

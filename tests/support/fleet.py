@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import steps
 from client import Site
 from hosts import hosts_of
 from load import Record
@@ -214,15 +215,11 @@ class Variant:
 
 
 @dataclass
-class Step:
+class Step(steps.Step):
     """One step: what may be seen while it lasts, and what was."""
 
-    name: str
-    began: float
-    served: set[str]  # how the X-Sample of everything that may serve begins
-    records: list[Record] = field(default_factory=list)
+    served: set[str] = field(default_factory=set)  # how the X-Sample of everything that may serve begins
     excuses: list[Callable[[Record], bool]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # for the table
 
     def may_serve(self, variant: Variant) -> None:
         """Allow a variant to answer clients."""
@@ -231,10 +228,6 @@ class Step:
     def excuse(self, excused: Callable[[Record], bool]) -> None:
         """Allow requests to fail that cannot but fail."""
         self.excuses.append(excused)
-
-    def failed(self) -> list[Record]:
-        """The requests that were not answered as they must be."""
-        return [record for record in self.records if record.wrong]
 
     def violations(self) -> list[str]:
         """What clients saw that they should not have seen."""
@@ -297,7 +290,7 @@ class Fleet:
         self.load = self.begin_load()
         for host in self.hosts if self.has_workers else []:
             host.queue("add", JOBS // len(self.hosts) + 1)
-        self.step = Step("before", time.time(), {self.past[-1]})
+        self.step = Step("before", time.time(), served={self.past[-1]})
 
     @property
     def first(self) -> Host:
@@ -329,7 +322,7 @@ class Fleet:
 
     def begin(self, name: str) -> Step:
         """Begin a step."""
-        self.step = Step(name, time.time(), {self.past[-1]})
+        self.step = Step(name, time.time(), served={self.past[-1]})
         # There is always work for the workers, whatever happens to them.
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda host: host.queue("keep", 60), self.hosts if self.has_workers else []))

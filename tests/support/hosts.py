@@ -3,7 +3,8 @@
     pytest tests/hosts --ansible-inventory=inventories/staging
 
 Each test that asks for `host` runs once on every host of the group app_hosts, as root through sudo; one that asks for `monitor`
-once on every host of the group monitoring_hosts, if there are any; `database`, `backup` and `balancer` in the same way.
+once on every host of the group monitoring_hosts, if there are any; `database`, `backup` and `balancer` in the same way, and `storing` on
+every host that stores copies of its files.
 """
 
 from __future__ import annotations
@@ -124,6 +125,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     ):
         if fixture in metafunc.fixturenames:
             metafunc.parametrize(fixture, list(hosts_of(inventory_of(metafunc.config), group)), scope="session")
+    if "storing_name" in metafunc.fixturenames:
+        metafunc.parametrize("storing_name", list(storing_hosts(inventory_of(metafunc.config))), scope="session")
+
+
+def storing_hosts(inventory: Path) -> dict[str, dict[str, Any]]:
+    """Return the hosts that store copies of their files on a backup host; none where the inventory has no such host."""
+    return {**hosts_of(inventory), **hosts_of(inventory, MONITORS)} if hosts_of(inventory, BACKUPS) else {}
 
 
 def served(settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -183,6 +191,12 @@ def backup(backup_name: str, pytestconfig: pytest.Config) -> Host:
 
 
 @pytest.fixture(scope="session")
+def storing(storing_name: str, pytestconfig: pytest.Config) -> Host:
+    """Return a host that stores copies of its files, as root."""
+    return reached(storing_hosts(inventory_of(pytestconfig))[storing_name])
+
+
+@pytest.fixture(scope="session")
 def balancers(pytestconfig: pytest.Config) -> dict[str, dict[str, Any]]:
     """Return what the inventory says about all balancers, by name; none where it has none."""
     return hosts_of(inventory_of(pytestconfig), BALANCERS)
@@ -233,7 +247,12 @@ def pytest_runtest_makereport(
     report = yield
     arguments = getattr(item, "funcargs", {})
     failed_on = next(
-        (arguments[name] for name in ("host", "monitor", "database", "backup", "balancer") if name in arguments), None
+        (
+            arguments[name]
+            for name in ("host", "monitor", "database", "backup", "balancer", "storing")
+            if name in arguments
+        ),
+        None,
     )
     if report.failed and call.when in {"setup", "call"} and failed_on is not None:
         journal = failed_on.run(JOURNAL)

@@ -11,18 +11,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import client
+import steps
 from hosts import hosts_of
+from load import Record
 from project import ROOT
 
 INVENTORY = ROOT / "molecule" / "data" / "inventory"
 NAME = "ledger.lab.example"
 EVERY_S = 0.1
+OK, CREATED = 200, 201
 PATIENCE_S = 900
 ENVIRONMENT = {
     **os.environ,
@@ -34,19 +38,28 @@ ENVIRONMENT = {
 
 
 @dataclass
-class Step:
-    """What clients saw while something happened."""
+class Step(steps.Step):
+    """What clients saw while something happened, and which of the rows that they were told of were found when it had ended."""
 
-    name: str
-    requests: int = 0
-    failed: int = 0
-    acknowledged: int = 0
-    found: int = 0
     told: set[int] = field(default_factory=set)
-    longest_s: float = 0
-    lost: list[int] = field(default_factory=list)
+    found: set[int] = field(default_factory=set)
     forgives_after: float = float("inf")
     """What was acknowledged later than this may be gone: a loss of the primary, or a restore, costs the last writes before it."""
+
+    def cells(self) -> dict[str, int]:
+        """Return what the table tells of any load, and what became of the rows."""
+        cells = super().cells()
+        kept = {column: cells[column] for column in ("requests", "failed", "max ms")}
+        return {**kept, "acknowledged": len(self.told), "found": len(self.found)}
+
+    @classmethod
+    def of_all(cls, steps: Sequence[Self]) -> Self:
+        """Return all steps as one."""
+        whole = super().of_all(steps)
+        for step in steps:
+            whole.told |= step.told
+            whole.found |= step.found
+        return whole
 
 
 class Host:
@@ -67,9 +80,10 @@ class Host:
             assert done.returncode == 0, f"{self.name}: {command}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
 
-    def sql(self, text: str, database: str = "postgres") -> str:
-        """Ask the host's own server; nothing where it does not run."""
-        return self.run(f'runuser -u postgres -- psql -X -A -t -d {database} -c "{text}" 2>/dev/null', check=False)
+    def sql(self, text: str, database: str = "postgres", place: str = "/var/run/postgresql") -> str:
+        """Ask a server of the host, by default its own; nothing where it does not run."""
+        asked = f'runuser -u postgres -- psql -X -A -t -h {place} -d {database} -c "{text}" 2>/dev/null'
+        return self.run(asked, check=False)
 
     def is_primary(self) -> bool:
         """Whether the host takes writes."""
@@ -91,7 +105,7 @@ class Site:
         authority = self.app.run("cat /etc/praetor/tls/host/authority.pem")
         self._place = client.Site(self.app.address, ssl.create_default_context(cadata=authority))
         self._lock, self._end = threading.Lock(), threading.Event()
-        self.step = Step("start")
+        self.step = Step("start", time.time())
         self.acknowledged: dict[int, float] = {}
         self.forgiven: set[int] = set()
         # Another run on the same hosts has its own numbers.
@@ -109,14 +123,13 @@ class Site:
         while not self._end.wait(EVERY_S):
             number, began = self._number(), time.time()
             status = self.ask("POST", f"/{what}/{number}")[0]
+            wrong = "" if status == CREATED else f"status {status}"
+            record = Record(what, self.app.name, began, time.time(), status, "", wrong)
             with self._lock:
-                self.step.requests += 1
-                self.step.longest_s = max(self.step.longest_s, time.time() - began)
-                if status == 201:
+                self.step.records.append(record)
+                if not wrong:
                     self.step.told.add(number)
-                    self.acknowledged[number] = time.time()
-                else:
-                    self.step.failed += 1
+                    self.acknowledged[number] = record.ended
 
     def ask(self, method: str, path: str) -> tuple[int, str]:
         """Send one request; status 0 when there was no answer."""
@@ -137,7 +150,7 @@ class Site:
         def drive() -> None:
             while not end.wait(EVERY_S):
                 number = self._number()
-                if self.ask("POST", f"/notes/{number}")[0] == 201:
+                if self.ask("POST", f"/notes/{number}")[0] == CREATED:
                     told.append(number)
 
         thread = threading.Thread(target=drive, daemon=True)
@@ -148,34 +161,54 @@ class Site:
             end.set()
             thread.join()
 
+    def told(self) -> dict[int, float]:
+        """Return what was acknowledged and must be there, and when."""
+        with self._lock:
+            return {number: when for number, when in self.acknowledged.items() if number not in self.forgiven}
+
     def begin(self, name: str) -> Step:
         """Count for another step from now on."""
         with self._lock:
-            self.step = Step(name)
+            self.step = Step(name, time.time())
             return self.step
 
-    def settle(self) -> None:
+    def collect(self) -> list[Record]:
+        """Return the step's requests so far."""
+        with self._lock:
+            return list(self.step.records)
+
+    def end(self) -> None:
         """Hold all that was ever acknowledged against what the database that serves has."""
         self.await_writes()
         with self._lock:
             # What comes from now on counts for the next step.
             told, step = dict(self.acknowledged), self.step
-            self.step = Step("between")
-        status, text = self.ask("GET", "/rows")
-        while status != 200:  # a thread that wrote nothing since finds out now that its connection is dead
-            time.sleep(0.2)
-            status, text = self.ask("GET", "/rows")
-        there = {int(line) for line in text.splitlines()}
-        step.lost = sorted(set(told) - there - self.forgiven)
-        step.acknowledged, step.found = len(step.told), len(step.told & there)
-        gone = [number for number in step.lost if told[number] < step.forgives_after]
+            self.step = Step("between", time.time())
+        assert step.told, "nothing was acknowledged while this step lasted"
+        there = self.rows()
+        lost = sorted(set(told) - there - self.forgiven)
+        step.found = step.told & there
+        gone = [number for number in lost if told[number] < step.forgives_after]
         assert gone == [], f"{len(gone)} rows were acknowledged and are not there: {gone[:5]}"
-        self.forgiven |= set(step.lost)
+        self.forgiven |= set(lost)
+        if lost:
+            step.notes.append(f"{len(lost)} of the last rows are gone, as may be")
+
+    def rows(self, timeout_s: float = 60) -> set[int]:
+        """Ask the app which rows there are."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            status, text = self.ask("GET", "/rows")
+            if status == OK:
+                return {int(line) for line in text.splitlines()}
+            # A thread that wrote nothing since finds out now that its connection is dead.
+            assert time.monotonic() < deadline, f"status {status}: {text}"
+            time.sleep(0.2)
 
     def await_writes(self, timeout_s: float = 60) -> None:
         """Return when writes succeed again."""
         deadline = time.monotonic() + timeout_s
-        while self.ask("POST", f"/rows/{self._number()}")[0] != 201:
+        while self.ask("POST", f"/rows/{self._number()}")[0] != CREATED:
             assert time.monotonic() < deadline, "writes do not come back"
             time.sleep(0.2)
 
@@ -191,10 +224,35 @@ class Site:
         """The other one."""
         return next(host for host in self.databases if host is not self.primary)
 
-    def play(self, name: str, *flags: str, well: bool = True, kill_at: str = "") -> str:
+    @staticmethod
+    def to_time(moment: float) -> str:
+        """Return the option that says up to when something is restored."""
+        at = datetime.fromtimestamp(moment, UTC).isoformat(sep=" ")
+        return f'{{"to_time": "{at}"}}'
+
+    def refused(self, name: str, *flags: str, said: str, tags: str = "") -> None:
+        """Run a playbook that must refuse; its reason is noted."""
+        text = " ".join(self.play(name, *flags, tags=tags, well=False).split())
+        assert said in text, text[-4000:]
+        place = text.index(said)
+        print(f"\n{name} {' '.join(flags)}: ...{text[max(place - 200, 0) : place + len(said) + 300]}...")
+
+    def status(self) -> str:
+        """Return what status.yml says of databases."""
+        return " ".join(self.play("status", "table=databases").split())
+
+    def await_status(self, text: str, *, said: bool = True, timeout_s: float = 180) -> None:
+        """Return when status.yml says something, or says it no more."""
+        deadline = time.monotonic() + timeout_s
+        while (text in self.status()) is not said:
+            assert time.monotonic() < deadline, f"status.yml {'does not say' if said else 'goes on saying'}: {text}"
+            time.sleep(2)
+
+    def play(self, name: str, *flags: str, well: bool = True, kill_at: str = "", tags: str = "") -> str:
         """Run a playbook; with kill_at, the controller is killed when that task begins."""
         command = ["ansible-playbook", f"playbooks/{name}.yml", "-i", str(INVENTORY)]
         command += [word for flag in flags for word in ("-e", flag)]
+        command += [f"--tags={tags}"] if tags else []
         with subprocess.Popen(
             command,
             cwd=ROOT,
@@ -216,6 +274,16 @@ class Site:
         assert (process.returncode == 0) == well, text[-4000:]
         assert not kill_at, f"no task {kill_at}"
         return text
+
+    def verify(self, *files: str) -> None:
+        """Run some of the host tests, as verify.yml does."""
+        tests = [str(ROOT / "tests" / "hosts" / file) for file in files]
+        command = ["pytest", "-q", "-rs", "-p", "no:cacheprovider", f"--ansible-inventory={INVENTORY}", *tests]
+        done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
+        # A file that asks nothing of these hosts proves nothing.
+        assert "skipped" not in done.stdout, done.stdout[-2000:]
+        self.step.notes.append(done.stdout.splitlines()[-1])
 
     def await_streaming(self, timeout_s: float = 60) -> None:
         """Return when the standby follows the primary."""
