@@ -1,4 +1,4 @@
-"""Says what a restore found, or why there is none; contacts no host."""
+"""Says what a restore found, or why there is none or can be none; contacts no host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from praetor.run.on_controller import ControllerAction
 
 
 class ActionModule(ControllerAction):
-    """Arguments: `copy`, what database-restore wrote; `said`, its complaints; `host`, where."""
+    """Arguments: `copy`, what database-restore wrote; `said`, its complaints; `host`, where; `show`, whether it is printed."""
 
     def do(self, args: Mapping[str, Any]) -> Mapping[str, object]:
         """Print, or fail."""
@@ -24,5 +24,6 @@ class ActionModule(ControllerAction):
             raise ReleaseError(
                 f"{args['host']}: nothing was restored, and what serves was not touched. {found['error']}"
             )
-        Display().display("\n" + restored(str(args["host"]), found) + "\n")
+        if args.get("show", True):
+            Display().display("\n" + restored(str(args["host"]), found) + "\n")
         return {"restored": found}

@@ -45,6 +45,11 @@ class Cluster:
         """Says that the data directory is not what it shall become: a copy was begun and has not ended."""
         return self.root / f"var/lib/postgresql/{self.version}/main.unfinished"
 
+    @property
+    def restoring(self) -> Path:
+        """Says that the data directory is being restored, and up to when; it goes when the host serves as the primary."""
+        return self.root / f"var/lib/postgresql/{self.version}/main.restoring"
+
     def exists(self) -> bool:
         """Whether there is a whole data directory."""
         return (self.data / "PG_VERSION").exists() and not self.unfinished.exists()

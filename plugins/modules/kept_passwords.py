@@ -25,6 +25,11 @@ options:
     type: list
     elements: str
     default: []
+  guards:
+    description:
+      - A directory that can be read with these passwords only. While anything is in it, another one than the host keeps is refused.
+      - With it nothing is written and nothing returned, so that the refusal can be shown where passwords must not be.
+    type: path
 """
 
 RETURN = r"""
@@ -57,6 +62,28 @@ def keep(directory: Path, given: dict[str, str], make: list[str], *, dry: bool) 
     return found | wanted, bool(changed)
 
 
+class KeptError(Exception):
+    """Why a password is not replaced."""
+
+
+def refuse_to_replace(directory: Path, given: dict[str, str], guards: Path) -> None:
+    """Keep passwords without which something could no longer be read.
+
+    Raises:
+        KeptError: another one was given.
+
+    """
+    kept = {path.name: path.read_text(encoding="utf-8") for path in directory.iterdir()} if directory.is_dir() else {}
+    other = [name for name, text in given.items() if name in kept and kept[name] != text]
+    if other and guards.is_dir() and {path.name for path in guards.iterdir()} - {"lost+found"}:
+        message = (
+            f"found another {other[0]} in the inventory than the one in {directory / other[0]}, with which what is in {guards} was made: "
+            f"nothing else reads it. Nothing was changed. Give that one, or leave it out of the inventory; to give up what is in {guards} "
+            f"and begin with the other one: rm -r {guards}/* {directory / other[0]}"
+        )
+        raise KeptError(message)
+
+
 def main() -> None:
     """Run as an Ansible module."""
     module = AnsibleModule(
@@ -64,10 +91,17 @@ def main() -> None:
             "directory": {"type": "path", "required": True},
             "given": {"type": "dict", "default": {}, "no_log": True},
             "make": {"type": "list", "elements": "str", "default": []},
+            "guards": {"type": "path"},
         },
         supports_check_mode=True,
     )
     params = module.params
+    try:
+        if params["guards"]:
+            refuse_to_replace(Path(params["directory"]), params["given"], Path(params["guards"]))
+            module.exit_json(changed=False)
+    except KeptError as error:
+        module.fail_json(msg=str(error))
     found, changed = keep(Path(params["directory"]), params["given"], params["make"], dry=module.check_mode)
     module.exit_json(changed=changed, passwords=found)
 

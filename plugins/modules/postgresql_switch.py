@@ -7,7 +7,6 @@ import pwd
 import re
 import subprocess
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -25,7 +24,8 @@ options:
       - C(look) says what the host is and how far it has come. C(demote) stops a primary cleanly and starts it as a standby.
         C(fence) stops a server and keeps it from starting as a primary. C(promote) makes a standby that has everything up to C(lsn) the primary.
         C(follow) waits until a standby streams. C(copy) makes a standby of whatever the host has, from C(source).
-        C(restore) replaces whatever the host has by the backup of C(to), not started. C(open) starts what was restored, as the primary.
+        C(restore) replaces whatever the host has by the backup of C(to), not started; one that runs as the primary is replaced by nothing.
+        C(open) starts what was restored, as the primary.
         C(archive) brings what a primary has written up to now into the archive, and gives up without a word where that does not work.
     type: str
     choices: [look, demote, fence, promote, follow, copy, restore, open, archive]
@@ -45,7 +45,7 @@ options:
     description: The replication slot that the copy uses.
     type: str
   to:
-    description: Time to restore to, with its zone; everything there is when it is left out.
+    description: Time to restore to, as pgBackRest takes it; everything there is when it is left out.
     type: str
   timeout_s:
     description: Seconds to wait for what is to happen.
@@ -69,7 +69,15 @@ streaming:
 lag_bytes:
   description: By standby, WAL that it has not confirmed yet; of a primary.
   type: dict
+restoring:
+  description: What a restore that has not come to its end goes to, C(everything) or a time; empty when there is none.
+  type: str
+archive_failed:
+  description: When a primary tried last to bring WAL into the archive, in seconds since 1970, if that failed; else 0.
+  type: int
 """
+
+EVERYTHING = "everything"
 
 LOOK = (
     "select pg_is_in_recovery(), case when pg_is_in_recovery() then greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) "
@@ -91,33 +99,39 @@ def control(cluster: Cluster) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
 
 
+ARCHIVE = (
+    "select coalesce(extract(epoch from max(last_failed_time)), 0)::bigint from pg_stat_archiver "
+    "where last_failed_time > coalesce(last_archived_time, '-infinity')"
+)
+
+
 def look(cluster: Cluster | None) -> dict[str, object]:
     """Say what a host is."""
-    if cluster is None or not cluster.exists():
-        return {"state": "none", "lsn": "0/0", "timeline": 0, "streaming": False, "lag_bytes": {}}
+    nothing = {"lsn": "0/0", "timeline": 0, "streaming": False, "lag_bytes": {}, "archive_failed": 0, "restoring": ""}
+    if cluster is None:
+        return {**nothing, "state": "none"}
+    seen = {**nothing, "restoring": cluster.restoring.read_text(encoding="utf-8") if cluster.restoring.exists() else ""}
+    if not cluster.exists():
+        return {**seen, "state": "none"}
     try:
         [[recovering, lsn, timeline, streaming]] = query(LOOK)
     except PostgresError:
         known = control(cluster)
-        timeline = known.get("Latest checkpoint's TimeLineID", "0")
         return {
+            **seen,
             "state": "stopped",
             "lsn": known.get("Latest checkpoint location", "0/0"),
-            "timeline": int(timeline),
-            "streaming": False,
-            "lag_bytes": {},
+            "timeline": int(known.get("Latest checkpoint's TimeLineID", "0")),
             "clean": known.get("Database cluster state", "").startswith("shut down"),
         }
-    rows = (
-        []
-        if recovering == "t"
-        else query(
-            "select application_name, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn), 0)::bigint from pg_stat_replication"
-        )
+    seen |= {"lsn": lsn, "timeline": int(timeline), "streaming": streaming == "t"}
+    if recovering == "t":
+        return {**seen, "state": "standby"}
+    rows = query(
+        "select application_name, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn), 0)::bigint from pg_stat_replication"
     )
-    state = "standby" if recovering == "t" else "primary"
     lags = {row[0]: int(row[1]) for row in rows if row[0] != "pg_basebackup"}
-    return {"state": state, "lsn": lsn, "timeline": int(timeline), "streaming": streaming == "t", "lag_bytes": lags}
+    return {**seen, "state": "primary", "lag_bytes": lags, "archive_failed": int(query(ARCHIVE)[0][0])}
 
 
 def systemctl(*argv: str) -> None:
@@ -216,36 +230,25 @@ def copy(cluster: Cluster, source: str, slot: str) -> None:
     forget_targets(cluster.data)
     sign(cluster)
     cluster.unfinished.unlink()
-
-
-def moment(text: str) -> str:
-    """Return a time as pgBackRest takes it; without a zone it is UTC."""
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise PostgresError(
-            f'to_time: found {text!r}, expected a time such as "2026-11-25 03:00" (UTC) or "2026-11-25 03:00:00+01:00"'
-        ) from None
-    found = found if found.tzinfo else found.replace(tzinfo=UTC)
-    if found > datetime.now(UTC):
-        raise PostgresError(f"to_time: found {found:%F %T%z}, which is not over yet")
-    return f"{found:%F %T.%f%z}"
+    cluster.restoring.unlink(missing_ok=True)
 
 
 def restore(cluster: Cluster, to: str) -> None:
     """Replace what a host has by a backup; it waits for its start, which no other server of the host may take."""
-    target = ["--type=time", f"--target={moment(to)}", "--target-action=promote"] if to else ["--type=default"]
+    target = ["--type=time", f"--target={to}", "--target-action=promote"] if to else ["--type=default"]
     subprocess.run(["systemctl", "stop", cluster.unit], capture_output=True, check=False)
     cluster.data.mkdir(mode=0o700, exist_ok=True)
     owner = pwd.getpwnam("postgres")
     os.chown(cluster.data, owner.pw_uid, owner.pw_gid)
+    # From here on until it serves: whoever types the same again goes on.
+    cluster.restoring.write_text(to or EVERYTHING, encoding="utf-8")
     cluster.unfinished.touch()
     empty(cluster.data)
     run("pgbackrest", "--stanza=main", *target, "restore")
     cluster.unfinished.unlink()
 
 
-def open_restored(cluster: Cluster, slots: list[str], timeout_s: int) -> None:
+def open_restored(cluster: Cluster, timeout_s: int) -> None:
     """Start what was restored and wait until it takes writes."""
     try:
         systemctl("start", cluster.unit)
@@ -261,7 +264,6 @@ def open_restored(cluster: Cluster, slots: list[str], timeout_s: int) -> None:
                 f"to_time: the archive does not reach it; the last transaction in it is of {reached}"
             ) from error
         raise PostgresError(f"{error}\n{text[-1500:]}") from error
-    make_slots(slots)
 
 
 def forget_restore() -> None:
@@ -282,6 +284,8 @@ def make_slots(slots: list[str]) -> bool:
 
 def archive(timeout_s: int) -> None:
     """Wait until the archive has what was written up to now, or for some time."""
+    # A restore to a moment ends at the first transaction after it; where nobody writes there would be none.
+    query("select pg_current_xact_id()")
     [[wal]] = query("select pg_walfile_name(pg_switch_wal())")
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -310,6 +314,7 @@ def work(cluster: Cluster, params: dict[str, object]) -> bool:  # noqa: C901, PL
         fence(cluster)
     elif action == "promote" and seen["state"] == "primary":
         # An earlier run was interrupted, or somebody promoted it by hand.
+        cluster.restoring.unlink(missing_ok=True)
         return make_slots(slots)
     elif action == "promote":
         promote(cluster, str(params["lsn"] or ""), slots, timeout_s)
@@ -322,17 +327,24 @@ def work(cluster: Cluster, params: dict[str, object]) -> bool:  # noqa: C901, PL
     elif action == "copy":
         copy(cluster, str(params["source"]), str(params["slot"]))
     elif action == "restore":
-        if seen["state"] == "primary":
+        to = str(params["to"] or "")
+        if seen["state"] != "primary":
+            restore(cluster, to)
+        elif seen["restoring"] == (to or EVERYTHING):
+            # An earlier run was interrupted when it had started.
+            return False
+        else:
             raise PostgresError("this host is the primary: nothing is restored onto it. What it has is not touched")
-        restore(cluster, str(params["to"] or ""))
     elif action == "archive" and seen["state"] == "primary":
         archive(timeout_s)
         return False
     elif action == "open":
         if seen["state"] != "primary":
-            open_restored(cluster, slots, timeout_s)
+            open_restored(cluster, timeout_s)
         forget_restore()
-        return seen["state"] != "primary"
+        made = make_slots(slots)
+        cluster.restoring.unlink(missing_ok=True)
+        return made or seen["state"] != "primary"
     else:
         return False
     return True

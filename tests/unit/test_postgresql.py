@@ -59,6 +59,22 @@ def test_a_given_password_counts_and_others_stay(tmp_path: Path) -> None:
     assert keep(tmp_path, {"shop": "new"}, [], dry=False) == ({"shop": "new", "blog": "b"}, True)
 
 
+def test_a_passphrase_is_not_replaced_while_something_was_made_with_it(tmp_path: Path) -> None:
+    kept, guarded = tmp_path / "kept", tmp_path / "repository"
+    refuse = kept_passwords.refuse_to_replace
+    refuse(kept, {"passphrase": "new"}, guarded)
+    kept_passwords.keep(kept, {"passphrase": "old"}, [], dry=False)
+    # Nothing was made with it yet.
+    refuse(kept, {"passphrase": "new"}, guarded)
+    (guarded / "backup").mkdir(parents=True)
+    refuse(kept, {}, guarded)
+    refuse(kept, {"passphrase": "old", "other": "new"}, guarded)
+    with pytest.raises(kept_passwords.KeptError, match="found another passphrase in the inventory") as error:
+        refuse(kept, {"passphrase": "new"}, guarded)
+    assert "old" not in str(error.value).split()
+    assert (kept / "passphrase").read_text() == "old"
+
+
 def test_a_copy_that_was_interrupted_is_no_cluster(tmp_path: Path) -> None:
     cluster = postgres.Cluster(15, tmp_path)
     cluster.data.mkdir(parents=True)
