@@ -116,15 +116,15 @@ bench: $(VENV)/dev ## measure what runs cost by the number of hosts, into docs/p
 
 .PHONY: app-setup app-postgresql app-test app-fuzz app-bench bench
 
-# Two scenarios at a time, for most of their time they wait; each has its number added to the lab's name and network. The longest begin.
-SIDE_BY_SIDE := releases:1 default:2 image:3
-test: lint unit app-test ## everything that CI runs, the scenarios side by side
+# Two at a time, for most of their time scenarios wait; each with its number added to the lab's name and network. The longest begin.
+SIDE_BY_SIDE := releases:1 unit:0 default:2 balancers:3 databases:4 image-test:5
+test: lint app-test $(BIN)/promtool $(BIN)/nginx $(BIN)/git-lfs ## everything that CI runs: lint, app-test, then unit, four scenarios and image-test side by side
 	@$(MAKE) -k -j2 $(foreach one,$(SIDE_BY_SIDE),test-$(firstword $(subst :, ,$(one))))
 
 test-%: NUMBER = $(patsubst $*:%,%,$(filter $*:%,$(SIDE_BY_SIDE)))
 test-%: $(VENV)/dev
 	@set -o pipefail; export PRAETOR_LAB="$${PRAETOR_LAB:-praetor}$(NUMBER)" PRAETOR_LAB_NET="$$(($${PRAETOR_LAB_NET:-0} + $(NUMBER)))"; \
-	  $(MAKE) $(if $(filter image,$*),image-test,molecule SCENARIO=$*) 2>&1 | sed -u 's/^/$*: /'
+	  $(MAKE) $(if $(wildcard molecule/$*),molecule SCENARIO=$*,$*) 2>&1 | sed -u 's/^/$*: /'
 
 # The id of the release in the image is that of hosts: it counts the last commit of the app's source.
 image: ## build the reference API as an image called flaskapp, with the docker of this machine
