@@ -1,4 +1,4 @@
-"""Copies of files: every host that has some of its own stores them, encrypted, where it cannot take them away. Nothing without a backup host."""
+"""Copies of files: every host stores what it alone has, encrypted, where it cannot take it away. Nothing without a backup host."""
 
 from __future__ import annotations
 

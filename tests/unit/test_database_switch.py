@@ -102,6 +102,12 @@ def test_the_table_says_who_takes_writes_and_who_is_behind() -> None:
         ({"db1": PRIMARY, "db2": PRIMARY}, {}, "db1 and db2 take writes, expected one: docs/runbooks/TwoPrimaries.md"),
         ({"db1": PRIMARY}, {}, "The databases have no backup"),
         ({"db1": PRIMARY}, {"backup1": {}}, "backup1 does not say"),
+        (
+            {"db1": {**PRIMARY, "archive_failed": 980}},
+            {},
+            "db1 cannot bring its WAL to the backup host, and tried last 20 s ago",
+        ),
+        ({"db1": {**NONE, "restoring": "T"}}, {}, "db1 is being restored to T, or that was interrupted"),
         ({"db1": PRIMARY}, {"backup1": {"backups": 0, "newest": 0, "full": 0}}, "backup1 has no backup"),
     ],
 )

@@ -17,6 +17,8 @@ class Seen(TypedDict, total=False):
     timeline: int
     streaming: bool
     lag_bytes: Mapping[str, int]
+    archive_failed: int
+    restoring: str
 
 
 def slot(host: str) -> str:
@@ -157,6 +159,16 @@ def notes(seen: Mapping[str, Seen], kept: Mapping[str, Backups], now: float) -> 
             f"{' and '.join(primaries) or 'No host'} take{'' if primaries else 's'} writes, expected one: "
             "docs/runbooks/" + ("TwoPrimaries.md" if primaries else "DatabaseWithoutPrimary.md")
         )
+    for host, database in seen.items():
+        if database.get("archive_failed"):
+            lines.append(
+                f"{host} cannot bring its WAL to the backup host, and tried last {age(now - database['archive_failed'])} ago; it takes "
+                "writes all the same and keeps what waits, until its disk is full: docs/runbooks/WalArchiveFailing.md."
+            )
+        if database.get("restoring"):
+            lines.append(
+                f"{host} is being restored to {database['restoring']}, or that was interrupted: type the same restore.yml again."
+            )
     for host, one in kept.items():
         if "backups" not in one:
             lines.append(f"{host} does not say what backups there are: systemctl status 'pgbackrest@*' there.")
@@ -173,6 +185,31 @@ def notes(seen: Mapping[str, Seen], kept: Mapping[str, Backups], now: float) -> 
     if seen and not kept:
         lines.append("The databases have no backup: put a host into the group backup_hosts (docs/databases.md).")
     return lines
+
+
+class About(TypedDict, total=False):
+    """What a backup host knows of the copy of a controller; empty when it has none."""
+
+    authority: str
+    vault: bool
+    made: int
+
+
+def controller_note(host: str, about: About, authority: str) -> list[str]:
+    """Say whether the copy of the controller is missing or of another authority.
+
+    Args:
+        host: the backup host.
+        about: what it has.
+        authority: what a copy of this controller's authority is known by; empty where it has none.
+
+    """
+    if not authority or about.get("authority") == authority:
+        return []
+    has = "the copy of another authority" if about else "no copy of this controller's authority"
+    return [
+        f"{host} has {has}, so what would be lost with this machine is nowhere else: playbooks/controller_copy.yml."
+    ]
 
 
 def _many(backups: int) -> str:

@@ -53,6 +53,12 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         "release_cache": _CACHE,
     },
     "check": {},
+    "controller_copy": {
+        "passphrase_file": Option(
+            "A file with another passphrase than the vault's password, which is in the copy then."
+        ),
+        "bring_back": Option("Put back what the copy has, on a new controller.", "true or false"),
+    },
     "deploy": {**_PROVISION, **_RELEASE},
     "drain": {"host": _HOST, "why": Option("A reason, for whoever finds the host drained."), "keep": _KEEP},
     "drill": {},
