@@ -43,7 +43,7 @@ class Page:
 
 PAGES = (
     Page("fleet", "Fleet"),
-    Page("app", "App", "app", "praetor_live_up"),
+    Page("app", "App", "app", "praetor_slots"),
     Page("host", "Host", "instance", 'up{job!="blackbox"}'),
 )
 

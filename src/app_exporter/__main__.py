@@ -9,6 +9,8 @@ What it reads, and writes nothing of:
 - ``<logs>/<app>.access.log``       NGINX's access log, one JSON object a line
 - ``<drained>``                    a file that keeps balancers from sending anything new
 - ``<certificates>/``              when the host's and the sites' certificates end
+- ``<slices>/apps-<app>.slice/``    the application's cgroup: memory, processor, processes, and what it was refused
+- ``<apps>/<app>/missed.json``      runs of jobs that were missed while the host was off
 - the kernel's list of listening unix sockets: the true backlog, which uWSGI's ``listen_queue`` is not
 
 A slot is named ``<app>.<release>.<counter>``. Applications write their files themselves and may be broken or hostile:
@@ -97,6 +99,7 @@ def main() -> None:
     parser.add_argument("--logs-directory", type=Path, default=Settings.logs)
     parser.add_argument("--certificates-directory", type=Path, default=Settings.certificates)
     parser.add_argument("--drained-file", type=Path, default=Settings.drained)
+    parser.add_argument("--slices-directory", type=Path, default=Settings.slices)
     parser.add_argument("--once", action="store_true", help="print one scrape and end")
     arguments = parser.parse_args()
     exporter = Exporter(
@@ -108,6 +111,7 @@ def main() -> None:
             logs=arguments.logs_directory,
             certificates=arguments.certificates_directory,
             drained=arguments.drained_file,
+            slices=arguments.slices_directory,
         )
     )
     if arguments.once:

@@ -172,3 +172,19 @@ def add_count(app: str, directory: Path, exposition: Exposition) -> None:
     except FileNotFoundError:
         return
     exposition.add("gauge", "praetor_releases", "Releases on disk.", count, (("app", app),))
+
+
+def add_missed(app: str, directory: Path, exposition: Exposition) -> None:
+    """Add the runs of jobs that were missed while the host was off, from ``missed.json``.
+
+    Raises:
+        OSError: it cannot be read.
+        BrokenError: it is not what it should be.
+
+    """
+    missed = read_object(directory / "missed.json") or {}
+    for job in sorted(missed):
+        # The name of its timer, as node_exporter calls it.
+        labels = (("app", app), ("program", job), ("name", f"app-{app}-{job}.timer"))
+        text = "Time at which a job should have run last, and the host was off."
+        exposition.add("gauge", "praetor_job_missed_timestamp_seconds", text, number(missed, job), labels)

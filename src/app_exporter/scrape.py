@@ -12,11 +12,12 @@ from pathlib import Path
 from app_exporter.access_log import AccessLogs
 from app_exporter.backlog import listening_backlogs
 from app_exporter.certificates import add_certificates
+from app_exporter.cgroups import add_cgroup
 from app_exporter.drained import add_drained
 from app_exporter.exposition import Exposition
 from app_exporter.multiprocess import SlotMetrics
 from app_exporter.problems import BrokenError, Problems
-from app_exporter.releases import add_count, add_freeze, add_history, add_lock
+from app_exporter.releases import add_count, add_freeze, add_history, add_lock, add_missed
 from app_exporter.slots import Slot, find_slots, is_app, live_slot, release_of
 from app_exporter.uwsgi import notes, read_sockets, slot_samples
 
@@ -25,6 +26,7 @@ RELEASE_FILES = {
     "run.json": add_lock,
     "freeze.json": add_freeze,
     "releases": add_count,
+    "missed.json": add_missed,
 }
 
 
@@ -39,6 +41,7 @@ class Settings:
     logs: Path = Path("/var/log/nginx")
     certificates: Path = Path("/etc/praetor/tls")
     drained: Path = Path("/var/lib/praetor/drained")
+    slices: Path = Path("/sys/fs/cgroup/apps.slice")
 
 
 class Exporter:
@@ -67,6 +70,7 @@ class Exporter:
                 text = "Slots of the application that exist; two while a release is going on."
                 exposition.add("gauge", "praetor_slots", text, len(running), (("app", app),))
                 self._add_releases(app, up if listening is None else listening, exposition)
+                self._add_cgroup(app, exposition)
             for slot in slots:
                 reader = self._metrics.setdefault(slot.name, SlotMetrics(slot, self.settings.max_series))
                 reader.read(exposition, self.problems)
@@ -156,6 +160,13 @@ class Exporter:
                 add(app, directory, exposition)
             except (OSError, BrokenError) as error:
                 self.problems.note(app, "releases", name, str(error))
+
+    def _add_cgroup(self, app: str, exposition: Exposition) -> None:
+        """Add what the application takes as a whole."""
+        try:
+            add_cgroup(app, self.settings.slices, exposition)
+        except (OSError, BrokenError) as error:
+            self.problems.note(app, "cgroup", app, str(error))
 
     def _add_own(self, apps: list[str], started: float, exposition: Exposition) -> None:
         for app in apps:

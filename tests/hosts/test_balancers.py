@@ -49,7 +49,7 @@ def test_clients_meet_a_certificate_of_each_name_and_http2(
 ) -> None:
     trusted.set_alpn_protocols(["h2", "http/1.1"])
     for app in balancer_settings["apps"]:
-        for name in app["server_names"]:
+        for name in app.get("server_names", []):
             with Site(balancer_settings["address"], trusted).connect(name) as connection:
                 assert isinstance(connection, ssl.SSLSocket)
                 assert connection.selected_alpn_protocol() == "h2"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import urllib.parse
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,10 @@ def test_every_panel_finds_data(monitor: Host, fleet: dict[str, dict[str, Any]])
     wanted = expressions(fleet)
     if not data(monitor, 'up{job="haproxy"}'):
         wanted = {title: text for title, text in wanted.items() if "haproxy_" not in text}
+    if not data(monitor, "praetor_app_memory_bytes"):
+        # The kernel of these hosts has no controllers for memory and tasks.
+        unknown = re.compile("praetor_(app|program)_memory|praetor_app_(oom_kills|tasks)")
+        wanted = {title: text for title, text in wanted.items() if not unknown.search(text)}
     assert len(wanted) > 20
     # A rate needs two answers of an exporter.
     for _ in range(30):

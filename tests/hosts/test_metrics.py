@@ -150,6 +150,40 @@ def test_nginx_is_measured_for_each_app(host: Host, site: Site, settings: dict[s
         assert bounds == sorted(bounds)
 
 
+def test_what_an_app_takes_as_a_whole_is_the_kernels(host: Host, settings: dict[str, Any]) -> None:
+    samples = scrape(host, "app")
+    for app in settings["apps"]:
+        group, own = f"/sys/fs/cgroup/apps.slice/apps-{app['name']}.slice", {"app": app["name"]}
+        spent = int(host.check_output(f"sed -n 's/^usage_usec //p' {group}/cpu.stat")) / 1e6
+        assert 0 < values(samples, "praetor_app_cpu_seconds_total", **own)[0] <= spent
+        programs = {
+            labels["program"]
+            for name, labels, _ in samples
+            if name == "praetor_program_processes" and own.items() <= labels.items()
+        }
+        assert programs >= {"slots"} if app.get("wsgi") else programs
+        # Without the memory controller a kernel counts no memory of a group.
+        measured = host.file(f"{group}/memory.current").exists
+        assert len(values(samples, "praetor_app_memory_bytes", **own)) == measured
+        assert len(values(samples, "praetor_app_oom_kills_total", **own)) == measured
+
+
+def test_restarts_of_processes_are_counted(host: Host, settings: dict[str, Any]) -> None:
+    counted = {
+        labels["name"] for name, labels, _ in scrape(host, "node") if name == "node_systemd_service_restart_total"
+    }
+    for app in settings["apps"]:
+        running = host.check_output(
+            f"systemctl list-units --plain --no-legend 'app-{app['name']}-*@*.service'"
+        ).splitlines()
+        assert {line.split()[0] for line in running} <= counted
+
+
+def test_a_boot_looks_for_jobs_that_were_missed(host: Host) -> None:
+    assert host.check_output("systemctl is-enabled missed-jobs.service") == "enabled"
+    assert host.run("systemctl is-failed missed-jobs.service").rc != 0
+
+
 def test_every_deploy_is_a_marker_with_who_made_it(host: Host, settings: dict[str, Any]) -> None:
     samples = scrape(host, "app")
     for app in settings["apps"]:

@@ -72,7 +72,7 @@ def test_every_app_answers_under_each_name_on_each_host(monitor: Host, fleet: di
         (host, app["name"], name)
         for host, settings in fleet.items()
         for app in settings["apps"]
-        for name in app["server_names"]
+        for name in app.get("server_names", [])
     }
     labels = ("instance", "app", "server_name")
     for _ in range(30):
