@@ -57,20 +57,15 @@ def simulated(directory: Path, hosts: int, batches: str) -> Path:
     return place
 
 
-def release(tree: Path, directory: Path, hosts: int, batches: str, *, needed: bool) -> float:
-    """A release to simulated hosts, or the finding that nothing is to be done."""
-    inventory = simulated(directory, hosts, batches)
+def on_simulated(directory: Path, playbook: str, batches: str, needed: str, tree: Path, hosts: int) -> float:
+    """A run over simulated hosts; `needed` is 1 where a release is still to be brought to all of them, and 0 where all have it."""
+    built = ["-e", f"release_cache={directory}/cache-{tree.name}"] if playbook == "release" else []
     return cpu_s(
         tree,
-        ["playbooks/release.yml", "-i", str(inventory), "-e", f"release_cache={directory}/cache-{tree.name}"],
+        [f"playbooks/{playbook}.yml", "-i", str(simulated(directory, hosts, batches)), *built],
         ANSIBLE_CONNECTION_PLUGINS=str(ROOT / "bench/connection"),
-        AT_ONCE_NEEDED=str(int(needed)),
+        AT_ONCE_NEEDED=needed,
     )
-
-
-def release_all(directory: Path, batches: str, tree: Path, hosts: int) -> float:
-    """A release that every simulated host needs."""
-    return release(tree, directory, hosts, batches, needed=True)
 
 
 def table(title: str, counts: list[int], seconds: dict[str, dict[int, list[float]]]) -> None:
@@ -93,7 +88,7 @@ def main() -> None:
     parser.add_argument("--hosts", type=int, nargs="+", default=[10, 25, 50])
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--against", type=Path, help="another checkout")
-    parser.add_argument("--batches", nargs="+", default=['["1", "25%"]', '["2"]'])
+    parser.add_argument("--batches", nargs="+", default=['["1", "25%"]', '["100%"]', '["2"]'])
     parser.add_argument("--inventory", help="of real hosts")
     parser.add_argument("--provision", action="store_true", help="measure provisioning of real hosts without a change")
     asked = parser.parse_args()
@@ -106,9 +101,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         runs: dict[str, Callable[[Path, int], float]] = {
-            f"release, batches {batches}": partial(release_all, directory, batches) for batches in asked.batches
+            f"release, batches {batches}": partial(on_simulated, directory, "release", batches, "1")
+            for batches in asked.batches
         }
-        runs["no change"] = lambda tree, count: release(tree, directory, count, '["100%"]', needed=False)
+        runs |= {
+            title: partial(on_simulated, directory, playbook, '["100%"]', "0")
+            for title, playbook in {"no change": "release", "rollback": "rollback", "status": "status"}.items()
+        }
         if asked.provision:
             every = ["ansible", "app_hosts", "-i", asked.inventory, "--list-hosts"]
             listed = subprocess.run(every, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()[2:]
@@ -119,10 +118,12 @@ def main() -> None:
             }
         for title, run in runs.items():
             found: dict[str, dict[int, list[float]]] = {name: {count: [] for count in asked.hosts} for name in trees}
-            for _ in range(asked.rounds):
+            for number in range(asked.rounds + 1):
                 for count in asked.hosts:
                     for name, tree in trees.items():
-                        found[name][count].append(run(tree, count))
+                        seconds = run(tree, count)
+                        if number:  # the first asks new hosts, and builds
+                            found[name][count].append(seconds)
             table(title, asked.hosts, found)
     print("```")
 

@@ -25,9 +25,9 @@ STATE: dict[str, Any] = {
     "since": "2026-01-01T00:00:00Z",
     "running": True,
     "outdated": [],
-    "releases": ["0-00000000"],
+    "releases": ["0-00000000", "0-11111111"],
     "bad": {},
-    "before": None,
+    "before": "0-11111111",
     "frozen": None,
     "leftovers": [],
     "journal": None,
@@ -44,9 +44,12 @@ STATE: dict[str, Any] = {
     "processes": [],
     "jobs": [],
     "history": [],
+    "server_name": "sample.example.org",
+    "path": "/",
     "health": "healthy",
     "workers": 2,
     "busy": 0,
+    "requests": 0,
 }
 ANSWERS: dict[str, dict[str, Any]] = {
     "lock": {"repaired": []},
@@ -65,13 +68,19 @@ def answer(asked: dict[str, Any]) -> dict[str, Any]:
         needed = os.environ.get("AT_ONCE_NEEDED", "1") == "1"
         apps = {app: {**STATE, "app": app, "needed": needed} for app in params["apps"]}
         return {"apps": apps, "others": [], "python": "cp311", "drained": None}
+    return {"changed": True, **ANSWERS[what(asked)]}
+
+
+def what(asked: dict[str, Any]) -> str:
+    """Which phase is asked for, or another work."""
+    params = asked["params"]
     # Before they were one argument, phases were one argument each.
-    phase = params.get("phase") or next(name for name in ANSWERS if params.get(name) is not None)
-    return {"changed": True, **ANSWERS[phase]}
+    phase = params.get("phase") or next((name for name in ANSWERS if params.get(name) is not None), None)
+    return str(phase or asked["work"])
 
 
 class Connection(ConnectionBase):  # type: ignore[misc]  # ansible-core has no types
-    """Answers what is asked, and notes the order of the flips in the file that AT_ONCE_FLIPS names."""
+    """Answers what is asked, and notes it in the file that AT_ONCE_CALLS names; refuses what AT_ONCE_REFUSES says, such as `lock h1`."""
 
     transport = "at_once"
     has_pipelining = True
@@ -85,11 +94,13 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # ansible-core has no t
         if not in_data:
             return 0, b"", b""
         asked = json.loads(in_data)
-        if asked["params"].get("phase") == "flip" and (path := os.environ.get("AT_ONCE_FLIPS")):
-            with Path(path).open("a", encoding="utf-8") as flips:
-                flips.write(f"{self._play_context.remote_addr}\n")
+        call = f"{what(asked)} {self._play_context.remote_addr}"
+        if path := os.environ.get("AT_ONCE_CALLS"):
+            with Path(path).open("a", encoding="utf-8") as calls:
+                calls.write(f"{call}\n")
+        said = {"reason": "refused"} if call == os.environ.get("AT_ONCE_REFUSES") else answer(asked)
         become = re.search(r"BECOME-SUCCESS-\w+", cmd)
-        return 0, f"{become[0] if become else ''}\n{json.dumps(answer(asked))}\n".encode(), b""
+        return 0, f"{become[0] if become else ''}\n{json.dumps(said)}\n".encode(), b""
 
     def put_file(self, in_path: str, out_path: str) -> None:
         """Take a file."""

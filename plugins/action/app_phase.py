@@ -16,6 +16,7 @@ from praetor.host.phases import PHASES
 from praetor.run.arguments import spec_of
 from praetor.run.on_host import HostAction
 from praetor.run.owner import until_locked
+from praetor.run.told import told
 
 if TYPE_CHECKING:
     from praetor.documents import PhaseAnswer, Story
@@ -29,6 +30,8 @@ BEGINNING: dict[str, dict[str, Any]] = {"lock": _WAITS, "stage": {**_WAITS, **_S
 
 class ActionModule(HostAction):
     """Arguments: `app`, `run`, and one phase with what it is told, see `praetor.host.phases`.
+
+    In place of `run`, `plan` names the variable with the plan of the run. It knows all that the phase is not given here: `praetor.run.told`.
 
     `lock`, `stage` and `gate` take `lock_wait`, how many seconds to wait for another run; the lock of a dead owner is taken over.
     `stage` takes `files`, places on the controller by SHA-256, and `missing`, those that the survey did not find on the host.
@@ -45,6 +48,19 @@ class ActionModule(HostAction):
             for name, phase in PHASES.items()
         },
     }
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Ask the plan for what the task leaves to it."""
+        given = self._task.args
+        if "plan" in given:
+            variables = task_vars or {}
+            [phase] = [name for name in PHASES if name in given]
+            run, known = told(phase, variables[given["plan"]], given["app"], variables["inventory_hostname"])
+            self._task.args = {"app": given["app"], "run": run, phase: {**known, **(given[phase] or {})}}
+        try:
+            return super().run(tmp, task_vars)
+        finally:
+            self._task.args = given  # what goes back to Ansible's main process, for each host
 
     def do(self, args: dict[str, Any]) -> dict[str, Any]:
         """Run the phase. A failure fails the task, and app_report tells the operator; undoing a run reports its reason and goes on."""

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 class ActionModule(ControllerAction):
-    """Returns `releases`: those that have to travel; and `uncertified`: whether a name lacks a certificate somewhere.
+    """Returns `releases`, those that have to travel, and for the plays that follow `travel`, the hosts that they go to, and `certify`, the same if a name lacks a certificate.
+
+    Both are empty where there is nothing to do, and in check mode: plays without hosts cost nothing. `migrates` has by app the hosts that migrate.
 
     Arguments: `releases` and `run` as app_build returned them; `register`, the variable with each host's survey; `force`.
     """
@@ -34,11 +36,12 @@ class ActionModule(ControllerAction):
             raise ReleaseError("\n".join(["Nothing was changed.", *refused]))
         if wanted or dry:
             Display().display(describe_all(args["releases"], surveys))
+        bare = any(survey["apps"][each["app"]]["uncertified"] for each in wanted for survey in surveys.values())
         return {
             "changed": bool(wanted and dry),
             "releases": wanted,
-            "uncertified": any(
-                survey["apps"][each["app"]]["uncertified"] for each in wanted for survey in surveys.values()
-            ),
+            "travel": self.hosts if wanted and not dry else [],
+            "certify": self.hosts if bare and not dry else [],
+            "migrates": {each["app"]: each["migrate_hosts"] if each["commands"]["migrate"] else [] for each in wanted},
             "run": self.planned(args["run"], wanted),
         }

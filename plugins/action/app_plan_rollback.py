@@ -15,7 +15,7 @@ from praetor.run.plan import rollback_target, target
 
 
 class ActionModule(ControllerAction):
-    """Returns the `release` to go back to, and `run`, as app_plan does, and whether that is `needed`.
+    """Returns `releases`, the one to go back to, and `run` and `travel` as app_plan does: nothing where it is live and settled on all hosts.
 
     Arguments: `apps` as check_apps returned them; `register`, the variable with each host's survey; `only`, one app; `release`, its id; `why`; `force`.
     """
@@ -38,4 +38,8 @@ class ActionModule(ControllerAction):
             state["live"] != release["id"] or not state["settled"] or state["leftovers"] for state in states.values()
         )
         run = self.planned(start("rollback", args["why"]), [release])
-        return {"needed": needed, "release": release, "run": run}
+        return {
+            "releases": [release] if needed else [],
+            "travel": self.hosts if needed and not self.variables["ansible_check_mode"] else [],
+            "run": run,
+        }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -185,17 +186,20 @@ class CallbackModule(AnsiblesOwn):  # type: ignore[misc]  # ansible-core has no 
         """What is released, and where it is live by now."""
         if result.task.action in PLANS:
             told = result.result
-            releases = told.get("releases") or ([told["release"]] if told.get("needed") else [])
+            releases = told.get("releases") or []
             self.story.unneeded = not releases
             for release in releases if not context.CLIARGS["check"] else []:
                 self.story.travels(release["app"], release["id"])
         elif result.task.action == "app_survey":
             for app, state in (result.result.get("apps") or {}).items():
                 self.story.was_live(app, state.get("live") or "")
-        elif result.task.action == "app_phase" and (settle := result.task.args.get("settle")):
-            release = settle.get("release")
-            if not settle.get("reason"):
-                self.story.settled(str(result.task.args.get("app")), str(release), result.host.get_name())
+        elif result.task.action == "app_phase" and _settles(result.task.args):
+            self.story.settled(str(result.task.args.get("app")), result.host.get_name())
+
+
+def _settles(phase: Mapping[str, Any]) -> bool:
+    """Whether a phase ends a run that went well."""
+    return "settle" in phase and not phase["settle"].get("reason")
 
 
 def _place(task: Any) -> str:

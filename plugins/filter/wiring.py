@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleFilterError
 
+from praetor.build.cache import place
 from praetor.build.parts import site
 from praetor.inventory.databases import Wanted, wanted
 from praetor.inventory.databases import variables as database_variables
 from praetor.inventory.ports import METRICS_PORT, journal_port
+from praetor.run.pythons import known
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 def served(apps: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -255,6 +257,31 @@ def silent(hosts: list[str], hostvars: dict[str, dict[str, Any]], register: str)
     return [host for host in hosts if (hostvars[host].get(register) or {}).get("away")]
 
 
+def pythons(hosts: list[str], hostvars: Mapping[str, Any], sources: list[str], cache: str) -> dict[str, str]:
+    """Return the wheel tag of each host's Python, as cp311; an empty one for a host that nobody has asked yet.
+
+    Args:
+        hosts: their names.
+        hostvars: the variables of all hosts; empty while Ansible only looks at the syntax.
+        sources: the inventory's.
+        cache: the directory on the controller that keeps what was built.
+    """
+    variables = {"hostvars": hostvars, "ansible_inventory_sources": sources}
+    return {host: known(place(cache), variables, host) for host in hosts if host in hostvars}
+
+
+def planned(groups: dict[str, list[str]], hostvars: Mapping[str, Any], what: str) -> list[str]:
+    """Return the hosts that the plan of a run has something for; none while there is no plan.
+
+    Args:
+        groups: the inventory's.
+        hostvars: the variables of all hosts; empty while Ansible only looks at the syntax.
+        what: `travel` or `certify`, as app_plan returns them.
+    """
+    plans = (hostvars[host].get("__plan") for host in groups.get("app_hosts", []) if host in hostvars)
+    return list(next((plan[what] for plan in plans if plan), []))
+
+
 class FilterModule:
     """What Ansible looks for."""
 
@@ -271,6 +298,8 @@ class FilterModule:
             "longest_request_s": longest_request_s,
             "named_addresses": named_addresses,
             "open_ports": open_ports,
+            "planned": planned,
+            "pythons": pythons,
             "reached_as": reached_as,
             "silent": silent,
             "survey_targets": survey_targets,

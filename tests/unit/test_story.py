@@ -51,7 +51,7 @@ def test_a_release_is_a_line_a_phase_and_ends_with_what_is_live_and_how_to_undo_
     told.step("stage | Stage api", {"app1": "changed", "app2": "changed"}, phase=True)
     told.step("settle | Settle api", {"app1": "changed", "app2": "changed"}, phase=True)
     for host in ("app2", "app1"):
-        told.story.settled("api", "1.1-aaaa", host)
+        told.story.settled("api", host)
     told.story.end(counts(app1=(5, 2, 0), app2=(3, 2, 0)))
     assert [re.sub(r" {2,}", "  ", line) for line in told.lines] == [
         "playbooks/release.yml -i inventories/lab",
@@ -151,7 +151,7 @@ def test_no_way_back_is_promised_where_there_is_not_one(told: Told, before: set[
     for release in before:
         told.story.was_live("api", release)
     told.story.travels("api", "1.1")
-    told.story.settled("api", "1.1", "app1")
+    told.story.settled("api", "app1")
     told.story.end(counts(app1=(1, 0, 0)))
     assert "api 1.1 is live on app1." in told.lines
     assert not [line for line in told.lines if "Undo" in line]
@@ -174,7 +174,7 @@ def test_the_report_of_a_failed_run_is_no_step(told: Told) -> None:
 
 def test_a_failed_run_says_nothing_of_what_is_live(told: Told) -> None:
     told.story.travels("api", "1.1")
-    told.story.settled("api", "1.1", "app1")
+    told.story.settled("api", "app1")
     told.story.end(counts(app1=(1, 0, 1)))
     assert not [line for line in told.lines if "live" in line]
 

@@ -9,9 +9,9 @@ import pathlib
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING
 
+from . import debian_packages, processes
 from . import gate as gates
 from . import journal as journals
-from . import processes
 from . import settle as settles
 from . import site as sites
 from . import stage as stages
@@ -44,12 +44,17 @@ def stage(  # noqa: PLR0913  a release is made of so many things
     sent: str | None = None,
     break_run: str | None = None,
 ) -> PhaseAnswer:
-    """Lock, repair, and put the release on the host. A tar of what the host did not have: its place there (`uploads`), or itself in base64 (`sent`)."""
+    """Lock, repair, and put the release on the host, with the Debian packages that it needs.
+
+    A tar of what the host did not have: its place there (`uploads`), or itself in base64 (`sent`).
+    """
     with journals.phase(host, run, "stage", break_run, begins=True) as journal:
         repaired = settles.repair(host, journal, drain_s)
+        packages = manifest.get("packages", {}).get(stages.python_tag(), [])
+        installed = bool(packages) and debian_packages.work(check=False, name=packages)["changed"]
         with _files(uploads, sent) as files:
             staged = stages.stage(host, manifest, {**parts, "secrets": secrets}, files, checks)
-    return {"changed": staged or bool(repaired), "staged": staged, "repaired": repaired}
+    return {"changed": staged or installed or bool(repaired), "staged": staged, "repaired": repaired}
 
 
 def _files(uploads: str | None, sent: str | None) -> contextlib.AbstractContextManager[IO[bytes] | None]:

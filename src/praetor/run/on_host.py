@@ -94,6 +94,11 @@ class HostAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
         return dict(self._low_level_execute_command(start, in_data=asked))
 
 
+def read() -> None:
+    """Read what is sent to hosts: processes that are forked later have it."""
+    _copy()
+
+
 @functools.cache
 def _modules() -> dict[str, bytes]:
     files = {f"praetor/host/{path.name}": path.read_bytes() for path in sorted(_PACKAGE.glob("*.py"))}

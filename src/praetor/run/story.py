@@ -135,11 +135,10 @@ class Story:
         before = self._before.get(app, set()) - {release}
         self._travels[app] = Travel(app, release, before.pop() if len(before) == 1 else "")
 
-    def settled(self, app: str, release: str, host: str) -> None:
-        """Note that it is live and settled on a host."""
-        travel = self._travels.get(app)
-        if travel and travel.release == release:
-            travel.settled.append(host)
+    def settled(self, app: str, host: str) -> None:
+        """Note that what is on its way is live and settled on a host."""
+        if app in self._travels:
+            self._travels[app].settled.append(host)
 
     def flush(self) -> None:
         """Say the step that is over."""
