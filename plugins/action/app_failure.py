@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ActionModule(ControllerAction):
-    """Returns, in the rescue of a block of phases, a `Failure`: what failed, the reasons by host, and the reason why it ended on this host."""
+    """Returns, in the rescue of a block of phases or of the last one, a `Failure`: what failed, the reasons by host, and the reason why it ended on this host."""
 
     def do(self, args: Mapping[str, Any]) -> Failure:  # noqa: ARG002  it has none
         """Look at the results of all hosts."""
@@ -20,6 +20,8 @@ class ActionModule(ControllerAction):
         phase = next((story["phase"] for story in told.values()), "")
         reasons = {host: story["reason"] for host, story in told.items()}
         what = f"{phase} failed on {', '.join(reasons)}" if reasons else "a host dropped out of the run"
+        if phase == "settle":  # the last phase, of what is not undone any more
+            what = f"it is live on all hosts, but {what}"
         return {
             "what": what,
             "reasons": reasons,

@@ -1,5 +1,6 @@
 """The playbooks of a release as Ansible runs them, on hosts that answer at once: what each host is asked, in which order, and what is not asked."""
 
+import json
 import os
 import subprocess
 import sys
@@ -153,6 +154,45 @@ def test_a_canary_that_fails_is_the_only_host_that_flips(world: World) -> None:
     done, calls = world.run("release", refuses="flip h01")
     assert done.returncode == 2
     assert ("flip", ["h01"]) in phases(calls)
+    assert ("settle", HOSTS) in phases(calls)
+
+
+def test_a_release_that_is_live_and_cannot_be_settled_is_told_as_a_failure(world: World) -> None:
+    events, hooks = world.directory / "events", world.directory / "hooks"
+    world.write(
+        "group_vars/all/notices.yml",
+        f"release_notify: [{{command: [tee, -a, {events}], events: [failure, success]}}]\n"
+        f"release_hooks: {{failure: [[tee, {hooks}]], after_release: [['false']]}}\n",
+    )
+    try:
+        done, calls = world.run("release", refuses="settle h03")
+    finally:
+        (world.directory / "inventory/group_vars/all/notices.yml").unlink()
+    assert done.returncode == 2
+    assert phases(calls)[-1] == ("settle", HOSTS), "none is put back"
+    [event] = map(json.loads, events.read_text(encoding="utf-8").splitlines())
+    assert (event["event"], event["reason"]) == (
+        "failure",
+        "it is live on all hosts, but settle failed on h03: refused",
+    )
+    assert hooks.exists()
+    assert "live on all hosts, but settle failed on h03. Fix the cause and run the same command" in done.stdout
+
+
+@pytest.mark.parametrize("playbook", ["refresh", "rollback"])
+def test_hooks_run_around_what_starts_releases_again(world: World, playbook: str) -> None:
+    before = world.directory / f"before-{playbook}"
+    world.write(
+        "group_vars/all/notices.yml",
+        f"release_hooks: {{before_{playbook}: [[touch, {before}]], after_{playbook}: [['false', after]]}}\n",
+    )
+    try:
+        done, calls = world.run(playbook)
+    finally:
+        (world.directory / "inventory/group_vars/all/notices.yml").unlink()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert before.exists()
+    assert f"hook after_{playbook}: 'false after' failed" in done.stdout + done.stderr
     assert ("settle", HOSTS) in phases(calls)
 
 

@@ -105,8 +105,13 @@ class Hooks(Part):
     after_release: list[Command] = Field(default_factory=list, description="After a release is live on all hosts.")
     before_rollback: list[Command] = Field(default_factory=list, description="Before a rollback touches a host.")
     after_rollback: list[Command] = Field(default_factory=list, description="After a rollback is live on all hosts.")
+    before_refresh: list[Command] = Field(
+        default_factory=list, description="Before what is live is started again in new slots."
+    )
+    after_refresh: list[Command] = Field(default_factory=list, description="After it has been, on all hosts.")
     failure: list[Command] = Field(
-        default_factory=list, description="After a release or a rollback failed and was undone."
+        default_factory=list,
+        description="After a release, a rollback or a refresh failed: it was undone, or is live and not settled.",
     )
 
 
