@@ -11,6 +11,7 @@ from praetor.run.on_controller import ControllerAction
 from praetor.run.owner import start
 from praetor.run.places import fleet, places
 from praetor.run.plan import live_everywhere, target
+from praetor.run.story import together
 
 
 class ActionModule(ControllerAction):
@@ -27,7 +28,7 @@ class ActionModule(ControllerAction):
         for each in releases:
             each["places"] = places(each["app"], surveys, fleet(each["app"], self.variables))
             Display().display(f"{each['app']}: start {each['id']} again")
-            for host, survey in surveys.items():
-                why = "; ".join(survey["apps"][each["app"]]["outdated"]) or "nothing asks for it"
-                Display().display(f"  {host}: {why}")
+            outdated = {host: survey["apps"][each["app"]]["outdated"] for host, survey in surveys.items()}
+            for line in together((host, "; ".join(why) or "nothing asks for it") for host, why in outdated.items()):
+                Display().display(f"  {line}")
         return {"releases": releases, "run": self.planned(start("refresh", args["why"]), releases)}

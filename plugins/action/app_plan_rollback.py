@@ -12,6 +12,7 @@ from praetor.run.on_controller import ControllerAction
 from praetor.run.owner import start
 from praetor.run.places import fleet, places
 from praetor.run.plan import rollback_target, target
+from praetor.run.story import together
 
 
 class ActionModule(ControllerAction):
@@ -32,8 +33,8 @@ class ActionModule(ControllerAction):
         release["places"] = places(app["name"], surveys, fleet(app["name"], self.variables))
         states = {host: survey["apps"][release["app"]] for host, survey in surveys.items()}
         Display().display(f"{release['app']}: roll back to {release['id']}")
-        for host, state in states.items():
-            Display().display(f"  {host}: {state['live']} -> {release['id']}")
+        for line in together((host, f"{state['live']} -> {release['id']}") for host, state in states.items()):
+            Display().display(f"  {line}")
         needed = any(
             state["live"] != release["id"] or not state["settled"] or state["leftovers"] for state in states.values()
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.utils.display import Display
 
 from praetor.run.on_controller import ControllerAction
-from praetor.run.story import shown
+from praetor.run.story import shown, together
 
 if TYPE_CHECKING:
     from praetor.documents import Failure, PhaseAnswer
@@ -27,17 +27,11 @@ class ActionModule(ControllerAction):
         if self.variables["inventory_hostname"] != first:
             return {"failed": True, "msg": f"not released; see {first}"}
         failure: Failure = args["failure"]
-        lines = [f"{', '.join(hosts)}: {reason}" for reason, hosts in _grouped(failure["reasons"]).items()]
-        lines.append("")
+        # The release's own paths are the same on all hosts, so what they say is.
+        lines = [*together(failure["reasons"].items()), ""]
         answers: dict[str, PhaseAnswer] = self.registered(args["register"])
-        for host, undone in answers.items():
-            if undone.get("reason"):
-                lines.append(f"{host}: {undone['reason']}")
-            elif "live" in undone:
-                lines.append(f"{host}: serving {undone['live'] or 'nothing (no release was live before)'}")
-            else:
-                lines.append(f"{host}: not known, it does not answer; the next run repairs it")
         lines += [
+            *together((host, _serves(undone)) for host, undone in answers.items()),
             "",
             f"See all hosts: ansible-playbook playbooks/status.yml -i {_inventory(self.variables)}. Fix the cause and run the same command again.",
         ]
@@ -48,12 +42,13 @@ class ActionModule(ControllerAction):
         return {"failed": True, "msg": headline}
 
 
-def _grouped(reasons: dict[str, str]) -> dict[str, list[str]]:
-    """Hosts by reason: what all of them say is said once. The release's own paths are the same on all."""
-    found: dict[str, list[str]] = {}
-    for host, reason in reasons.items():
-        found.setdefault(reason, []).append(host)
-    return found
+def _serves(undone: PhaseAnswer) -> str:
+    """What a host serves after the undoing."""
+    if reason := undone.get("reason"):
+        return reason
+    if "live" in undone:
+        return f"serving {undone['live'] or 'nothing (no release was live before)'}"
+    return "not known, it does not answer; the next run repairs it"
 
 
 def _inventory(variables: Mapping[str, Any]) -> str:

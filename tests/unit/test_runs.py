@@ -99,7 +99,7 @@ def test_a_plan_asks_each_host_once_and_does_nothing(world: World) -> None:
     for playbook in ("release", "rollback"):
         done, calls = world.run(playbook, "--check")
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "h12: 0-00000000 -> " in done.stdout
+        assert "  h01, h02, h03, h04, h05 and 7 more: 0-00000000 -> " in done.stdout
         assert phases(calls) == [("survey", HOSTS)], playbook
 
 
@@ -148,6 +148,7 @@ def test_a_failure_before_the_flip_ends_the_run_and_flips_nothing(world: World, 
     assert ("settle", HOSTS) in phases(calls), "every host is put back"
     phase, host = refuses.split()
     assert f"{phase} failed on {host}; the release has ended, and no host serves it" in done.stdout
+    assert "\nh01, h02, h03, h04, h05 and 7 more: serving 1-11111111\n" in done.stdout
 
 
 def test_a_canary_that_fails_is_the_only_host_that_flips(world: World) -> None:

@@ -12,6 +12,7 @@ from praetor.host.layout import ReleaseError
 from praetor.host.processes import share_of
 
 from .batches import batches
+from .story import listed, together
 
 # What Ansible takes itself, on a slow controller: to go over to the next batch, and for all phases of a host.
 BATCH_S, HOST_S = 3, 1
@@ -164,23 +165,26 @@ def describe(release: Release, surveys: Surveys) -> str:
         lines.append(
             "  the gate asks for / and takes any answer below 500: that shows that the app runs, not that it can work; health.path names an address that shows more"
         )
+    done: list[tuple[str, str]] = []
+    said: list[tuple[str, str]] = []
     shown: list[str] = []
     for host, survey in surveys.items():
         state = survey["apps"][release["app"]]
         if not state["needed"] and not moved(release, host, survey):
-            lines.append(f"  {host}: live since {state['since']}; nothing to do")
+            done.append((str(state["since"]), host))
             continue
         old = state["manifest"]
-        lines.append(f"  {host}: {state['live'] or 'nothing live'} -> {release['id']}; {_work(release, state)}")
+        said.append((host, f"{state['live'] or 'nothing live'} -> {release['id']}; {_work(release, state)}"))
         asked = new["settings"]["limits"]["request_s"] if new["settings"]["wsgi"] else 0
         if (state["nginx_waits_s"] or asked) < asked:
-            lines.append(
-                f"  {host}: when NGINX is stopped it waits {state['nginx_waits_s']} s for requests; playbooks/provision.yml makes that more than limits.request_s"
-            )
+            waits = f"when NGINX is stopped it waits {state['nginx_waits_s']} s for requests"
+            said.append((host, f"{waits}; playbooks/provision.yml makes that more than limits.request_s"))
         for line in differences(old, new, state["python"]) if old else []:
             if line not in shown:
                 shown.append(line)
-    return "\n".join([*lines, *(f"    {line}" for line in shown)])
+    if done:
+        lines.append(f"  {listed([host for _, host in done])}: live since {max(done)[0]}; nothing to do")
+    return "\n".join([*lines, *(f"  {line}" for line in together(said)), *(f"    {line}" for line in shown)])
 
 
 def differences(old: Manifest, new: Manifest, python: str) -> list[str]:

@@ -230,6 +230,14 @@ def listed(hosts: Sequence[str], most: int = 6) -> str:
     return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
 
 
+def together(said: Iterable[tuple[str, str]]) -> list[str]:
+    """Lines of what is said of hosts; hosts of which the same is said share one."""
+    found: dict[str, list[str]] = {}
+    for host, text in said:
+        found.setdefault(text, []).append(host)
+    return [f"{listed(hosts)}: {text}" for text, hosts in found.items()]
+
+
 def indented(text: str) -> str:
     """Set a text of several lines under its step."""
     return "\n".join(f"    {each}".rstrip() for each in text.rstrip("\n").splitlines())
