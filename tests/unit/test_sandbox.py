@@ -68,6 +68,7 @@ def test_no_limit_is_wider_than_any(host: AppHost) -> None:
     [
         ("MemoryError: Cannot allocate write+execute memory for ffi.callback(). You might be", "write_execute: true"),
         ("LLVM ERROR: Unable to allocate section memory!", "write_execute: true"),
+        ("PermissionError: [Errno 13] cannot allocate executable memory. This may be due to", "write_execute: true"),
         ("ImportError: libx.so: cannot enable executable stack as shared object requires", "write_execute: true"),
         ("DAMN ! worker 1 (pid: 7) died, killed by signal 31 :( trying respawn", "loosened: {SystemCallFilter: why}"),
         ("PermissionError: [Errno 1] Operation not permitted", "loosened: {SystemCallFilter: why}"),

@@ -28,7 +28,8 @@ _KEY = "sandbox: {{loosened: {{{}: why}}}}"
 _SIGNS = (
     (
         re.compile(
-            r"write\+execute memory|LLVM ERROR|mprotect.{0,80}(not permitted|denied)|cannot enable executable stack|failed to map segment"
+            r"write\+execute memory|allocate executable memory|LLVM ERROR|mprotect.{0,80}(not permitted|denied)|"
+            r"cannot enable executable stack|failed to map segment"
         ),
         "memory that is writable and executable",
         "sandbox: {write_execute: true}",
