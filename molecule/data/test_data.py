@@ -185,15 +185,21 @@ def test_restore_in_place_of_what_serves_and_controller_killed(site: Site, task:
     if task:
         site.play("restore", *options, kill_at=task)
     site.play("restore", *options)
-    site.await_writes()
+    # Once more brings nothing back, and takes nothing away.
+    row = site.await_writes()
+    site.play("restore", *options)
     assert site.primary is new
     there = {int(line) for line in new.sql("select n from rows", "ledger").splitlines()}
+    assert row in there
     told = site.told()
     assert {number for number, when in told.items() if point + 0.5 < when < point + 2} & there == set()
     # It keeps what it had, until somebody gives that up.
     assert old.run(f"test -e {DATA}/standby.signal; systemctl is-active {UNIT} || true") in {"failed", "inactive"}
     assert new.run(f"ls {DATA}.restoring {DATA}.unfinished 2>/dev/null || true") == ""
     site.play("rejoin", f"host={old.name}")
+    site.await_streaming()
+    # From now on the data goes its own way.
+    site.refused("restore", *options, said="nothing is restored onto it")
     site.await_streaming()
 
 

@@ -50,6 +50,11 @@ class Cluster:
         """Says that the data directory is being restored, and up to when; it goes when the host serves as the primary."""
         return self.root / f"var/lib/postgresql/{self.version}/main.restoring"
 
+    @property
+    def restored(self) -> Path:
+        """Says up to when the data directory was restored, until a standby of it is made: the same restore again is done already."""
+        return self.root / f"var/lib/postgresql/{self.version}/main.restored"
+
     def exists(self) -> bool:
         """Whether there is a whole data directory."""
         return (self.data / "PG_VERSION").exists() and not self.unfinished.exists()

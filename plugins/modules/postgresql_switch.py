@@ -72,6 +72,9 @@ lag_bytes:
 restoring:
   description: What a restore that has not come to its end goes to, C(everything) or a time; empty when there is none.
   type: str
+restored:
+  description: What a restore went to that has come to its end, as in C(restoring), until a standby is made of it.
+  type: str
 archive_failed:
   description: When a primary tried last to bring WAL into the archive, in seconds since 1970, if that failed; else 0.
   type: int
@@ -105,12 +108,23 @@ ARCHIVE = (
 )
 
 
+def noted(path: Path) -> str:
+    """Return what an earlier run has noted; an empty string where there is nothing."""
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def forget(cluster: Cluster) -> None:
+    """Forget what was restored: the data goes its way from now on, or is another's."""
+    cluster.restoring.unlink(missing_ok=True)
+    cluster.restored.unlink(missing_ok=True)
+
+
 def look(cluster: Cluster | None) -> dict[str, object]:
     """Say what a host is."""
-    nothing = {"lsn": "0/0", "timeline": 0, "streaming": False, "lag_bytes": {}, "archive_failed": 0, "restoring": ""}
+    nothing = {"lsn": "0/0", "timeline": 0, "streaming": False, "lag_bytes": {}, "archive_failed": 0}
     if cluster is None:
-        return {**nothing, "state": "none"}
-    seen = {**nothing, "restoring": cluster.restoring.read_text(encoding="utf-8") if cluster.restoring.exists() else ""}
+        return {**nothing, "restoring": "", "restored": "", "state": "none"}
+    seen = {**nothing, "restoring": noted(cluster.restoring), "restored": noted(cluster.restored)}
     if not cluster.exists():
         return {**seen, "state": "none"}
     try:
@@ -230,7 +244,7 @@ def copy(cluster: Cluster, source: str, slot: str) -> None:
     forget_targets(cluster.data)
     sign(cluster)
     cluster.unfinished.unlink()
-    cluster.restoring.unlink(missing_ok=True)
+    forget(cluster)
 
 
 def restore(cluster: Cluster, to: str) -> None:
@@ -241,6 +255,7 @@ def restore(cluster: Cluster, to: str) -> None:
     owner = pwd.getpwnam("postgres")
     os.chown(cluster.data, owner.pw_uid, owner.pw_gid)
     # From here on until it serves: whoever types the same again goes on.
+    forget(cluster)
     cluster.restoring.write_text(to or EVERYTHING, encoding="utf-8")
     cluster.unfinished.touch()
     empty(cluster.data)
@@ -314,7 +329,7 @@ def work(cluster: Cluster, params: dict[str, object]) -> bool:  # noqa: C901, PL
         fence(cluster)
     elif action == "promote" and seen["state"] == "primary":
         # An earlier run was interrupted, or somebody promoted it by hand.
-        cluster.restoring.unlink(missing_ok=True)
+        forget(cluster)
         return make_slots(slots)
     elif action == "promote":
         promote(cluster, str(params["lsn"] or ""), slots, timeout_s)
@@ -330,8 +345,8 @@ def work(cluster: Cluster, params: dict[str, object]) -> bool:  # noqa: C901, PL
         to = str(params["to"] or "")
         if seen["state"] != "primary":
             restore(cluster, to)
-        elif seen["restoring"] == (to or EVERYTHING):
-            # An earlier run was interrupted when it had started.
+        elif (to or EVERYTHING) in {seen["restoring"], seen["restored"]}:
+            # An earlier run was interrupted when it had started, or when it had come to its end.
             return False
         else:
             raise PostgresError("this host is the primary: nothing is restored onto it. What it has is not touched")
@@ -343,7 +358,8 @@ def work(cluster: Cluster, params: dict[str, object]) -> bool:  # noqa: C901, PL
             open_restored(cluster, timeout_s)
         forget_restore()
         made = make_slots(slots)
-        cluster.restoring.unlink(missing_ok=True)
+        if cluster.restoring.exists():
+            cluster.restoring.replace(cluster.restored)
         return made or seen["state"] != "primary"
     else:
         return False

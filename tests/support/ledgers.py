@@ -205,12 +205,13 @@ class Site:
             assert time.monotonic() < deadline, f"status {status}: {text}"
             time.sleep(0.2)
 
-    def await_writes(self, timeout_s: float = 60) -> None:
-        """Return when writes succeed again."""
+    def await_writes(self, timeout_s: float = 60) -> int:
+        """Return a number that was written, as soon as writes succeed again."""
         deadline = time.monotonic() + timeout_s
-        while self.ask("POST", f"/rows/{self._number()}")[0] != CREATED:
+        while self.ask("POST", f"/rows/{(number := self._number())}")[0] != CREATED:
             assert time.monotonic() < deadline, "writes do not come back"
             time.sleep(0.2)
+        return number
 
     @property
     def primary(self) -> Host:

@@ -19,6 +19,7 @@ class Seen(TypedDict, total=False):
     lag_bytes: Mapping[str, int]
     archive_failed: int
     restoring: str
+    restored: str
 
 
 def slot(host: str) -> str:
