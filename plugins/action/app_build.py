@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 
 class ActionModule(ControllerAction):
-    """Returns `releases`: for each app its id, manifest, rendered parts and the places of its files on the controller; and `run`: who runs this.
+    """Returns `releases`: for each app its id, manifest, rendered parts and the places of its files on the controller; `run`: who runs this.
+
+    And `told`: for each app how to release what was built.
 
     Arguments: `apps`, `secrets` and `root` as check_apps returned them; `vassal`, the template of vassal files; `site`, that of sites, and whether
     these speak `tls` and log to the `journal` too; `units`, the directory with those of unit files, and `sandbox`, the directives of all units of apps; `server`, locked requirements with pyuwsgi; `cache`, a directory; `hosts` of the run; `action` and `why`; `only`,
@@ -64,7 +66,23 @@ class ActionModule(ControllerAction):
             built = ", ".join(release["id"] for release in releases)
             also = f"\nBuilt, and not released: {built}." if built else ""
             raise ReleaseError("\n".join(problems) + f"{also}\nNothing was changed on any host.")
-        return {"releases": releases, "run": start(args["action"], args.get("why") or "")}
+        return {
+            "releases": releases,
+            "run": start(args["action"], args.get("why") or ""),
+            "told": [told(each["manifest"], known=bool(args.get("pythons"))) for each in releases],
+        }
+
+
+def told(manifest: Manifest, *, known: bool) -> str:
+    """What `build.yml` says of a release, `known` being whether somebody named the Pythons of its hosts."""
+    app, release, versions = manifest["app"], manifest["id"], [PYTHONS[tag] for tag in manifest["python"]]
+    said = f"{app} {release}: release it with -e app={app} -e release={release}"
+    if known or len(versions) == 1:
+        return said
+    return (
+        f"{said}. It is for Python {' and '.join(versions)}. release.yml without -e release= builds for the Pythons of its hosts only: "
+        f"for hosts that all have one of these, the same tree is a release of another id, which -e pythons={versions[-1]} makes here too"
+    )
 
 
 def _release(app: dict[str, Any], secrets: dict[str, str], args: Mapping[str, Any], tags: list[str]) -> Release:

@@ -43,6 +43,11 @@ def first_sites(
     }
 
 
+def next_sites(apps: list[dict[str, Any]], template: str, *, tls: bool, journal: bool) -> dict[str, str]:
+    """Return the configuration of each app's site as its release will bring it, by the app; arguments as of `first_sites`."""
+    return {app["name"]: site(app, Path(template), tls=tls, journal=journal) for app in served(apps)}
+
+
 def longest_request_s(apps: list[dict[str, Any]]) -> int:
     """Return the longest time in seconds that any app may take for a request."""
     paths = [path["request_s"] or 0 for app in apps for path in app["http"]["paths"]]
@@ -295,6 +300,7 @@ class FilterModule:
             "firewall_allow": firewall_allow,
             "file_places": file_places,
             "first_sites": first_sites,
+            "next_sites": next_sites,
             "longest_request_s": longest_request_s,
             "named_addresses": named_addresses,
             "open_ports": open_ports,

@@ -1,17 +1,18 @@
 """NGINX's half of a release: in effect from the flip on, taken back with it, and never half."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import a_run, put_release, put_slot
+from fakes import Server, a_run, put_release, put_slot
 
 from praetor.host import settle as settles
 from praetor.host import site as sites
 from praetor.host.flip import Limits, flip_and_bake
 from praetor.host.gate import wait_until
 from praetor.host.journal import append, phase, save, unlock
-from praetor.host.layout import AppHost, BakeError, ReleaseError
+from praetor.host.layout import AppHost, BakeError, ReleaseError, Slot
 from praetor.host.removal import work as removal
 from praetor.host.survey import survey
 
@@ -23,12 +24,16 @@ class Nginx:
 
     def __init__(self, host: AppHost) -> None:
         self.file = host.layout.nginx / "sites" / f"{host.app}.conf"
+        self.host = host
         self.read: list[str | None] = []
+        self.link: list[str] = []  # the release that the link led to at each reload
         self.problem = ""
 
     def reload(self) -> str:
         """Read the configuration again."""
         self.read.append(self.file.read_text() if self.file.exists() else None)
+        live = self.host.live()
+        self.link.append(live.release if live else "")
         return self.problem
 
     @staticmethod
@@ -48,6 +53,7 @@ def nginx(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> Nginx:
     )
     monkeypatch.setattr(sites, "_reload", found.reload)
     monkeypatch.setattr(sites, "_judge", found.judge)
+    monkeypatch.setattr(sites, "await_old_workers", lambda: found.link.append("waited"))
     return found
 
 
@@ -158,3 +164,82 @@ def test_a_removed_app_is_served_no_more(host: AppHost, nginx: Nginx, monkeypatc
     nginx.file.write_text("one\n")
     removal(app="api", drain_s=1)
     assert nginx.read == [None]
+
+
+SITE = "location / {{ fastcgi_read_timeout 35s; fastcgi_pass unix:{}; }}\n"
+
+
+def earlier_release(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make a release of before 1.0.0 live, provision, and return the site that it has from then on."""
+    monkeypatch.setattr("praetor.host.site.AppHost", lambda _: host)
+    put_release(host, "0-a")
+    (host.release_dir("0-a") / "vassal.ini").write_text("[uwsgi]\nsocket = /run/uwsgi/api/%n.sock\n")
+    host.flip(put_slot(host, "0-a", 1))
+    text = SITE.format(host.live_link)
+    assert sites.work(check=True, sites={"api": text}) == {"changed": True, "kept": ["api"]}
+    assert not (host.release_dir("0-a") / "site.conf").exists()
+    assert sites.work(check=False, sites={"api": text})["changed"] is True
+    assert sites.work(check=False, sites={"api": text})["changed"] is False
+    return (host.release_dir("0-a") / "site.conf").read_text()
+
+
+@pytest.mark.usefixtures("emperor")
+def test_nginx_never_speaks_to_a_slot_in_the_protocol_of_another_version(
+    host: AppHost, nginx: Nginx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = earlier_release(host, monkeypatch)
+    assert old == f"location / {{ uwsgi_read_timeout 35s; uwsgi_pass unix:{host.run_dir}/api.0-a.1.sock; }}\n"
+    assert nginx.file.read_text() == old
+    new = SITE.format(host.live_link)
+    release_with(host, "1-b", new)
+    monkeypatch.setattr("praetor.host.flip.last_lines", lambda *_: "")
+    reasons = ["too many errors"]
+    monkeypatch.setattr("praetor.host.flip.breach", lambda *_: reasons.pop() if reasons else None)
+    with pytest.raises(BakeError, match="0-a serves again"):
+        flipped(host, "1-b", 2)
+    # There and back, whoever reads a site that follows the link finds the new slot behind it.
+    assert (nginx.read, nginx.link) == ([new, old], ["1-b", "1-b", "waited"])
+    assert host.live() == Slot("api", "0-a", 1)
+    flipped(host, "1-b", 3)
+    assert (nginx.read[2:], nginx.link[3:]) == ([new], ["1-b"])
+
+
+@pytest.mark.usefixtures("emperor", "nginx")
+def test_a_live_slot_that_speaks_fastcgi_keeps_its_site(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("praetor.host.site.AppHost", lambda _: host)
+    assert sites.work(check=False, sites={"api": "next\n"}) == {"changed": False, "kept": []}
+    release_with(host, "1-b", "one\n")
+    (host.release_dir("1-b") / "vassal.ini").write_text("[uwsgi]\nfastcgi-socket = /run/uwsgi/api/%n.sock\n")
+    flipped(host, "1-b", 1)
+    assert sites.work(check=False, sites={"api": "next\n"}) == {"changed": False, "kept": []}
+
+
+def test_a_release_of_an_earlier_version_is_not_started_again(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier_release(host, monkeypatch)
+    with pytest.raises(
+        ReleaseError, match=r"an earlier version.* Nothing was started, and what is live goes on serving"
+    ):
+        sites.check(host, "0-a")
+
+
+def test_an_interrupted_first_release_is_taken_back_while_the_earlier_slot_is_warm(
+    host: AppHost, nginx: Nginx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = earlier_release(host, monkeypatch), SITE.format(host.live_link)
+    release_with(host, "1-b", new)
+    host.flip(put_slot(host, "1-b", 2))
+    nginx.file.write_text(new)
+    with phase(host, a_run(), "flip", begins=True) as journal:
+        journal["previous"] = "api.0-a.1"
+        save(host, journal)
+    monkeypatch.setattr("praetor.host.settle.retire_others", lambda *_: [])
+
+    def answer(asked: socket.socket) -> None:
+        asked.recv(65536)
+        asked.sendall(b"HTTP/1.1 200 OK\r\n\r\nwell")
+
+    server = Server(host.socket(Slot("api", "0-a", 1)), answer)
+    with phase(host, a_run("r2"), "lock", break_run="r1", begins=True) as journal:
+        assert "flipped back to 0-a: the bake of 1-b was not finished" in settles.repair(host, journal, 1)
+    server.close()
+    assert (nginx.read, nginx.link, host.live()) == ([old], ["1-b", "waited"], Slot("api", "0-a", 1))

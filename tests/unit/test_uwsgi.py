@@ -31,6 +31,23 @@ def test_a_request_arrives_as_nginx_would_send_it(host: AppHost) -> None:
     assert asked["HTTP_HOST"] == "api.example.org"
 
 
+def test_a_slot_of_an_earlier_version_is_asked_in_the_uwsgi_protocol(place: Path) -> None:
+    asked: list[bytes] = []
+
+    def respond(connection: socket.socket) -> None:
+        asked.append(connection.recv(65536))
+        connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n")
+
+    server = Server(place / "old.sock", respond)
+    found = uwsgi.get(place / "old.sock", "/?a=1", "api.example.org", 2, fastcgi=False)
+    server.close()
+    assert (found.status, found.location) == (302, "/login")
+    [sent] = asked
+    assert sent[0] == 0
+    assert int.from_bytes(sent[1:3], "little") == len(sent) - 4
+    assert b"\x0c\x00QUERY_STRING\x03\x00a=1" in sent
+
+
 @pytest.mark.parametrize(
     ("sent", "words"),
     [(None, "closed the connection without an answer"), (b"hello", "answered no HTTP"), (b"Status: x\r\n", "no HTTP")],

@@ -1,5 +1,6 @@
 """What the playbooks connect: filters that turn one role's knowledge into another's input, and the module that installs."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,16 @@ def test_programs_may_be_run_and_commands_follow_each_time_but_in_a_dry_run(tmp_
     assert count.read_text() == "x\nx\n"
     with pytest.raises(ReleaseError, match=r"^false ended with 1"):
         text_files.work(check=False, run=[["false"]])
+
+
+def test_a_file_that_differs_only_in_what_needs_no_restart_keeps_its_time(tmp_path: Path) -> None:
+    unit = tmp_path / "unit.conf"
+    for text, restarts in (("TimeoutStopSec=95\nUMask=0027\n", False), ("TimeoutStopSec=95\nUMask=0077\n", True)):
+        unit.write_text("TimeoutStopSec=50\nUMask=0027\n")
+        os.utime(unit, (NOON, NOON))
+        assert text_files.work(check=False, files={str(unit): text}, reread=["TimeoutStopSec="])["changed"] is True
+        assert unit.read_text() == text
+        assert (unit.stat().st_mtime > NOON) == restarts
 
 
 def test_an_initial_file_is_written_once_and_then_belongs_to_somebody_else(tmp_path: Path) -> None:

@@ -82,4 +82,5 @@ def probe(host: AppHost, slot: Slot, timeout_s: float) -> int:
     """The status that a slot answers on its health path. Raises as `uwsgi.get` does."""
     manifest = host.manifest(slot.release)
     path = manifest["settings"]["health"]["path"] if manifest else None
-    return uwsgi.get(host.socket(slot), path or "/", "localhost", timeout_s).status
+    fastcgi = not host.is_before_fastcgi(slot.release)
+    return uwsgi.get(host.socket(slot), path or "/", "localhost", timeout_s, fastcgi=fastcgi).status

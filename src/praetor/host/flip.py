@@ -244,9 +244,13 @@ def flip_and_bake(
     watch = Watch(host, slot, access_log)
     # First what takes a moment: processes, and NGINX's reload; then the one rename.
     processes.change(host, slot, share, journal)
+    # A site that does not follow the link leads to the old slot until NGINX has read the next one, which must find the link renamed.
+    linked = sites.follows_link(host)
+    if flipped and not linked:
+        host.flip(slot)
     sites.switch(host, slot.release, journal)
     watch.begin()
-    if flipped:
+    if flipped and linked:
         host.flip(slot)
     processes.stop_others(host, slot)
     jobs.put(host, share)
@@ -297,11 +301,18 @@ def undo(host: AppHost, journal: Journal) -> str:
         host.live_link.unlink(missing_ok=True)
         processes.put_back(host, journal)
         return "Nothing was live before it, so nothing serves now."
-    if host.live() != previous:
-        host.flip_back(previous)
-    sites.switch(host, previous.release, journal)
+    go_back(host, previous, journal)
     processes.put_back(host, journal)
     return f"{previous.release} {'serves' if host.serves(previous.release) else 'runs'} again."
+
+
+def go_back(host: AppHost, slot: Slot, journal: Journal) -> None:
+    """Make a slot live again, with the site of its release; the other way round where that site does not follow the link."""
+    if not sites.follows_link(host, slot.release) and sites.switch(host, slot.release, journal):
+        sites.await_old_workers()
+    if host.live() != slot:
+        host.flip_back(slot)
+    sites.switch(host, slot.release, journal)
 
 
 def _watch_old(drain: Drain | None, journal: Journal) -> None:

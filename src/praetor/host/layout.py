@@ -121,6 +121,10 @@ class AppHost:
         """Whether a slot is there to be made live: an Emperor runs it, or its release needs none and is complete."""
         return slot in self.slots() if self.serves(slot.release) else self.manifest(slot.release) is not None
 
+    def is_before_fastcgi(self, release: str) -> bool:
+        """Whether slots of a release speak the uwsgi protocol, as they did before FastCGI."""
+        return bool(re.search(r"^socket = ", read_text(self.release_dir(release) / "vassal.ini") or "", re.MULTILINE))
+
     def releases(self) -> list[str]:
         """The complete releases on this host, the one that was staged last first."""
         if not self.releases_dir.is_dir():
@@ -165,7 +169,7 @@ class AppHost:
         return next(found, None)
 
     def socket(self, slot: Slot) -> pathlib.Path:
-        """The slot's private socket, which speaks FastCGI."""
+        """The slot's private socket, which speaks FastCGI; the uwsgi protocol if its release is from before that."""
         return self.run_dir / f"{slot.name}.sock"
 
     def target(self, slot: Slot) -> pathlib.Path:

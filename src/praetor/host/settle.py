@@ -11,7 +11,7 @@ from . import emperors, processes, sandbox
 from . import journal as journals
 from . import site as sites
 from .drain import Drain, probe
-from .flip import undo
+from .flip import go_back, undo
 from .gate import await_end, end_slot
 from .layout import AppHost, ReleaseError, Slot, remove
 
@@ -67,12 +67,12 @@ def repair(host: AppHost, journal: Journal, drain_s: float) -> list[str]:
         )
         previous = Slot.parse(interrupted.get("previous") or "")
         unsettled = live and previous and live != previous and not journals.settled(host, live.release)
+        if live and interrupted.get("site"):
+            journal["site"] = interrupted["site"]
         if live and previous and unsettled and host.stands(previous) and _warm(host, previous):
-            host.flip_back(previous)
+            go_back(host, previous, journal)
             done.append(f"flipped back to {previous.release}: the bake of {live.release} was not finished")
     serving = host.live()
-    if serving and interrupted and interrupted.get("site"):
-        journal["site"] = interrupted["site"]
     if serving and sites.switch(host, serving.release, journal):
         done.append(f"gave NGINX the site of {serving.release} again")
     if interrupted and "share" in interrupted:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from praetor.documents import Journal
 
 RELOAD_S = 15.0
+OLD_WORKERS_S = 5.0
 UNIT = "nginx.service"
 
 
@@ -27,6 +28,11 @@ def check(host: AppHost, release: str) -> None:
     Raises:
         ReleaseError: what NGINX has against it.
     """
+    if host.is_before_fastcgi(release):
+        raise ReleaseError(
+            f"{release} was made by an earlier version: its slots speak the uwsgi protocol, and NGINX no longer does. Nothing was started, "
+            "and what is live goes on serving. Release its source again, as with source: {git: URL, ref: TAG}."
+        )
     text = _of(host, release)
     if not text or text == read_text(_place(host)):
         return  # no site is nothing that NGINX could refuse
@@ -91,6 +97,48 @@ def is_current(host: AppHost, release: str) -> bool:
     return statics.is_current(host, release) and (text is None or text == (read_text(_place(host)) or ""))
 
 
+def follows_link(host: AppHost, release: str | None = None) -> bool:
+    """Whether the site of a release, or the one that is in effect, sends requests where `live.sock` points; else to a slot's own socket."""
+    text = _of(host, release) if release else read_text(_place(host))
+    return f"unix:{host.run_dir}/" not in (text or "")
+
+
+def await_old_workers(timeout_s: float = OLD_WORKERS_S) -> None:
+    """Wait until NGINX's workers of earlier configurations have ended, or for so long: they take requests for a moment longer than the reload lasts."""
+    time.sleep(0.3)  # so long at most the master lets them go on, next to the new ones
+    master = _systemctl("show", "--property=MainPID", "--value", UNIT).stdout.strip()
+    deadline = time.monotonic() + timeout_s
+    while any(_is_ending(pid) for pid in _workers(master)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def work(*, check: bool, sites: dict[str, str]) -> dict[str, object]:
+    """Keep what serves in reach of an NGINX that is about to speak FastCGI: live slots from before FastCGI speak the uwsgi protocol.
+
+    Such an app's site (a text of `sites`, as its next release brings it) speaks uwsgi with the slot's own socket, so that neither protocol ever
+    meets the other's slot. It is kept as the site of that release, which a failed release goes back to.
+
+    Returns:
+        `kept`: the apps whose site was written.
+    """
+    kept = [app for app, text in sites.items() if _keep(AppHost(app), text, check=check)]
+    return {"changed": bool(kept), "kept": kept}
+
+
+def _keep(host: AppHost, text: str, *, check: bool) -> bool:
+    """Whether there was anything to write."""
+    live = host.live()
+    if live is None or host.manifest(live.release) is None or not host.is_before_fastcgi(live.release):
+        return False
+    # Each directive that a site has of the one protocol has a twin of the other.
+    old = text.replace("fastcgi_", "uwsgi_").replace(str(host.live_link), str(host.socket(live)))
+    wrong = [path for path in (host.release_dir(live.release) / "site.conf", _place(host)) if read_text(path) != old]
+    for path in wrong if not check else []:
+        path.parent.mkdir(mode=0o755, exist_ok=True)
+        write_atomically(path, old, 0o644)
+    return bool(wrong)
+
+
 def longest_s(host: AppHost) -> int | None:
     """Seconds that NGINX waits for requests when it is stopped, as it was provisioned; None where it was not."""
     said = read_text(host.layout.nginx / "nginx.conf") or ""
@@ -149,6 +197,10 @@ def _reload() -> str:
 
 def _workers(master: str) -> set[str]:
     return set((read_text(pathlib.Path(f"/proc/{master}/task/{master}/children")) or "").split())
+
+
+def _is_ending(pid: str) -> bool:
+    return "shutting down" in (read_text(pathlib.Path(f"/proc/{pid}/cmdline")) or "")
 
 
 def _systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:

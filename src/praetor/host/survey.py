@@ -118,7 +118,8 @@ def health(host: AppHost, server_name: str) -> Looked:
     check = Health.of(manifest, server_name)
     found["path"] = check.path
     try:
-        answer = uwsgi.get(host.socket(live), check.path, server_name, 5.0)
+        fastcgi = not host.is_before_fastcgi(live.release)
+        answer = uwsgi.get(host.socket(live), check.path, server_name, 5.0, fastcgi=fastcgi)
         counted = uwsgi.counters(host.stats(live))
     except (OSError, ValueError) as error:
         return {**found, "health": f"no answer: {error}"}

@@ -22,12 +22,15 @@ def work(
     alone_in: list[str] = [],  # noqa: B006
     validate: list[list[str]] = [],  # noqa: B006
     run: list[list[str]] = [],  # noqa: B006
+    reread: list[str] = [],  # noqa: B006
 ) -> dict[str, Any]:
     """Write `files` (0644) and `programs` (0755), texts by their paths, where they differ, and `initial` ones where there is none.
 
     An initial text that is empty is not written: it says that somebody else may have put a file there.
     The directories of `alone_in` are made, and whatever else lies in them is removed. The commands of `validate` judge the files while they are in another directory,
     which `%s` stands for; in a dry run (`check`) one that is not installed yet judges nothing. Those of `run` follow each time but in a dry run.
+
+    Lines that begin with a text of `reread` need no restart of who reads the file: one that differs in nothing else keeps its time.
 
     Returns:
         `written`, `removed` and `diff`.
@@ -49,7 +52,7 @@ def work(
         if against:
             raise ReleaseError(f"Nothing was written: {against}")
     if not check:
-        result = apply(files, alone_in, programs, dry=False)
+        result = apply(files, alone_in, programs, dry=False, reread=reread)
         for command in run:
             done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
             if done.returncode:
@@ -84,14 +87,20 @@ def strays(directory: Path, files: dict[str, str]) -> list[Path]:
     return [path for path in found if str(path) not in files and path not in parents]
 
 
-def write(path: Path, text: str, mode: int = 0o644) -> None:
-    """Put a file in its place at once; a run that dies leaves the old one."""
+def _but(text: str, beginnings: Collection[str]) -> list[str]:
+    return [line for line in text.splitlines() if not line.startswith(tuple(beginnings))]
+
+
+def write(path: Path, text: str, mode: int = 0o644, changed_ns: int | None = None) -> None:
+    """Put a file in its place at once, with another time of its change if one is given; a run that dies leaves the old one."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
         file.flush()
         os.fchmod(handle, mode)
+        if changed_ns is not None:
+            os.utime(handle, ns=(changed_ns, changed_ns))
         os.fsync(handle)
     Path(name).replace(path)
 
@@ -115,7 +124,14 @@ def judge(files: dict[str, str], commands: list[list[str]]) -> str:
     return ""
 
 
-def apply(files: dict[str, str], alone_in: list[str], programs: Collection[str] = (), *, dry: bool) -> dict[str, Any]:
+def apply(
+    files: dict[str, str],
+    alone_in: list[str],
+    programs: Collection[str] = (),
+    *,
+    dry: bool,
+    reread: Collection[str] = (),
+) -> dict[str, Any]:
     """Write and remove what differs, or only say so.
 
     Returns:
@@ -134,7 +150,9 @@ def apply(files: dict[str, str], alone_in: list[str], programs: Collection[str] 
         for directory in alone_in:
             Path(directory).mkdir(mode=0o755, parents=True, exist_ok=True)
         for path in written:
-            write(Path(path), files[path], modes[path])
+            before = previous[path]
+            same = before is not None and _but(before, reread) == _but(files[path], reread)
+            write(Path(path), files[path], modes[path], Path(path).stat().st_mtime_ns if same else None)
         for stray in removed:
             if stray.is_dir() and not stray.is_symlink():
                 stray.rmdir()

@@ -1,6 +1,7 @@
-"""Speak with uWSGI over its unix sockets: requests in FastCGI, stats of slots and of the Emperor.
+"""Speak with uWSGI over its unix sockets: requests, stats of slots and of the Emperor. Requests in FastCGI, to slots from before FastCGI in uwsgi.
 
 FastCGI: https://fastcgi-archives.github.io/FastCGI_Specification.html
+uwsgi: https://uwsgi-docs.readthedocs.io/en/latest/Protocol.html
 """
 
 from __future__ import annotations
@@ -56,6 +57,13 @@ def packet(variables: dict[str, str]) -> bytes:
     return record(BEGIN, begin) + record(PARAMS, params) + record(PARAMS) + record(STDIN)
 
 
+def packet_of_uwsgi(variables: dict[str, str]) -> bytes:
+    """A request without a body in the uwsgi protocol."""
+    texts = [text.encode() for pair in variables.items() for text in pair]
+    block = b"".join(struct.pack("<H", len(text)) + text for text in texts)
+    return struct.pack("<BHB", 0, len(block), 0) + block
+
+
 def content(received: bytes) -> tuple[bytes, bool]:
     """What FastCGI records hold of an answer, and whether it has ended."""
     found, place = bytearray(), 0
@@ -70,15 +78,17 @@ def content(received: bytes) -> tuple[bytes, bool]:
     return bytes(found), False
 
 
-def get(path: pathlib.Path, uri: str, host: str, timeout_s: float) -> Answer:
+def get(path: pathlib.Path, uri: str, host: str, timeout_s: float, *, fastcgi: bool = True) -> Answer:
     """GET an URI from the app behind a slot's socket, as NGINX would for a client that came by HTTPS.
+
+    Without `fastcgi` in the uwsgi protocol, which does not say where an answer ends.
 
     Raises:
         OSError: nobody listens, or no answer within the timeout.
         ValueError: the answer is not HTTP, or is not whole.
     """
     route, _, query = uri.partition("?")
-    request = packet(
+    request = (packet if fastcgi else packet_of_uwsgi)(
         {
             "REQUEST_METHOD": "GET",
             "REQUEST_URI": uri,
@@ -104,11 +114,12 @@ def get(path: pathlib.Path, uri: str, host: str, timeout_s: float) -> Answer:
         }
     )
     received = _exchange(path, request, timeout_s)
-    answer, ended = content(received)
+    answer, ended = content(received) if fastcgi else (received, True)
     head, _, body = answer.partition(b"\r\n\r\n")
     lines = [line.partition(b":") for line in head.split(b"\r\n")]
     headers = {name.strip().lower(): value.strip() for name, _, value in lines}
-    status = headers.get(b"status", b"").split(b" ")[0]
+    # The first line of an answer in uwsgi is that of HTTP/1.1.
+    status = headers.get(b"status", b"").split(b" ")[0] if fastcgi else lines[0][0].partition(b" ")[2][:3]
     if not status.isdigit():
         raise ValueError(
             "closed the connection without an answer" if not received else f"answered no HTTP: {received[:60]!r}"
