@@ -68,6 +68,15 @@ def test_a_repository_without_a_backup_says_why(restore: Any, message: str, said
     assert said in restore.why_none([stanza])
 
 
+def test_what_pgbackrest_says_of_a_wrong_passphrase_may_hold_control_characters(
+    restore: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = '[{"status": {"message": "[FormatError] at line 1: \x01\x1f"}, "repo": [], "backup": []}]'
+    monkeypatch.setattr(restore, "pgbackrest", lambda *_: said)
+    with pytest.raises(restore.RestoreError, match="another passphrase"):
+        restore.backups()
+
+
 def test_what_a_program_writes_need_not_be_text(restore: Any) -> None:
     assert restore.run("/bin/sh", "-c", r"printf 'a\202b'") == "a\ufffdb"
 
