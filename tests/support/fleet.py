@@ -43,6 +43,7 @@ AT_REST = {
     "live.sock",
     "releases",
     "slots.json",
+    "missed.json",
     "processes.json",
 }
 ENVIRONMENT = {
