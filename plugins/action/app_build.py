@@ -79,9 +79,10 @@ def told(manifest: Manifest, *, known: bool) -> str:
     said = f"{app} {release}: release it with -e app={app} -e release={release}"
     if known or len(versions) == 1:
         return said
+    # Pipelines (docs/ci) read the id from this line: it stands there once, and a space ends it.
     return (
-        f"{said}. It is for Python {' and '.join(versions)}. release.yml without -e release= builds for the Pythons of its hosts only: "
-        f"for hosts that all have one of these, the same tree is a release of another id, which -e pythons={versions[-1]} makes here too"
+        f"{said} (it is for Python {' and '.join(versions)}; release.yml alone builds for the Pythons of its hosts only: "
+        f"for hosts that all have one of these, the same tree is a release of another id, which -e pythons={versions[-1]} makes here too)"
     )
 
 

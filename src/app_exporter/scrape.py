@@ -40,7 +40,7 @@ class Settings:
     max_series: int = 20000
     logs: Path = Path("/var/log/nginx")
     certificates: Path = Path("/etc/praetor/tls")
-    drained: Path = Path("/var/lib/praetor/drained")
+    drained: Path = Path("/var/lib/praetor/balanced/drained")
     slices: Path = Path("/sys/fs/cgroup/apps.slice")
 
 

@@ -73,7 +73,9 @@ def test_every_host_is_used_for_every_app_unless_it_is_drained(
     balancer: Host, fleet: dict[str, dict[str, Any]]
 ) -> None:
     table = csv.DictReader(told(balancer, "admin.sock", "show stat").removeprefix("# ").splitlines())
-    drained = {name for name, settings in fleet.items() if reached(settings).file("/var/lib/praetor/drained").exists}
+    drained = {
+        name for name, settings in fleet.items() if reached(settings).file("/var/lib/praetor/balanced/drained").exists
+    }
     apps = {app["name"] for settings in fleet.values() for app in settings["apps"]}
     found = {
         (row["pxname"], row["svname"]): row["status"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from project import ROOT, load
+from project import ROOT, imported, load
 
 from praetor.run.options import PLAYBOOKS
 
@@ -91,14 +91,10 @@ def test_what_was_built_once_is_what_staging_and_production_release(pipeline: st
 
 @pytest.mark.parametrize("pipeline", SCHEMAS)
 @pytest.mark.parametrize("quote", ["", "'", '"'])
-def test_a_pipeline_finds_the_release_in_what_the_build_says(pipeline: str, quote: str) -> None:
-    said = next(
-        task["ansible.builtin.debug"]["msg"]
-        for play in load(ROOT / "playbooks" / "build.yml")
-        for task in play.get("tasks", [])
-        if "ansible.builtin.debug" in task
-    )
-    line = said.replace("{{ item.app }}", "api").replace("{{ item.id }}", "1.4.0+g1_2-5e0b9c1d")
+@pytest.mark.parametrize("pythons", [["cp313"], ["cp311", "cp313"]])
+def test_a_pipeline_finds_the_release_in_what_the_build_says(pipeline: str, quote: str, pythons: list[str]) -> None:
+    built = {"app": "api", "id": "1.4.0+g1_2-5e0b9c1d", "python": pythons}
+    line = imported("plugins/action/app_build.py").told(built, known=False)
     expression = re.search(r"sed -n '([^']+)' ", commands(pipeline))
     assert expression is not None
     done = subprocess.run(

@@ -119,6 +119,7 @@ def test_the_status_shows_who_is_behind_and_the_whole_reason_of_who_is_away() ->
         "processes": [],
         "jobs": [],
         "slot": "api.1-a.1",
+        "path": "/health",
         "settled": True,
     }
     long = "connect to host a.host.with.a.very.long.name.in.a.zone.of.its.own.example.org port 22: Connection timed out"

@@ -341,9 +341,9 @@ def test_a_build_is_for_the_pythons_that_are_asked_for_and_resolves_from_the_low
 def test_a_build_for_more_pythons_than_hosts_may_have_says_that_its_id_is_another(shop: Workshop) -> None:
     told, release = imported("plugins/action/app_build.py").told, {"app": "api", "id": "1-a"}
     both = told({**release, "python": ["cp311", "cp313"]}, known=False)
-    assert both.startswith("api 1-a: release it with -e app=api -e release=1-a. It is for Python 3.11 and 3.13.")
+    assert both.startswith("api 1-a: release it with -e app=api -e release=1-a (it is for Python 3.11 and 3.13; ")
     assert "another id" in both
-    assert both.endswith("-e pythons=3.13 makes here too")
+    assert both.endswith("-e pythons=3.13 makes here too)")
     for pythons, known in ((["cp313"], False), (["cp311", "cp313"], True)):
         assert told({**release, "python": pythons}, known=known) == "api 1-a: release it with -e app=api -e release=1-a"
     # And so it is.

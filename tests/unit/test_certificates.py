@@ -419,7 +419,13 @@ def test_files_are_installed_with_their_modes_and_strays_are_found(tmp_path: Pat
 
 def test_every_app_becomes_a_site_with_its_names() -> None:
     wiring = imported("plugins/filter/wiring.py")
-    app = {"name": "api", "server_names": ["a.example"], "redirect_names": ["www.a.example"], "limits": {}}
+    app = {
+        "name": "api",
+        "wsgi": "api:app",
+        "server_names": ["a.example"],
+        "redirect_names": ["www.a.example"],
+        "limits": {},
+    }
     assert wiring.FilterModule().filters()["certificate_sites"]([app]) == [
         {"name": "api", "server_names": ["a.example", "www.a.example"]}
     ]

@@ -9,7 +9,7 @@ from typing import Literal, TypedDict
 
 from .layout import AppHost, ReleaseError, read_json, write_atomically
 
-FILE = pathlib.Path("/var/lib/praetor/drained")
+FILE = pathlib.Path("/var/lib/praetor/balanced/drained")
 
 
 class Drained(TypedDict):
