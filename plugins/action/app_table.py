@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ansible.utils.display import Display
 
 from praetor.run.on_controller import ControllerAction
-from praetor.run.tables import TABLES, text
+from praetor.run.printed import text
+from praetor.run.tables import TABLES
 
 if TYPE_CHECKING:
     from praetor.documents import Survey, Surveys

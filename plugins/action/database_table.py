@@ -14,7 +14,7 @@ from ansible.utils.display import Display
 from praetor.pki.copies import fingerprint
 from praetor.run.databases import About, Backups, Seen, controller_note, notes, rows
 from praetor.run.on_controller import ControllerAction
-from praetor.run.tables import render
+from praetor.run.printed import render
 
 
 class ActionModule(ControllerAction):

@@ -154,7 +154,7 @@ def test_status_says_of_each_host_that_is_away_why(nobody: Path) -> None:
     done = ansible("ansible-playbook", "playbooks/status.yml", "-i", str(nobody))
     assert done.returncode == 0, done.stdout + done.stderr
     rows = re.findall(
-        r"^(h\d) .*no answer: connect to host 127.0.0.1 port 1: Connection refused$", done.stdout, re.MULTILINE
+        r"^! (h\d) .*no answer: connect to host 127.0.0.1 port 1: Connection refused$", done.stdout, re.MULTILINE
     )
     assert rows == ["h7", "h8"]
     assert "UNREACHABLE" not in done.stdout + done.stderr

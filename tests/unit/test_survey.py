@@ -1,7 +1,6 @@
 """What is seen on a host without changing it, and how it is shown."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -199,16 +198,5 @@ def test_notes_say_what_stands_out(settled: AppHost) -> None:
         assert words in text
 
 
-def test_a_table_is_set_in_columns() -> None:
-    rows: list[tables.Row] = [{"host": "web1", "n": 1}, {"host": "x", "n": 10}]
-    assert tables.render(rows) == "HOST  N\nweb1  1\nx     10"
-    assert tables.render([]) == "(nothing)"
-
-
 def test_each_table_has_a_name() -> None:
     assert set(tables.TABLES) == {"status", "demo", "history"}
-
-
-def test_status_says_which_version_shows_it_and_other_tables_do_not() -> None:
-    assert re.search(r"\nPraetor \d+\.\d+\.\d+$", tables.text("status", {}))
-    assert tables.text("history", {}) == "(nothing)"

@@ -1,10 +1,9 @@
-"""Tables of what surveys found: rows of plain columns, for people and for JSON. Runs on the controller."""
+"""Tables of what surveys found: rows of plain columns, as JSON has them; `printed` has them for people. Runs on the controller."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .away import behind, latest, reason
@@ -121,6 +120,7 @@ def history(surveys: Surveys) -> list[Row]:
                         "by": entry.get("by", "-"),
                         "why": without + _first_line(entry.get("why")),
                         "reason": _first_line(entry.get("reason")),
+                        "run": entry.get("run", "-"),
                     }
                 )
     return sorted(rows, key=lambda row: str(row["when"]))
@@ -215,25 +215,6 @@ def _behind(surveys: Surveys) -> list[str]:
                 f"{', '.join(late)}: behind; the last run made {app} {newest[1]} live. playbooks/release.yml --limit {','.join(late)} brings it there"
             )
     return lines
-
-
-def text(table: str, surveys: Surveys) -> str:
-    """One table with its notes, for people; below `status` stands which version of this project shows it."""
-    version = [f"Praetor {importlib.metadata.version('praetor')}"] if table == "status" else []
-    return "\n".join([render(TABLES[table](surveys)), *notes(surveys), *version])
-
-
-def render(rows: Sequence[Mapping[str, object]]) -> str:
-    """Rows as text in columns."""
-    if not rows:
-        return "(nothing)"
-    columns = list(rows[0])
-    widths = {column: max(len(column), *(len(str(row[column])) for row in rows)) for column in columns}
-    lines = [[column.upper() for column in columns], *([str(row[column]) for column in columns] for row in rows)]
-    return "\n".join(
-        "  ".join(cell.ljust(widths[column]) for cell, column in zip(line, columns, strict=True)).rstrip()
-        for line in lines
-    )
 
 
 def _health(state: AppSurvey) -> str:
