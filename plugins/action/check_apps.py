@@ -1,6 +1,6 @@
 """Checks the inventory's `apps` on the controller, before any host is contacted.
 
-The rules and words are in `praetor.inventory` and `praetor.inventory_check`; here is only what needs Ansible:
+The rules and words are in `praetor.inventory`; here is only what needs Ansible:
 templating, decryption, and the file and line that each value came from.
 """
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from project import ansible
 
-from praetor.run import away, tables
+from praetor.run import away, notes, tables
 
 TIMED_OUT = "ssh: connect to host 198.18.0.18 port 22: Connection timed out"
 
@@ -130,7 +130,7 @@ def test_the_status_shows_who_is_behind_and_the_whole_reason_of_who_is_away() ->
     }
     rows = {row["host"]: row["health"] for row in tables.status(surveys)}
     assert rows == {"h1": "healthy", "h8": "healthy, behind", "h9": f"no answer: {long}"}
-    assert any("h8: behind" in note and "--limit h8" in note for note in tables.notes(surveys))
+    assert any("h8: behind" in note and "--limit h8" in note for note in notes.notes(surveys))
 
 
 def test_the_history_says_which_hosts_a_run_left_out() -> None:

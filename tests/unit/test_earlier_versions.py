@@ -13,7 +13,7 @@ from praetor.host.layout import AppHost, Slot
 from praetor.host.settle import abandon, repair
 from praetor.host.stage import files_of
 from praetor.host.survey import survey
-from praetor.run import tables
+from praetor.run import notes, tables
 from praetor.run.plan import differences
 
 # Before 1.0.0: wheels named their places on the controller, and there was no tree, no sandbox and no slice.
@@ -88,7 +88,7 @@ def test_histories_and_marks_of_earlier_versions_say_what_they_said(earlier: App
         ("rollback", "ok", "", ""),
     ]
     assert found["bad"]["0-z"]["reason"] == "5xx"
-    assert any("locked by ann@desk in phase flip" in line for line in tables.notes({"app1": {"apps": {"api": found}}}))
+    assert any("locked by ann@desk in phase flip" in line for line in notes.notes({"app1": {"apps": {"api": found}}}))
 
 
 def test_a_manifest_of_an_earlier_version_is_a_release_like_any_other(host: AppHost) -> None:

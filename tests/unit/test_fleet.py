@@ -17,7 +17,7 @@ from project import ROOT, imported, load, options
 
 from praetor.host import balancer, current_unit, drained
 from praetor.host.layout import ReleaseError
-from praetor.run import fleet, tables
+from praetor.run import fleet, notes, tables
 
 if TYPE_CHECKING:
     from praetor.host.balancer import Server, Servers
@@ -293,15 +293,13 @@ def test_the_table_has_what_balancers_say_and_names_who_is_drained() -> None:
         "app2": {"apps": {"api": state("1.0-a")}, "drained": drained_by, "closed": {"api": 1795348800}},
     }
     assert [row["balancers"] for row in tables.status(surveys)] == ["UP", "lb1 NOLB, lb2 UP"]
-    notes = "\n".join(tables.notes(surveys))
+    said = "\n".join(notes.notes(surveys))
     assert (
         "app2: drained since 2026-11-26T01:00:00Z by ada@desk: new disk; playbooks/undrain.yml -e host=app2 ends it"
-        in notes
+        in said
     )
-    assert (
-        "api: in maintenance until 2026-11-22 12:00:00 UTC; playbooks/maintenance.yml -e app=api -e end=true" in notes
-    )
-    assert "old: the balancers know it and the inventory does not" in notes
+    assert "api: in maintenance until 2026-11-22 12:00:00 UTC; playbooks/maintenance.yml -e app=api -e end=true" in said
+    assert "old: the balancers know it and the inventory does not" in said
     assert "balancers" not in tables.status({"app1": {"apps": {"api": state("1.0-a")}}})[0]
 
 

@@ -12,7 +12,7 @@ from praetor.host.journal import append, mark_bad, phase
 from praetor.host.layout import AppHost, Slot
 from praetor.host.stage import python_tag
 from praetor.host.survey import health, survey
-from praetor.run import tables
+from praetor.run import notes, tables
 
 TAG = python_tag()
 
@@ -179,7 +179,7 @@ def test_the_history_of_all_hosts_is_in_one_order() -> None:
 
 
 def test_notes_say_what_stands_out(settled: AppHost) -> None:
-    assert tables.notes({"web1": seen(settled)}) == []
+    assert notes.notes({"web1": seen(settled)}) == []
     locked(settled)
     left_over(settled)
     not_settled(settled)
@@ -187,7 +187,7 @@ def test_notes_say_what_stands_out(settled: AppHost) -> None:
     freeze = {"until": 9e9, "by": "ann", "reason": "sale"}
     (settled.root / "freeze.json").write_text(json.dumps(freeze), encoding="utf-8")
     silent: Any = {"unreachable": True}
-    text = "\n".join(tables.notes({"web1": seen(settled) | {"others": ["old"]}, "web2": silent}))
+    text = "\n".join(notes.notes({"web1": seen(settled) | {"others": ["old"]}, "web2": silent}))
     for words in (
         "web1: old is on the host and not in the inventory; playbooks/remove.yml -e app=old removes it",
         "api is locked by ann@desk in phase gate",

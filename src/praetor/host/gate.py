@@ -156,13 +156,16 @@ def gate(
         raise
     if failure is None:
         return slot
-    lines = last_lines(host, began)
-    hint = sandbox.refused(host, lines, began)
+    told = _told(host, began)
     remove_slot(host, slot)
     serving = f"{live.release} goes on serving" if live else "nothing was live before, so nothing serves now"
-    raise ReleaseError(
-        f"{slot.release} is not healthy: {failure}. It was removed; {serving}. The last lines of its log:\n{lines}{read_only_hint(lines)}{hint}"
-    )
+    raise ReleaseError(f"{slot.release} is not healthy: {failure}. It was removed; {serving}. {told}")
+
+
+def _told(host: AppHost, began: float) -> str:
+    """What the app's log and the kernel say since `began`, in seconds since 1970, with the key that helps if one is known."""
+    lines = last_lines(host, began)
+    return f"The last lines of its log:\n{lines}{read_only_hint(lines)}{sandbox.refused(host, lines, began)}"
 
 
 def _without_vassal(host: AppHost, manifest: Manifest, journal: Journal, *, again: bool) -> Slot:

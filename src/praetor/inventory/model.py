@@ -1,6 +1,6 @@
 """What one entry of the inventory's `apps` may say: keys, types, ranges, defaults and their meaning.
 
-This is the only place for them: the check (`inventory_check`) and docs/reference/apps.md are made from it.
+This is the only place for them: the check (`praetor.inventory.check`) and docs/reference/apps.md are made from it.
 Runs on the controller only; no module sends it to a host.
 """
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .notes import notes
 from .story import MOST_ROWS, WIDTH, listed, together
-from .tables import Row, demo, history, notes, status
+from .tables import Row, demo, history, status
 
 if TYPE_CHECKING:
     from praetor.documents import Surveys

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .away import behind, latest, reason
-from .fleet import strangers
+from .away import behind, reason
+from .notes import balancers, is_live
 
 if TYPE_CHECKING:
-    from praetor.documents import AppSurvey, Running, Survey, Surveys
+    from praetor.documents import AppSurvey, Survey, Surveys
     from praetor.host.balancer import Servers
-
-from praetor.host import sandbox
 
 Row = dict[str, object]
 
@@ -47,7 +44,7 @@ def status(surveys: Surveys) -> list[Row]:
 
 def _processes(state: AppSurvey) -> str:
     """What runs of what should, as `worker 2/2, beat 1/1`; a process that runs on other hosts only is left out."""
-    well = [each for each in state["processes"] if _is_live(each, state) and each["state"] == "active"]
+    well = [each for each in state["processes"] if is_live(each, state) and each["state"] == "active"]
     names = [each["process"] for each in well]
     jobs = {each["job"] for each in state["jobs"]}
     return ", ".join(
@@ -55,16 +52,6 @@ def _processes(state: AppSurvey) -> str:
         for name, count in state["share"].items()
         if count
     )
-
-
-def _is_live(process: Running, state: AppSurvey) -> bool:
-    """Whether a process was started with the live slot."""
-    return process["number"] == int((state["slot"] or ".0").rpartition(".")[2])
-
-
-def balancers(surveys: Surveys) -> dict[str, Servers]:
-    """What balancers say about the hosts behind them, by balancer; nothing in an inventory without."""
-    return {name: look for survey in surveys.values() for name, look in survey.get("balancers", {}).items()}
 
 
 def _said_by(looks: dict[str, Servers], host: str, app: str) -> str:
@@ -131,90 +118,6 @@ def _first_line(said: str | None) -> str:
 
 
 TABLES: dict[str, Callable[[Surveys], list[Row]]] = {"status": status, "demo": demo, "history": history}
-
-
-def notes(surveys: Surveys) -> list[str]:
-    """Sentences on what stands out: locks, freezes, leftovers, bad releases, apps that the inventory does not name."""
-    lines = [
-        f"{host}: the balancers know it and the inventory does not; run provision.yml for the balancers"
-        for host in strangers(
-            balancers(surveys), next((survey["fleet"] for survey in surveys.values() if "fleet" in survey), [])
-        )
-    ]
-    lines += _behind(surveys)
-    closed = {app: until for survey in surveys.values() for app, until in survey.get("closed", {}).items()}
-    lines += [
-        f"{app}: in maintenance until {time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(until))}; "
-        f"playbooks/maintenance.yml -e app={app} -e end=true ends it"
-        for app, until in closed.items()
-    ]
-    for host, survey in surveys.items():
-        if said := survey.get("drained"):
-            why = f": {said['why']}" if said["why"] else ""
-            lines.append(
-                f"{host}: drained since {said['since']} by {said['by']}{why}; playbooks/undrain.yml -e host={host} ends it"
-            )
-        lines += [
-            f"{host}: {name} is on the host and not in the inventory; playbooks/remove.yml -e app={name} removes it"
-            for name in survey.get("others", [])
-        ]
-        for name, state in survey.get("apps", {}).items():
-            if state["journal"]:
-                owner = state["journal"]["run"]["owner"]
-                lines.append(
-                    f"{host}: {name} is locked by {owner['user']}@{owner['host']} in phase {state['journal']['phase']}"
-                )
-            if state["leftovers"]:
-                lines.append(
-                    f"{host}: {name} has leftovers of an interrupted run, which the next run repairs: {', '.join(state['leftovers'])}"
-                )
-            lines += [
-                f"{host}: {name} is draining {each['release']} {each['process']} {each['instance']}"
-                if each["state"] == "deactivating"
-                else f"{host}: {name} still runs {each['release']} {each['process']} {each['instance']}"
-                for each in state["processes"]
-                if not _is_live(each, state)
-            ]
-            lines += [
-                f"{host}: {name} {each['process']} {each['instance']} is {each['state']}, after {each['ended']}; "
-                f"journalctl -u app-{name}-{each['process']}-{each['number']}@{each['instance']}"
-                for each in state["processes"]
-                if _is_live(each, state) and each["state"] != "active"
-            ]
-            lines += [
-                f"{host}: {name} job {job['job']} "
-                + (f"failed when it last ran ({job['result']})" if job["next"] else "is not scheduled")
-                + f"; journalctl -u app-{name}-{job['job']}"
-                for job in state["jobs"]
-                if job["result"] != "success" or not (job["next"] or job["running"])
-            ]
-            if state["frozen"]:
-                lines.append(f"{host}: {name} is frozen by {state['frozen']['by']}: {state['frozen']['reason']}")
-            lines += [
-                f"{host}: {name} runs without {directive} of the sandbox: {reason}"
-                for directive, reason in (sandbox.loosened(state["manifest"]) if state["manifest"] else {}).items()
-            ]
-            lines += [
-                f"{host}: {name} should be started again, by release.yml or refresh.yml: {why}"
-                for why in state["outdated"]
-            ]
-            if state["live"] and not state["settled"]:
-                lines.append(
-                    f"{host}: {name} {state['live']} was not settled: its run was interrupted; run release.yml again"
-                )
-    return lines
-
-
-def _behind(surveys: Surveys) -> list[str]:
-    """A sentence for each app that not all hosts have as the last run left it."""
-    lines = []
-    for app in sorted({name for survey in surveys.values() for name in survey.get("apps", {})}):
-        late, newest = behind(app, surveys), latest(app, surveys)
-        if late and newest:
-            lines.append(
-                f"{', '.join(late)}: behind; the last run made {app} {newest[1]} live. playbooks/release.yml --limit {','.join(late)} brings it there"
-            )
-    return lines
 
 
 def _health(state: AppSurvey) -> str:
