@@ -61,12 +61,17 @@ ANSWERS: dict[str, dict[str, Any]] = {
 }
 
 
-def answer(asked: dict[str, Any]) -> dict[str, Any]:
+# What differs on a host that was away when the last release was made.
+BEHIND = {"live": "0-11111111", "slot": "sample.0-11111111.1", "made_live_by": "20251201T000000Z-000000"}
+
+
+def answer(asked: dict[str, Any], host: str) -> dict[str, Any]:
     """What `praetor.host` would answer."""
     params = asked["params"]
     if asked["work"] == "survey":
         needed = os.environ.get("AT_ONCE_NEEDED", "1") == "1"
-        apps = {app: {**STATE, "app": app, "needed": needed} for app in params["apps"]}
+        state = STATE | (BEHIND if host in os.environ.get("AT_ONCE_BEHIND", "").split() else {})
+        apps = {app: {**state, "app": app, "needed": needed} for app in params["apps"]}
         return {"apps": apps, "others": [], "python": "cp311", "drained": None}
     return {"changed": True, **ANSWERS[what(asked)]}
 
@@ -80,7 +85,10 @@ def what(asked: dict[str, Any]) -> str:
 
 
 class Connection(ConnectionBase):  # type: ignore[misc]  # ansible-core has no types
-    """Answers what is asked, and notes it in the file that AT_ONCE_CALLS names; refuses what AT_ONCE_REFUSES says, such as `lock h1`."""
+    """Answers what is asked, and notes it in the file that AT_ONCE_CALLS names; refuses what AT_ONCE_REFUSES says, such as `lock h1`.
+
+    Hosts that AT_ONCE_BEHIND names, with spaces between, are behind the others.
+    """
 
     transport = "at_once"
     has_pipelining = True
@@ -98,7 +106,11 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # ansible-core has no t
         if path := os.environ.get("AT_ONCE_CALLS"):
             with Path(path).open("a", encoding="utf-8") as calls:
                 calls.write(f"{call}\n")
-        said = {"reason": "refused"} if call == os.environ.get("AT_ONCE_REFUSES") else answer(asked)
+        said = (
+            {"reason": "refused"}
+            if call == os.environ.get("AT_ONCE_REFUSES")
+            else answer(asked, str(self._play_context.remote_addr))
+        )
         become = re.search(r"BECOME-SUCCESS-\w+", cmd)
         return 0, f"{become[0] if become else ''}\n{json.dumps(said)}\n".encode(), b""
 

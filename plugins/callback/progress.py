@@ -13,6 +13,8 @@ from typing import Any
 
 from ansible.plugins.callback import CallbackBase
 
+from praetor.run.story import listed
+
 DOCUMENTATION = """
 name: progress
 type: aggregate
@@ -73,4 +75,4 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if self.busy:
             seconds = round(time.monotonic() - self.started)
             # Past Ansible's display, whose lock the interrupted code may hold.
-            os.write(1, f"... {seconds} s: {self.task} [{', '.join(sorted(self.busy))}]\n".encode())
+            os.write(1, f"... {seconds} s: {self.task} [{listed(sorted(self.busy))}]\n".encode())

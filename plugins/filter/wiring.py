@@ -15,6 +15,7 @@ from praetor.inventory.databases import Wanted, wanted
 from praetor.inventory.databases import variables as database_variables
 from praetor.inventory.ports import METRICS_PORT, journal_port
 from praetor.run.pythons import known
+from praetor.run.story import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -301,6 +302,7 @@ class FilterModule:
             "file_places": file_places,
             "first_sites": first_sites,
             "next_sites": next_sites,
+            "listed": listed,
             "longest_request_s": longest_request_s,
             "named_addresses": named_addresses,
             "open_ports": open_ports,

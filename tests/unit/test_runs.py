@@ -114,6 +114,7 @@ def test_a_release_asks_each_host_five_times_in_phases_and_batches_with_the_cana
     assert [sorted(flips[:1]), sorted(flips[1:6]), sorted(flips[6:])] == [HOSTS[:1], HOSTS[1:6], HOSTS[6:]]
     assert "sample " in done.stdout
     assert "is live on h01, h02, h03, h04, h05 and 7 more." in done.stdout
+    assert "Flip and bake on h02, h03 and 3 more" in done.stdout
 
 
 def test_a_rollback_goes_through_gate_flip_and_settle(world: World) -> None:

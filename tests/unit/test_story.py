@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from project import ROOT
+from project import ROOT, imported
 
 from praetor.run.story import WIDTH, Counts, Status, Story, messages, reason
 
@@ -310,3 +311,14 @@ def test_ansibles_own_lines_are_had_by_asking(tmp_path: Path, options: list[str]
     assert "fatal: [two]: FAILED!" in done.stdout
     assert "PLAY RECAP" in done.stdout
     assert "before that" not in done.stdout
+
+
+def test_of_many_hosts_that_a_long_step_waits_for_few_are_named(capfd: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    try:
+        watch = imported("plugins/callback/progress.py").CallbackModule()
+        watch.task, watch.busy = "Stage shop", [f"app{number:02}" for number in range(40, 0, -1)]
+        watch.tell(0, None)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert capfd.readouterr().out == "... 0 s: Stage shop [app01, app02, app03, app04, app05 and 35 more]\n"

@@ -46,8 +46,8 @@ def _status(surveys: Surveys) -> list[str]:
     many = len({row["host"] for row in rows}) > MOST_ROWS
     for same in _alike(rows, ("host", "since", "workers") if many else ()):
         row = same[0]
-        columns = {**row, "host": _hosts(same), "since": _minute(min(str(each["since"]) for each in same))}
-        if len(same) > 1:  # how busy each is would make each another one
+        columns = {**row, "host": _hosts(same, 2), "since": _minute(min(str(each["since"]) for each in same))}
+        if many:  # how busy each is would make each another one
             columns["workers"] = ", ".join(sorted({str(each["workers"]).partition(" ")[0] for each in same}))
         health = columns.pop("health")
         lines.append(Line({**columns, "health": health}, row["live"] != usual[row["app"]] or health != "healthy"))
@@ -66,7 +66,7 @@ def _history(surveys: Surveys) -> list[str]:
             "action": row["action"] if well else f"{row['action']} {row['result']}",
             "to": row["to"],
             "s": max((each["seconds"] for each in same), key=_number),
-            "hosts": _hosts(same),
+            "hosts": _hosts(same, 3),
         }
         before = f"from {row['from']} " if row["from"] != "-" else ""
         said = [f"{before}by {row['by']}{': ' * bool(row['why'])}{row['why']}", str(row["reason"])]
@@ -90,8 +90,8 @@ def _alike(rows: Iterable[Row], apart: Sequence[str]) -> list[list[Row]]:
     return list(found.values())
 
 
-def _hosts(rows: Iterable[Row]) -> str:
-    return listed([str(row["host"]) for row in rows], 3)
+def _hosts(rows: Iterable[Row], most: int) -> str:
+    return listed([str(row["host"]) for row in rows], most)
 
 
 def _number(value: object) -> float:
