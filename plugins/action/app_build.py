@@ -23,6 +23,7 @@ from praetor.build.manifest import (
 from praetor.build.parts import site, slot, units, vassal
 from praetor.build.requirements import PYTHONS
 from praetor.host.layout import ReleaseError
+from praetor.run.notices import event_of, given, run_hooks
 from praetor.run.on_controller import ControllerAction
 from praetor.run.owner import start
 from praetor.run.plan import target
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
 class ActionModule(ControllerAction):
     """Returns `releases`: for each app its id, manifest, rendered parts and the places of its files on the controller; `run`: who runs this.
 
-    And `told`: for each app how to release what was built.
+    And `told`: for each app how to release what was built. The inventory's hooks run before and after, unless nothing is built.
 
-    Arguments: `apps`, `secrets` and `root` as check_apps returned them; `vassal`, the template of vassal files; `site`, that of sites, and whether
+    Arguments: `apps`, `secrets` and `root` as check_inventory returned them; `vassal`, the template of vassal files; `site`, that of sites, and whether
     these speak `tls` and log to the `journal` too; `units`, the directory with those of unit files, and `sandbox`, the directives of all units of apps; `server`, locked requirements with pyuwsgi; `cache`, a directory; `hosts` of the run; `action` and `why`; `only`,
     the one app to release; `release`, the id of one built before; `commit` of a source that has no history here; `pythons`, those of the hosts as versions or
     wheel tags (none: all that hosts may have); `upgrade`, whether to resolve requirements again; `copies`, releases as app_copy returned them: those
@@ -54,6 +55,10 @@ class ActionModule(ControllerAction):
             raise ReleaseError(f"app={args['only']}: no such app; the inventory has: {known}")
         releases, problems = [], []
         copies: dict[str, Copy] = {each["app"]: each for each in args.get("copies") or []}
+        builds = not args.get("release") and any(app["name"] not in copies for app in apps)
+        if builds and (problem := self._hook("before_build", args)):
+            first, _, more = problem.partition("\n")
+            raise ReleaseError(f"{first}. No host was changed.\n{more}".strip())
         for app in apps:
             if app["name"] in copies:
                 releases.append(_copied(app, copies[app["name"]], args))
@@ -66,11 +71,22 @@ class ActionModule(ControllerAction):
             built = ", ".join(release["id"] for release in releases)
             also = f"\nBuilt, and not released: {built}." if built else ""
             raise ReleaseError("\n".join(problems) + f"{also}\nNothing was changed on any host.")
+        problem = self._hook("after_build", args) if builds else ""
         return {
+            "warnings": [f"{problem}. The run goes on."] if problem else [],
             "releases": releases,
             "run": start(args["action"], args.get("why") or ""),
             "told": [told(each["manifest"], known=bool(args.get("pythons"))) for each in releases],
         }
+
+    def _hook(self, name: str, args: Mapping[str, Any]) -> str:
+        """Run the inventory's commands of this hook; return what went wrong, empty for nothing."""
+        notices = given(self._templar.template, self.variables)
+        commands = getattr(notices.release_hooks, name) if notices else []
+        if not commands:
+            return ""
+        names = args.get("only") or " ".join(app["name"] for app in args["apps"])
+        return run_hooks(name, commands, event_of({**args, "app": names}, self.variables), Path(args["root"]))
 
 
 def told(manifest: Manifest, *, known: bool) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class ActionModule(ControllerAction):
     """Returns the hosts where the process `ends`, and the one where it `starts`; none where it is already.
 
-    Arguments: `apps` as check_apps returned them; `register`, the variable with each host's survey; `app`, `process`, `to`; `dead`, a host that is off.
+    Arguments: `apps` as check_inventory returned them; `register`, the variable with each host's survey; `app`, `process`, `to`; `dead`, a host that is off.
     """
 
     def do(self, args: Mapping[str, Any]) -> Mapping[str, object]:

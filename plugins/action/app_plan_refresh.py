@@ -17,7 +17,7 @@ from praetor.run.story import together
 class ActionModule(ControllerAction):
     """Returns the `releases` to start again, and `run`, as app_plan does.
 
-    Arguments: `apps` as check_apps returned them; `register`, the variable with each host's survey; `only`, one app; `why`.
+    Arguments: `apps` as check_inventory returned them; `register`, the variable with each host's survey; `only`, one app; `why`.
     """
 
     def do(self, args: Mapping[str, Any]) -> Mapping[str, object]:

@@ -18,7 +18,7 @@ from praetor.run.story import together
 class ActionModule(ControllerAction):
     """Returns `releases`, the one to go back to, and `run` and `travel` as app_plan does: nothing where it is live and settled on all hosts.
 
-    Arguments: `apps` as check_apps returned them; `register`, the variable with each host's survey; `only`, one app; `release`, its id; `why`; `force`.
+    Arguments: `apps` as check_inventory returned them; `register`, the variable with each host's survey; `only`, one app; `release`, its id; `why`; `force`.
     """
 
     def do(self, args: Mapping[str, Any]) -> Mapping[str, object]:

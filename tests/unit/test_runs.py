@@ -198,6 +198,36 @@ def test_hooks_run_around_what_starts_releases_again(world: World, playbook: str
     assert ("settle", HOSTS) in phases(calls)
 
 
+@pytest.mark.parametrize("playbook", ["build", "release"])
+def test_hooks_run_around_a_build_and_one_before_it_ends_the_run(world: World, playbook: str) -> None:
+    before, after = world.directory / f"before-{playbook}", world.directory / f"after-{playbook}"
+    cache = ("-e", f"release_cache={world.directory}/cache") if playbook == "build" else ()
+    notices = "group_vars/all/notices.yml"
+    try:
+        world.write(
+            notices,
+            f"release_hooks: {{before_build: [[touch, {before}]], after_build: [[touch, {after}], ['false']]}}\n",
+        )
+        done, _ = world.run(playbook, *cache, needed=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert before.exists()
+        assert after.exists()
+        assert "hook after_build: 'false' failed with exit status 1. The run goes on." in done.stdout + done.stderr
+        after.unlink()
+        world.write(
+            notices,
+            f"release_hooks: {{before_build: [[sh, -c, 'echo no; exit 3']], after_build: [[touch, {after}]]}}\n",
+        )
+        done, calls = world.run(playbook, *cache, needed=False)
+        assert (done.returncode, calls, after.exists()) == (2, [], False)
+        assert "failed with exit status 3. No host was changed.\n" in done.stdout
+        if playbook == "release":  # nothing is built
+            done, _ = world.run(playbook, "-e", "app=sample", "-e", "release=0-00000000", needed=False)
+            assert "hook before_build" not in done.stdout + done.stderr
+    finally:
+        (world.directory / "inventory" / notices).unlink()
+
+
 def test_simulated_hosts_say_all_that_hosts_say() -> None:
     simulated = imported("bench/connection/at_once.py")
     asked = {"work": "survey", "params": {"apps": {"api": "a.example"}}}

@@ -1,6 +1,6 @@
 """Checks the inventory's `apps` on the controller, all mistakes at once, in words for people.
 
-Pure Python: the action plugin `check_apps` hands over plain data and gets back apps with every default filled in, or
+Pure Python: the action plugin `check_inventory` hands over plain data and gets back apps with every default filled in, or
 problems. Nothing here prints or knows Ansible.
 """
 

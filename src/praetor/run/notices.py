@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import email.message
 import email.utils
+import hashlib
 import json
 import os
 import smtplib
@@ -13,14 +14,18 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
-from praetor.inventory.notices import EventName, Mail, Notice
+from praetor.build.cache import place
+from praetor.inventory.notices import EventName, Mail, Notice, Notices, plain
+
+from .story import shown
 
 PATIENCE_S = 10.0  # for each that is told: a release does not wait longer for a dead server
 MOST_COMMITS = 50
+LONGEST_REASON = 500  # characters
 _PORTS = {"starttls": 587, "immediate": 465, "none": 25}
 
 
@@ -41,6 +46,76 @@ class Event(TypedDict):
     time: str  # UTC
     duration_s: int
     history: str  # what to type to read more
+
+
+def given(resolve: Callable[[Any], Any], variables: Mapping[str, Any]) -> Notices | None:
+    """Return whom the inventory names and its hooks, None where it has neither or the run is a plan.
+
+    Args:
+        resolve: opens what is vaulted and fills in templates.
+        variables: Ansible's, of the host that the task runs for.
+    """
+    names = [name for name in ("release_notify", "release_hooks") if variables.get(name)]
+    if not names or variables["ansible_check_mode"]:
+        return None
+    return Notices.model_validate({name: plain(resolve, variables[name]) for name in names})
+
+
+def event_of(args: Mapping[str, Any], variables: Mapping[str, Any]) -> Event:
+    """What a run does or has done.
+
+    Args:
+        args: those of app_notice; of a build `action`, `app` and `root` alone.
+        variables: Ansible's, of the host that the task runs for.
+    """
+    run, release = args.get("run") or {}, args.get("release") or {}
+    action, app = (
+        str(run.get("action") or args.get("action") or "build"),
+        str(release.get("app") or args.get("app") or ""),
+    )
+    hosts = [str(host) for host in variables["ansible_play_hosts_all"]]
+    states = [
+        (variables["hostvars"][host].get(args.get("register")) or {}).get("apps", {}).get(app) or {} for host in hosts
+    ]
+    before = {str(state.get("live") or "") for state in states}
+    failure = args.get("failure") or {}
+    problem = next(iter((failure.get("reasons") or {}).values()), "")
+    reason = " ".join(f"{failure['what']}: {problem}".split()).removesuffix(":") if failure else ""
+    inventory = shown(Path(str((variables.get("ansible_inventory_sources") or ["INVENTORY"])[0])))
+    owner = run.get("owner") or {}
+    ended_well: EventName = "rollback" if action == "rollback" else "success"
+    events: dict[str, EventName] = {"start": "start", "failure": "failure", "success": ended_well}
+    return {
+        "event": events[args.get("event", "start")],
+        "action": action,
+        "app": app,
+        "release": str(release.get("id") or ""),
+        "before": before.pop() if len(before) == 1 else "",
+        "hosts": hosts,
+        "commits": _commits(
+            app, release, states, {**args, "cache": variables.get("release_cache") or "~/.cache/praetor"}
+        ),
+        "reason": reason[:LONGEST_REASON],
+        "by": f"{owner['user']}@{owner['host']}" if owner else "",
+        "why": str(run.get("why") or ""),
+        "inventory": inventory,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "duration_s": since(run["id"]) if run else 0,
+        "history": f"ansible-playbook playbooks/history.yml -i {inventory} -e app={app}",
+    }
+
+
+def _commits(app: str, release: Mapping[str, Any], states: list[dict[str, Any]], args: Mapping[str, Any]) -> list[str]:
+    """The commits between what was live and what is released, where the controller has the repository."""
+    new = (release.get("manifest") or {}).get("commit")
+    old = next((state["manifest"]["commit"] for state in states if state.get("manifest")), None)
+    source: Mapping[str, str] = next((each["source"] for each in args.get("apps") or [] if each["name"] == app), {})
+    if source.get("git"):
+        mirror = place(args["cache"]) / "git" / hashlib.sha256(source["git"].encode()).hexdigest()[:16]
+        return commits(mirror, old, new, source.get("subdir") or ".")
+    if source.get("path"):
+        return commits(Path(args["root"]) / source["path"], old, new)
+    return []
 
 
 def sentence(event: Event) -> str:

@@ -1,10 +1,9 @@
-"""Checks the inventory's `apps` on the controller, before any host is contacted.
+"""Checks an inventory on the controller, before any host is contacted: its apps, who is told of releases, databases and balancers.
 
 The rules and words are in `praetor.inventory`; here is only what needs Ansible:
 templating, decryption, and the file and line that each value came from.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,12 @@ from ansible.plugins.action import ActionBase
 
 from praetor.inventory.balancers import BalancerVariables, CheckedApp
 from praetor.inventory.balancers import problems as balancer_problems
-from praetor.inventory.check import Checked, Problem, Where, check_apps, differences, missing, path_text
-
-try:
-    from ansible._internal._datatag._tags import Origin, VaultedValue
-except ImportError:  # internal to ansible-core: without it the messages lack file and line
-    Origin = VaultedValue = None
-
+from praetor.inventory.check import Checked, check_apps, differences, missing, path_text
+from praetor.inventory.databases import mistakes as database_mistakes
+from praetor.inventory.databases import warnings as database_warnings
+from praetor.inventory.notices import check as check_notices
+from praetor.inventory.notices import plain
+from praetor.run.reader import Reader
 
 OTHER_TIERS = ("app_hosts", "monitoring_hosts", "database_hosts", "backup_hosts")
 _EXAMPLE_WARNING = (
@@ -30,91 +28,20 @@ _EXAMPLE_WARNING = (
 )
 
 
-class _Reader:
-    """Turns a variable into plain data, and remembers where each value came from and what was vaulted."""
-
-    def __init__(self, templar: Any) -> None:
-        self._templar = templar
-        self.origins: dict[Where, tuple[str, int]] = {}
-        self.vaulted: set[Where] = set()
-        self.encrypted: list[Any] = []
-        self.bare: list[Where] = []
-        self.problems: list[Problem] = []
-
-    def read(self, value: Any, where: Where = ()) -> Any:
-        """Return `value` as plain data; what cannot be resolved becomes a problem and an empty string."""
-        self.note(value, where)
-        if isinstance(value, Mapping):
-            result = {}
-            for key, inner in value.items():
-                self.note(key, (*where, key))
-                result[self._native(key)] = self.read(inner, (*where, key))
-            return result
-        if isinstance(value, list | tuple):
-            return [self.read(inner, (*where, index)) for index, inner in enumerate(value)]
-        encrypted = type(value).__name__ == "EncryptedString"
-        if encrypted:
-            self.encrypted.append(value)
-        try:
-            resolved = self._templar.template(value)
-        except AnsibleError as error:
-            self.vaulted.add(where)
-            self.problems.append(_unresolved(where, encrypted=encrypted, error=error))
-            return ""
-        if encrypted or (VaultedValue is not None and VaultedValue.is_tagged_on(resolved)):
-            self.vaulted.add(where)
-        elif where[1:2] == ("secrets",) and resolved == value:
-            self.bare.append(where)
-        if isinstance(resolved, Mapping | list | tuple):
-            return self.read(resolved, where)
-        return self._native(resolved)
-
-    def origin(self, where: Where) -> tuple[str, int]:
-        """Return file and line of a value, or of the nearest thing around it; empty and 0 if unknown."""
-        for length in range(len(where), -1, -1):
-            if found := self.origins.get(where[:length]):
-                return found
-        return "", 0
-
-    def note(self, value: Any, where: Where) -> None:
-        """Remember where a value came from, unless a place closer to it is known."""
-        tag = Origin.get_tag(value) if Origin is not None else None
-        if tag is not None and tag.path and where not in self.origins:
-            path = Path(tag.path)
-            shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-            self.origins[where] = str(shown), tag.line_num or 0
-
-    @staticmethod
-    def _native(value: Any) -> Any:
-        """Strip Ansible's tags off a scalar."""
-        for kind in (str, int, float):
-            if isinstance(value, kind) and not isinstance(value, bool):
-                return kind(value)
-        return value
-
-
-def _unresolved(where: Where, *, encrypted: bool, error: AnsibleError) -> Problem:
-    reason = str(error).partition("\n")[0]
-    if encrypted or "decrypt" in reason:
-        return Problem(
-            where,
-            "a vaulted value that cannot be decrypted",
-            "the vault's password: --vault-password-file FILE, or vault_password_file in ansible.cfg",
-        )
-    return Problem(where, f"a template that cannot be resolved ({reason})", "a variable that is defined")
-
-
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
-    """Returns `apps` with every default filled in, `secrets` by app name, and the project's `root`."""
+    """Returns `apps` with every default filled in, `secrets` by app name, and the project's `root`.
+
+    Argument: `max_connections` of the database hosts.
+    """
 
     TRANSFERS_FILES = False
     _requires_connection = False
     _supports_check_mode = True
     _supports_diff = False
-    _VALID_ARGS: frozenset[str] = frozenset()
+    _VALID_ARGS = frozenset({"max_connections"})
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Check the `apps` of the first host of the play, and that all hosts agree."""
+        """Check what the first host of the play has, and that all hosts agree about their `apps`; say all mistakes at once."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
         host: str = variables["inventory_hostname"]
@@ -128,20 +55,23 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             return {**result, "skipped": True, "skip_reason": "this run leaves all app hosts out"}
         # A path source is relative to the project, which is where ansible.cfg is.
         root = Path(constants.CONFIG_FILE).parent if constants.CONFIG_FILE else Path(variables["playbook_dir"]).parent
-        reader = _Reader(self._templar)
+        reader = Reader(self._templar)
         if "apps" not in variables:
             message, near = missing(variables)
             reader.note(variables.get(near) if near else None, ())
-            return self._failed(result, [_line(reader.origin(()), message)])
+            return self._failed(result, [_line(reader.origin(()), message), *self._notices(variables)])
         data = reader.read(variables["apps"])
         checked = check_apps(data, root, frozenset(reader.vaulted))
         others = [other for other in hosts if other != host]
         # Hosts share most of their files, so they share mistakes.
         found = [*_mistakes(reader, checked), *self._of_others(others, reader, data, root, variables)]
-        lines = list(dict.fromkeys(found)) or self._balancers(variables, checked.apps)
-        if lines:
+        secrets = {app: list(values) for app, values in checked.secrets.items()}
+        apps = [{**app, "config_secrets": secrets.get(app["name"], [])} for app in checked.apps]
+        # What tiers mean for each other can be told of apps that are right.
+        found = found or [*self._balancers(variables, checked.apps), *self._databases(variables, apps)]
+        if lines := [*dict.fromkeys(found), *self._notices(variables)]:
             return self._failed(result, lines)
-        result["warnings"] = self._warnings(reader, root)
+        result["warnings"] = [*self._warnings(reader, root), *database_warnings(apps, variables["groups"])]
         result.update(
             apps=checked.apps,
             secrets=checked.secrets,
@@ -151,13 +81,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         return result
 
     def _of_others(
-        self, others: list[str], reader: _Reader, data: object, root: Path, variables: dict[str, Any]
+        self, others: list[str], reader: Reader, data: object, root: Path, variables: dict[str, Any]
     ) -> list[str]:
         """Return what is wrong with the `apps` of the play's other hosts, and where hosts do not agree."""
         lines: list[str] = []
         everyone = {variables["inventory_hostname"]: data}
         for other in others:
-            read = _Reader(self._templar)
+            read = Reader(self._templar)
             try:
                 everyone[other] = read.read(variables["hostvars"][other].get("apps"))
             except AnsibleError as error:
@@ -169,7 +99,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                 lines += _mistakes(read, check_apps(everyone[other], root, frozenset(read.vaulted)))
         return lines + differences(everyone)
 
-    def _warnings(self, reader: _Reader, root: Path) -> list[str]:
+    def _warnings(self, reader: Reader, root: Path) -> list[str]:
         """Return what is allowed, but hardly intended."""
         found = [
             _line(reader.origin(where), f"{path_text(where)} is a secret in clear text: encrypt it with ansible-vault")
@@ -190,6 +120,22 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         except AnsibleError:
             return False
         return True
+
+    def _notices(self, variables: dict[str, Any]) -> list[str]:
+        """Return what is wrong with who is told of releases and with the hooks around them: the first host's are the run's."""
+        given = {}
+        for name in ("release_notify", "release_hooks"):
+            try:
+                given[name] = plain(self._templar.template, variables.get(name))
+            except AnsibleError as error:
+                reason = str(error).partition("\n")[0]
+                return [f"{name}: found what cannot be resolved ({reason}), expected plain or vaulted values"]
+        return check_notices(given["release_notify"], given["release_hooks"])
+
+    def _databases(self, variables: dict[str, Any], apps: list[dict[str, Any]]) -> list[str]:
+        """Return what apps, database hosts and backup hosts cannot be for each other."""
+        groups = {name: list(hosts) for name, hosts in variables["groups"].items()}
+        return database_mistakes(apps, groups, int(self._task.args["max_connections"]))
 
     @staticmethod
     def _balancers(variables: dict[str, Any], apps: list[dict[str, Any]]) -> list[str]:
@@ -215,12 +161,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     def _failed(result: dict[str, Any], lines: list[str]) -> dict[str, Any]:
         count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
         # Ansible prints `msg` twice, so the mistakes have a separate key; the last newline keeps their lines whole.
-        message = f"{count} in the inventory's apps. No host was contacted."
+        message = f"{count} in the inventory. No host was contacted."
         result.update(failed=True, msg=message, mistakes="\n".join(lines) + "\n")
         return result
 
 
-def _mistakes(reader: _Reader, checked: Checked) -> list[str]:
+def _mistakes(reader: Reader, checked: Checked) -> list[str]:
     """Every mistake in what was read, with its place; what could not be resolved is one, and nothing else is said of it."""
     unresolved = {problem.where for problem in reader.problems}
     problems = [*reader.problems, *(problem for problem in checked.problems if problem.where not in unresolved)]
