@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from fleet import APP, JOBS, Fleet, Run
+from downloads import lines
+from fleet import APP, JOBS, SITE, Fleet, Run
 
 PHASES = ["build", "stage", "migrate", "gate", "flip", "settle"]
 
@@ -264,6 +266,38 @@ def test_worker_killed(fleet: Fleet) -> None:
     fleet.collect()
     assert len(fleet.step.failed()) <= 4
     assert worker not in host.look()["processes"]
+
+
+def test_request_that_hangs(fleet: Fleet) -> None:
+    # Next to it the same worker answers others all the time, which must neither put its end off nor be lost with it.
+    host = fleet.first
+    before, workers = host.ended(), host.look()["processes"]
+    assert host.ask("/stuck").status in {502, 504}
+    deadline = time.monotonic() + 60
+    while host.ended() == before:
+        assert time.monotonic() < deadline, "nobody has ended it"
+        time.sleep(0.5)
+    time.sleep(2)
+    assert host.ended() == before + 1
+    assert len(set(workers) - set(host.look()["processes"])) == 1, "not one worker was replaced"
+
+
+def test_downloads_by_slow_clients(fleet: Fleet) -> None:
+    host, right = fleet.first, b"".join(number.to_bytes(8, "big") * 8192 for number in range(3200))
+    slow = lines(slow_s=35)
+    with ThreadPoolExecutor(len(slow)) as pool:
+        downloads = []
+        for line in slow:
+            downloads.append(pool.submit(line.take, host.address, SITE, host.authority, "/huge", right))
+            # Well within the time that a worker may work, whatever the clients' own.
+            deadline = time.monotonic() + 9
+            time.sleep(1)
+            while "/huge" in host.look()["asked"]:
+                assert time.monotonic() < deadline, f"{line} holds a worker"
+                time.sleep(0.2)
+        assert not any(download.done() for download in downloads)
+        wrong = [download.result() for download in downloads]
+    assert not any(wrong), "\n".join(filter(None, wrong))
 
 
 def test_queue_worker_killed(fleet: Fleet) -> None:

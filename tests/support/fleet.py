@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import ssl
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import steps
-from client import Site
+from client import Answer, Site
 from hosts import hosts_of
 from load import Record
 from project import ROOT
@@ -142,6 +143,20 @@ class Host:
             if answer.status == 200:
                 return str(answer.headers.get("X-Sample", ""))
         return ""
+
+    def ask(self, path: str) -> Answer:
+        """What a client gets that waits longer than the sample may take."""
+        return Site(self.address, ssl.create_default_context(cafile=self.authority), 60).ask(SITE, path)
+
+    def ended(self) -> int:
+        """How many requests of the live slot were ended because they took too long, as the exporter counts them for alerts."""
+        live = self.run(f"basename $(readlink /srv/apps/{APP}/live.sock) .sock").strip()
+        text = self.run(
+            "python3 -c 'import urllib.request; print(urllib.request.urlopen(\"http://127.0.0.1:9117/metrics\").read().decode())'"
+        )
+        found = re.findall(rf'^uwsgi_worker_harakiri_total{{.*slot="{re.escape(live)}".*}} (\S+)$', text, re.MULTILINE)
+        assert found, f"no figure of {live} in\n{text}"
+        return int(sum(map(float, found)))
 
     def queue(self, command: str, *arguments: int) -> dict[str, Any]:
         """Ask the sample's queue on this host something, see queue.py."""

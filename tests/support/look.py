@@ -14,15 +14,27 @@ APP = sys.argv[1]
 ROOT, RUN, VASSALS = Path("/srv/apps", APP), Path("/run/uwsgi", APP), Path("/etc/uwsgi", APP)
 
 
+def stats(path: Path) -> dict[str, Any]:
+    """What a stats server says."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(path))
+        said: dict[str, Any] = json.loads(b"".join(iter(lambda: connection.recv(65536), b"")))
+    return said
+
+
 def told(kind: str) -> list[str]:
     """The app's Emperors' own view of their vassals."""
-    found: list[str] = []
-    for path in RUN.glob("emperor-*.stats"):
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(path))
-            said: dict[str, Any] = json.loads(b"".join(iter(lambda: connection.recv(65536), b"")))
-        found += [entry["id"] for entry in said[kind]]
-    return sorted(found)
+    return sorted(entry["id"] for path in RUN.glob("emperor-*.stats") for entry in stats(path)[kind])
+
+
+def asked() -> list[str]:
+    """The paths of the requests that the live slot's workers hold."""
+    if not live.is_symlink():
+        return []
+    found = stats(live.readlink().with_suffix(".stats"))
+    cores = [core for worker in found["workers"] for core in worker["cores"] if core["in_request"]]
+    variables = [variable.partition("=") for core in cores for variable in core["vars"]]
+    return [value for name, _, value in variables if name == "PATH_INFO"]
 
 
 def processes(user: str) -> dict[int, list[str]]:
@@ -59,6 +71,7 @@ print(
             "complete": sorted(path.parent.name for path in releases.glob("*/release.json")),
             "releases": sorted(path.name for path in releases.iterdir()),
             "processes": processes(APP),
+            "asked": asked(),
             "units": units(),
             "unit files": {
                 path.name: path.read_text().splitlines()[1].removeprefix("# Release: ")

@@ -51,6 +51,19 @@ def large() -> Response:
     return answer(bytes(range(256)) * 32768)
 
 
+def huge() -> Response:
+    """200 MiB in pieces, each of which says where it belongs."""
+    return signed(
+        Response((number.to_bytes(8, "big") * 8192 for number in range(3200)), mimetype="application/octet-stream")
+    )
+
+
+def stuck() -> Response:
+    """Wait for what never comes."""
+    time.sleep(600)
+    return answer("it came")
+
+
 def ready() -> Response:
     """Say whether traffic may come."""
     return answer("no database", 503) if is_broken("ready") else answer("ready")
@@ -67,4 +80,6 @@ app.add_url_rule("/echo", view_func=echo, methods=["POST"])
 app.add_url_rule("/echo/file", view_func=echo_file, methods=["POST"])
 app.add_url_rule("/hold", view_func=hold)
 app.add_url_rule("/large", view_func=large)
+app.add_url_rule("/huge", view_func=huge)
+app.add_url_rule("/stuck", view_func=stuck)
 app.add_url_rule("/health/ready", view_func=ready)
