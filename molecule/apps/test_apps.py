@@ -125,7 +125,7 @@ def test_wagtail_logs_in_keeps_documents_and_nginx_serves_its_static_files(visit
     kept = loads_what_its_page_names(person, page)
     ours = [kept[path] for path in kept if path.startswith("/static/")]
     assert ours
-    assert set(ours) == {"public, max-age=31536000, immutable"}
+    assert set(ours) == {"max-age=31536000, immutable"}
     person.fill("/admin/documents/add/", {"title": name, "collection": "1"}, {"file": (f"{name}.txt", text)})
     listed = person.page("/admin/documents/")
     path = next(found for found in re.findall(r"/documents/\d+/[\w.]+", listed) if name in found)

@@ -111,10 +111,10 @@ def _release(app: dict[str, Any], secrets: dict[str, str], args: Mapping[str, An
         root, server = Path(args["root"]), Path(args["server"])
         artifact = build(app, cache, root, server, tags, upgrade=bool(args.get("upgrade")))
         artifact["commit"] = artifact["commit"] or args.get("commit") or None
-    site_text = site(app, Path(args["site"]), tls=args["tls"], journal=args["journal"])
+    unnamed_site = site(app, Path(args["site"]), tls=args["tls"], journal=args["journal"])
     described, templates, hardening = with_data_dir(app, app["name"]), Path(args["units"]), Path(args["sandbox"])
     unnamed = units(described, templates, hardening, "").values()
-    release = identify(app, artifact, [vassal_text, site_text, *unnamed, *slot().values()], secrets, cache)
+    release = identify(app, artifact, [vassal_text, unnamed_site, *unnamed, *slot().values()], secrets, cache)
     linked = artifact.get("packages", {})
     manifest: Manifest = {
         **artifact,
@@ -139,7 +139,7 @@ def _release(app: dict[str, Any], secrets: dict[str, str], args: Mapping[str, An
         "manifest": manifest,
         "parts": {
             "vassal": vassal_text,
-            "site": site_text,
+            "site": site(app, Path(args["site"]), tls=args["tls"], journal=args["journal"], release=release),
             "slot": slot(),
             "units": units(described, templates, hardening, release),
             "config": yaml.safe_dump(with_data_dir(app["config"], app["name"]), sort_keys=True, allow_unicode=True),

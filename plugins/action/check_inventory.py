@@ -153,7 +153,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         elsewhere = {host for tier in OTHER_TIERS for host in groups.get(tier, [])}
         mode = str(hostvars[balancers[0]].get("certificates_mode", "internal")) if balancers else ""
         checked: list[CheckedApp] = [
-            {"name": app["name"], "path": app["health"]["path"], "status": app["health"]["status"]} for app in apps
+            {
+                "name": app["name"],
+                "path": app["health"]["path"],
+                "status": app["health"]["status"],
+                "authority": bool(app["http"]["access"] and app["http"]["access"]["authority"]),
+            }
+            for app in apps
         ]
         return balancer_problems(told, elsewhere, checked, mode)
 

@@ -36,21 +36,24 @@ def probe_modules(
         http: dict[str, Any] = {"follow_redirects": False, "preferred_ip_protocol": "ip4"}
         if trusted == "internal":
             http["tls_config"] = {"ca_file": HOST_TLS["authority"]}
-        for module, statuses in sorted({_module(app["health"]): _statuses(app["health"]) for app in apps}.items()):
+        for module, statuses in sorted({_module(app): _statuses(app) for app in apps}.items()):
             codes = {"valid_status_codes": statuses, **http}
             modules[f"{module}{kind}"] = {"prober": "http", "timeout": "5s", "http": codes}
     return modules
 
 
-def _statuses(health: dict[str, Any]) -> list[int]:
-    """Say which statuses are healthy, as the gate does."""
+def _statuses(app: dict[str, Any]) -> list[int]:
+    """Say which statuses are healthy, as the gate does; an app that is not for the public lets nobody in who has no password or certificate."""
+    access, health = app["http"]["access"], app["health"]
+    if access:
+        return [403 if access["authority"] else 401]
     if not health["path"] and not health["status"]:
         return list(range(200, 500))
     return [health["status"] or 200]
 
 
-def _module(health: dict[str, Any]) -> str:
-    statuses = _statuses(health)
+def _module(app: dict[str, Any]) -> str:
+    statuses = _statuses(app)
     return f"http_{statuses[0]}" if len(statuses) == 1 else "http_below_500"
 
 
@@ -81,7 +84,7 @@ def probes(
                 "app": app["name"],
                 "server_name": name,
                 "__param_hostname": name,
-                "__param_module": f"{_module(app['health'])}{module}",
+                "__param_module": f"{_module(app)}{module}",
                 **shared.get(instance, {}),
             },
         }

@@ -39,14 +39,21 @@ def first_sites(
         answer: whether names are answered before the first release; if not, the texts are empty.
     """
     return {
-        f"/etc/nginx/sites/{app['name']}.conf": site(app, Path(template), tls=tls, journal=journal) if answer else ""
+        f"/etc/nginx/sites/{app['name']}.conf": site(_public(app), Path(template), tls=tls, journal=journal)
+        if answer
+        else ""
         for app in apps
     }
 
 
 def next_sites(apps: list[dict[str, Any]], template: str, *, tls: bool, journal: bool) -> dict[str, str]:
     """Return the configuration of each app's site as its release will bring it, by the app; arguments as of `first_sites`."""
-    return {app["name"]: site(app, Path(template), tls=tls, journal=journal) for app in served(apps)}
+    return {app["name"]: site(_public(app), Path(template), tls=tls, journal=journal) for app in served(apps)}
+
+
+def _public(app: dict[str, Any]) -> dict[str, Any]:
+    """The entry without what comes with a release and keeps people out: before that there is nothing, or what everybody may reach."""
+    return {**app, "http": {**app["http"], "access": None}}
 
 
 def longest_request_s(apps: list[dict[str, Any]]) -> int:

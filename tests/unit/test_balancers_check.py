@@ -6,7 +6,7 @@ import pytest
 
 from praetor.inventory.balancers import BalancerVariables, CheckedApp, problems
 
-APPS: list[CheckedApp] = [{"name": "api", "path": "/up", "status": None}]
+APPS: list[CheckedApp] = [{"name": "api", "path": "/up", "status": None, "authority": False}]
 PAIR = {"lb1": "198.51.100.21", "lb2": "198.51.100.22"}
 
 
@@ -19,10 +19,16 @@ def pair(*addresses: str, hosts: dict[str, str] | None = None, number: int = 51)
 
 
 def said(
-    balancers: dict[str, BalancerVariables], mode: str = "internal", path: str | None = "/up", status: int | None = None
+    balancers: dict[str, BalancerVariables],
+    mode: str = "internal",
+    path: str | None = "/up",
+    status: int | None = None,
+    *,
+    authority: bool = False,
 ) -> str:
     """Return all problems as one text."""
-    return "\n".join(problems(balancers, ["app1"], [{"name": "api", "path": path, "status": status}], mode))
+    app: CheckedApp = {"name": "api", "path": path, "status": status, "authority": authority}
+    return "\n".join(problems(balancers, ["app1"], [app], mode))
 
 
 def test_no_balancers_one_and_two_with_an_address_are_fine() -> None:
@@ -68,6 +74,10 @@ def test_a_mode_that_balancers_cannot_serve_is_refused(mode: str, why: str) -> N
 
 def test_a_health_check_that_means_drained_is_refused() -> None:
     assert "404 says that a host is drained" in said(pair("198.51.100.20/24"), status=404)
+
+
+def test_certificates_of_clients_are_refused_where_somebody_else_ends_their_tls() -> None:
+    assert "expected none with balancer_hosts" in said(pair("198.51.100.20/24"), authority=True)
 
 
 def test_an_app_that_says_nothing_about_its_health_is_refused() -> None:

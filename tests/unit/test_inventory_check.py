@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel
 
 from praetor.inventory.check import check_apps, differences, missing
 from praetor.inventory.model import App, Commands, Health, Limits, Release, Source
+from praetor.pki.authority import Wanted, make
+from praetor.pki.pem import public_pem
 
 
 def keys(model: type[BaseModel]) -> str:
@@ -573,6 +576,56 @@ def test_all_mistakes_of_all_apps_are_listed_at_once() -> None:
             "expected module:callable, such as api.wsgi:app"
         ),
     ]
+
+
+HASH = "$6$salt$" + "x" * 86
+
+
+@pytest.mark.parametrize(
+    ("secrets", "access", "expected"),
+    [
+        ({}, {}, "http.access: found neither users nor authority, expected at least one of them"),
+        (
+            {"SITE_USERS": f"a:{HASH}"},
+            {"users": "SITE_USER"},
+            "expected the name of one of secrets, which holds a line NAME:HASH",
+        ),
+        ({"USERS": "# nobody\n"}, {"users": "USERS"}, "secrets.USERS: found no user, expected a line NAME:HASH"),
+        (
+            {"USERS": f"a:{HASH}\nb:plain"},
+            {"users": "USERS"},
+            "secrets.USERS: found user 2 of it, who is not NAME:HASH",
+        ),
+        ({"USERS": "a:$2y$14$" + "x" * 53}, {"users": "USERS"}, "bcrypt of cost 10 at most"),
+        ({}, {"authority": "no.pem"}, 'http.access.authority: found "no.pem", which is no file with certificates'),
+        ({}, {"authority": "server.pem"}, "which holds a certificate of no authority"),
+        ({}, {"authority": "both.pem"}, "which holds a private key"),
+    ],
+)
+def test_who_may_reach_an_app_is_checked_and_no_hash_is_shown(
+    secrets: dict[str, str], access: dict[str, str], expected: str, tmp_path: Path
+) -> None:
+    authority = make(tmp_path / "authority", "clients", dt.datetime.now(dt.UTC))
+    key = public_pem(ec.generate_private_key(ec.SECP256R1()).public_key())
+    issued = authority.issue(key, Wanted(("a.example",), client=True), 1, dt.datetime.now(dt.UTC))
+    (tmp_path / "server.pem").write_text(issued, encoding="ascii")
+    (tmp_path / "both.pem").write_text("-----BEGIN PRIVATE KEY-----", encoding="ascii")
+    [line] = said(app(secrets=secrets, http={"access": access}), root=tmp_path)
+    assert expected in line
+    assert "xxx" not in line
+    assert "plain" not in line
+
+
+def test_the_certificates_of_an_authority_are_part_of_the_release_and_hashes_are_not(tmp_path: Path) -> None:
+    make(tmp_path / "authority", "clients", dt.datetime.now(dt.UTC))
+    text = (tmp_path / "authority/authority.pem").read_text(encoding="ascii")
+    access = {"authority": "authority/authority.pem", "users": "USERS"}
+    hashes = ["$apr1$salt$" + "x" * 22, "$5$salt$" + "x" * 43, HASH, "$2y$10$" + "x" * 53]
+    users = "".join(f"user{number}:{each}\n" for number, each in enumerate(hashes))
+    checked = check_apps([app(secrets={"USERS": users}, http={"access": access})], tmp_path)
+    assert checked.problems == []
+    assert checked.apps[0]["http"]["access"] == {"users": "USERS", "authority": text}
+    assert "xxx" not in json.dumps(checked.apps)
 
 
 PROCESSES = [{"name": "worker", "command": "python -m mailer"}]

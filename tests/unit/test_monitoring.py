@@ -15,6 +15,7 @@ APP: dict[str, Any] = {
     "name": "api",
     "server_names": ["a.example", "b.example"],
     "health": {"path": "/up?x=1", "status": 204},
+    "http": {"access": None},
 }
 
 
@@ -47,6 +48,12 @@ def test_a_probe_expects_the_status_that_means_healthy(wiring: ModuleType) -> No
     assert [module["http"].get("tls_config") for module in modules.values()] == [authority, authority]
     (public,) = wiring.probe_modules([APP], "acme").values()
     assert "tls_config" not in public["http"], "whom the system trusts"
+
+
+def test_who_may_not_reach_an_app_is_told_so_while_it_is_well(wiring: ModuleType) -> None:
+    apps = [{**APP, "http": {"access": {"users": "U", "authority": text}}} for text in (None, "PEM")]
+    modules = wiring.probe_modules(apps, "internal")
+    assert [module["http"]["valid_status_codes"] for module in modules.values()] == [[401], [403]]
 
 
 def test_an_inventory_without_monitoring_hosts_is_fine() -> None:

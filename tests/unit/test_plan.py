@@ -1,5 +1,6 @@
 """What a run would do, and what it must not."""
 
+import re
 import time
 from typing import Any
 
@@ -180,6 +181,14 @@ def test_settings_differ_by_their_whole_names() -> None:
         "env.A removed (was 1)",
         "workers: 2 -> 3",
     ]
+
+
+def test_a_text_of_many_lines_is_counted_and_not_shown() -> None:
+    old, new = manifest_of("1-a"), manifest_of("2-b")
+    old["settings"] |= {"http": {"directives": "a on;\nb on;\n"}}
+    new["settings"] |= {"http": {"directives": "a on;\nc on;\n"}}
+    [line] = differences(old, new, "cp311")
+    assert re.fullmatch(r"http\.directives: 2 lines \((\w{8})\) -> 2 lines \((?!\1)\w{8}\)", line)
 
 
 def test_secrets_are_named_and_never_shown() -> None:

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
@@ -35,6 +36,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 REQUEST_S = 3
+CLIENT = "192.0.2.1"  # of the proxy that the tests are
+BCRYPT = "$2y$10$abcdefghijklmnopqrstuuBn4zCMQTveWiqfonsRlWbUAQJsfZISO"  # of the same password
 MANY = 40 * 2**20  # bytes: more than NGINX's buffers and the kernel's take
 APP = """
 import os, re, socket, subprocess, sys, threading, time
@@ -123,6 +126,7 @@ ENTRY: dict[str, Any] = {
         "compress": True,
         "stream_s": 20,
         "headers": {"X-Added": 'say "hello"'},
+        "access": None,
         "paths": [{"path": "/slow", "request_s": 9, "body_mb": 9, "stream": False}],
         "directives": "location = /gone { return 410; }",
     },
@@ -164,9 +168,9 @@ class Rows(socketserver.StreamRequestHandler):
 class Serving:
     """NGINX and a slot behind it."""
 
-    def __init__(self, place: Path, *, preload: bool) -> None:
+    def __init__(self, place: Path, *, preload: bool, users: str = "") -> None:
         self.place, self.port, self.port_http2 = place, free_port(), free_port()
-        self.preload = preload
+        self.preload, self.users = preload, users
         self.stats, self.socket = place / "run/api.1-a.1.stats", place / "run/api.1-a.1.sock"
         self.release, self.maintenance = place / "release", place / "maintenance"
         for directory in (self.release / "slot/praetor_slot", self.release / "src", place / "run", place / "log"):
@@ -218,7 +222,12 @@ class Serving:
         for name in ("until.map", "allowed.geo"):
             (self.maintenance / name).touch()
         shutil.copy(role / "files/maintenance.html", self.maintenance / "page.html")
-        text = site(ENTRY, role / "templates/site.conf.j2", tls=False, journal=False)
+        entry = ENTRY | {
+            "http": ENTRY["http"] | {"access": {"users": "USERS", "authority": None} if self.users else None}
+        }
+        text = site(entry, role / "templates/site.conf.j2", tls=False, journal=False, release="1-a")
+        text = text.replace("/srv/apps/api/access/1-a", str(self.place))
+        (self.place / "users").write_text(self.users, encoding="utf-8")
         text = text.replace("/srv/apps/api/live.sock", str(self.socket)).replace("/var/log/nginx", f"{self.place}/log")
         text = text.replace("/srv/apps/api/static", f"{self.place}/static")
         (folder / "sites/api.conf").write_text(text, encoding="utf-8")
@@ -537,6 +546,60 @@ def closed(serving: Serving) -> bool:
     return all(serving.ask("/")[0].status == 503 for _ in range(5))
 
 
+@pytest.fixture(scope="module")
+def private() -> Iterator[Serving]:
+    """Return a site that is not for the public."""
+    with tempfile.TemporaryDirectory(prefix="s") as directory:
+        Path(directory).chmod(0o755)
+        lines = [f"anna:{hashed('-6')}", f"bert:{hashed('-5')}", f"carl:{hashed('-apr1')}", f"dora:{BCRYPT}"]
+        running = Serving(Path(directory), preload=False, users="\n".join(lines) + "\n")
+        try:
+            yield running
+        finally:
+            running.close()
+
+
+def hashed(kind: str) -> str:
+    """The hash of a password."""
+    command = ["openssl", "passwd", kind, "open: sesame"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def authorization(user: str, password: str) -> str:
+    """What a browser sends of a name and a password."""
+    return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize("path", ["/", "/static/app.js", "/static/missing.js", "/slow/x", "/favicon.ico"])
+def test_an_app_that_is_not_for_the_public_answers_who_has_a_password_and_nobody_else(
+    private: Serving, path: str
+) -> None:
+    for sent in ("", authorization("anna", "sesame"), authorization("eve", "")):
+        answer, body = private.ask(path, X_Forwarded_For=CLIENT, Authorization=sent)
+        assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, 'Basic realm="not for the public"')
+        assert json.loads(body)["title"] == "Unauthorized"
+    for user in ("anna", "bert", "carl", "dora"):
+        answer, _ = private.ask(path, X_Forwarded_For=CLIENT, Authorization=authorization(user, "open: sesame"))
+        assert answer.status == 200
+
+
+def test_refusals_of_an_app_that_is_not_for_the_public_say_what_they_are(private: Serving) -> None:
+    sent = authorization("anna", "open: sesame")
+    assert private.ask("/", "POST", b"x" * 5_000_000, X_Forwarded_For=CLIENT, Authorization=sent)[0].status == 413
+    assert private.ask("/%00", X_Forwarded_For=CLIENT, Authorization=sent)[0].status == 400
+    logged = "".join(path.read_text(encoding="utf-8") for path in (private.place / "log").iterdir())
+    assert "sesame" not in logged
+    assert "$6$" not in logged
+    assert sent not in logged
+
+
+def test_a_balancer_asks_for_the_health_of_an_app_that_is_not_for_the_public_without_a_password(
+    private: Serving,
+) -> None:
+    # It says of no client that it asks for him.
+    assert private.ask("/")[0].status == 200
+
+
 def test_an_app_in_maintenance_answers_with_a_page_until_it_ends_by_itself(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -581,10 +644,10 @@ def test_a_maintenance_is_ended_and_clears_away_those_that_are_over(
     ("path", "status", "body", "kept"),
     [
         ("/static/app.js", 200, b"live", "no-cache"),
-        ("/static/app.9f86d081884c.js", 200, b"hashed", "public, max-age=31536000, immutable"),
-        ("/static/main-BX7d9k2a.css", 200, b"bundled", "public, max-age=31536000, immutable"),
+        ("/static/app.9f86d081884c.js", 200, b"hashed", "max-age=31536000, immutable"),
+        ("/static/main-BX7d9k2a.css", 200, b"bundled", "max-age=31536000, immutable"),
         ("/static/report-20260101.txt", 200, b"dated", "no-cache"),
-        ("/static/old.27fe1c2a9d00.js", 200, b"old", "public, max-age=31536000, immutable"),
+        ("/static/old.27fe1c2a9d00.js", 200, b"old", "max-age=31536000, immutable"),
         ("/favicon.ico", 200, b"icon", "no-cache"),
         # What is not there is the app's to answer.
         ("/static/uploads/one.txt", 200, b"ok", None),

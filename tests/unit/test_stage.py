@@ -1,6 +1,7 @@
 """Stage: what reaches a host is what was built, runs nothing as root, and a failure leaves nothing."""
 
 import errno
+import grp
 import io
 import json
 import os
@@ -87,6 +88,28 @@ def send(host: AppHost, manifest: Any, checks: list[list[str]] | None = None, **
     files = {each["sha256"]: Path(each["path"]) for each in found}
     content: Any = {**PARTS, **parts}
     return stage(host, manifest, content, pack(files), checks or [])
+
+
+@AS_ROOT
+def test_who_may_reach_an_app_is_for_nginx_to_read_and_not_for_the_app(
+    host: AppHost, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_uv(host)
+    manifest = release_of(make_wheel(place, "tiny", "1.0"))
+    manifest["settings"]["http"] = {"access": {"users": "USERS", "authority": "PEM"}}
+    assert send(host, manifest, secrets={"USERS": "anna:hash", "TOKEN": "s3cret"})
+    kept = host.access / "1-a"
+    assert (kept / "users").read_text(encoding="utf-8") == "anna:hash\n"
+    assert (kept / "authority.pem").read_text(encoding="utf-8") == "PEM"
+    assert [path.stat().st_mode & 0o7777 for path in (host.access, kept, kept / "users")] == [0o750, 0o750, 0o640]
+    assert {path.stat().st_gid for path in (kept, kept / "users")} == {grp.getgrnam("www-data").gr_gid}
+    assert [path.name for path in (host.release_dir("1-a") / "secrets").iterdir()] == ["TOKEN"]
+    # Another host gets it from this one as a secret again, and it goes when the release goes.
+    monkeypatch.setattr(copies, "AppHost", lambda _: host)
+    assert copies.work(app="api", release="1-a")["secrets"] == {"USERS": "anna:hash\n", "TOKEN": "s3cret"}
+    assert kept not in host.leftovers()
+    remove(host.release_dir("1-a"))
+    assert kept in host.leftovers()
 
 
 def test_the_files_of_an_artifact_are_its_wheels_and_its_tree() -> None:

@@ -11,7 +11,7 @@ from project import ROOT, imported, options
 from praetor.host import current_unit, debian_packages, text_files
 from praetor.host.layout import ReleaseError
 
-HTTP = {"compress": True, "stream_s": 600, "paths": [], "headers": {}, "directives": None}
+HTTP = {"compress": True, "stream_s": 600, "paths": [], "headers": {}, "access": None, "directives": None}
 APP = {
     "name": "api",
     "wsgi": "api:app",

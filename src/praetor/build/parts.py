@@ -17,7 +17,7 @@ def vassal(app: dict[str, Any], template: pathlib.Path) -> str:
     return "" if app["wsgi"] is None else _render(template, app=app)
 
 
-def site(app: dict[str, Any], template: pathlib.Path, *, tls: bool, journal: bool) -> str:
+def site(app: dict[str, Any], template: pathlib.Path, *, tls: bool, journal: bool, release: str = "") -> str:
     """NGINX's configuration of an app's site, the same on all hosts; empty for an app without one.
 
     Args:
@@ -25,8 +25,18 @@ def site(app: dict[str, Any], template: pathlib.Path, *, tls: bool, journal: boo
         template: of a site, in role nginx.
         tls: whether it speaks TLS; its certificate lies where role certificates puts it.
         journal: whether the journal gets the access log too, from where it is shipped.
+        release: its id, where who may reach the app lies; what the id is made of is rendered without.
+
+    Raises:
+        ReleaseError: clients are to show certificates, and there is no TLS.
     """
-    return "" if app["wsgi"] is None else _render(template, app=app, tls=tls, journal=journal)
+    if app["wsgi"] is None:
+        return ""
+    if not tls and (app["http"]["access"] or {}).get("authority"):
+        raise ReleaseError(
+            "http.access.authority: clients show certificates over TLS only, and certificates_mode is none"
+        )
+    return _render(template, app=app, tls=tls, journal=journal, release=release)
 
 
 def units(app: dict[str, Any], templates: pathlib.Path, hardening: pathlib.Path, release: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import pathlib
 
+from . import access as accesses
 from .layout import AppHost, ReleaseError
 
 
@@ -30,7 +31,7 @@ def work(*, app: str, release: str, file: str = "") -> dict[str, object]:
     return {
         "manifest": manifest,
         "parts": {**parts, "slot": slot, "units": units, "env": _all(place / "env")},
-        "secrets": _all(place / "secrets"),
+        "secrets": {**_all(place / "secrets"), **accesses.kept(host, manifest)},
     }
 
 

@@ -248,7 +248,9 @@ def flip_and_bake(
     linked = sites.follows_link(host)
     if flipped and not linked:
         host.flip(slot)
-    sites.switch(host, slot.release, journal)
+    stricter = sites.is_stricter(host, slot.release)
+    if sites.switch(host, slot.release, journal) and stricter:
+        sites.await_old_workers()
     watch.begin()
     if flipped and linked:
         host.flip(slot)
@@ -307,8 +309,9 @@ def undo(host: AppHost, journal: Journal) -> str:
 
 
 def go_back(host: AppHost, slot: Slot, journal: Journal) -> None:
-    """Make a slot live again, with the site of its release; the other way round where that site does not follow the link."""
-    if not sites.follows_link(host, slot.release) and sites.switch(host, slot.release, journal):
+    """Make a slot live again, with the site of its release; the other way round where that site does not follow the link, or keeps more people out."""
+    first = not sites.follows_link(host, slot.release) or sites.is_stricter(host, slot.release)
+    if first and sites.switch(host, slot.release, journal):
         sites.await_old_workers()
     if host.live() != slot:
         host.flip_back(slot)

@@ -89,6 +89,7 @@ class AppHost:
         self.releases_dir = self.root / "releases"
         self.data = self.root / "data"
         self.static = self.root / "static"
+        self.access = self.root / "access"
         self.live_link = self.root / "live.sock"
         self.history = self.root / "history.jsonl"
         self.way_back = self.root / ".tmp.back"
@@ -260,6 +261,8 @@ class AppHost:
         if self.releases_dir.is_dir():
             found += [path for path in self.releases_dir.iterdir() if not (path / "release.json").is_file()]
         found += self.unused_static()
+        complete = {path.parent.name for path in self.releases_dir.glob("*/release.json")}
+        found += [path for path in self.access.glob("*") if path.name not in complete]
         if self.run_dir.is_dir():
             found += [path for path in self.run_dir.iterdir() if path.stem not in slots and Slot.parse(path.stem)]
         return sorted(found)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 RELOAD_S = 15.0
 OLD_WORKERS_S = 5.0
 UNIT = "nginx.service"
+_GUARD = re.compile(r"^ +(auth_basic_user_file|ssl_verify_client) ", re.MULTILINE)
 
 
 def check(host: AppHost, release: str) -> None:
@@ -56,7 +57,11 @@ def check(host: AppHost, release: str) -> None:
         said = _judge(trial / "nginx.conf").replace(f"{trial}/", "")
     if said:
         # What all sites include comes with the host: a site may be newer than that.
-        older = "\nIf a file of praetor/ is missing, run playbooks/provision.yml first." if "praetor/" in said else ""
+        older = (
+            "\nIf it misses a file of praetor/ or a variable, run playbooks/provision.yml first."
+            if "praetor/" in said or 'unknown "site_' in said
+            else ""
+        )
         raise ReleaseError(f"NGINX refuses the site of {release}; nothing was started. It says:\n{said}{older}")
 
 
@@ -101,6 +106,12 @@ def follows_link(host: AppHost, release: str | None = None) -> bool:
     """Whether the site of a release, or the one that is in effect, sends requests where `live.sock` points; else to a slot's own socket."""
     text = _of(host, release) if release else read_text(_place(host))
     return f"unix:{host.run_dir}/" not in (text or "")
+
+
+def is_stricter(host: AppHost, release: str) -> bool:
+    """Whether the site of a release keeps people out whom the one that is in effect lets in."""
+    wanted, now = (set(_GUARD.findall(text or "")) for text in (_of(host, release), read_text(_place(host))))
+    return bool(wanted - now)
 
 
 def await_old_workers(timeout_s: float = OLD_WORKERS_S) -> None:

@@ -18,6 +18,7 @@ import tarfile
 import time
 from typing import IO, TYPE_CHECKING
 
+from . import access as accesses
 from . import static as statics
 from .layout import DISK_FULL, AppHost, ReleaseError, remove, sync_directory, user_of, write_atomically
 from .logs import read_only_hint
@@ -93,7 +94,7 @@ def stage(
         _tree(host, manifest, place)
         _data_places(host, manifest, place, user)
         statics.lay_out(host, manifest, place)
-        _settings(place, parts, user)
+        _settings(place, {**parts, "secrets": accesses.lay_out(host, manifest, parts["secrets"])}, user)
         for command in checks:
             run_command(host, release, command, timeout_s=120)
         # The manifest says that the release is complete, so everything it names must first be safe from a power cut.
@@ -117,7 +118,7 @@ def stage(
 
 
 def _remove(host: AppHost, release: str) -> None:
-    for place in (host.release_dir(release), host.static / release):
+    for place in (host.release_dir(release), host.static / release, host.access / release):
         remove(place)
 
 

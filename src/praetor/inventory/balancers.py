@@ -28,6 +28,7 @@ class CheckedApp(TypedDict):
     name: str
     path: str | None  # of its health check
     status: int | None
+    authority: bool  # whether clients show certificates
 
 
 def problems(
@@ -70,6 +71,12 @@ def problems(
         "they ask each host every second whether it can serve this app"
         for app in apps
         if not app["path"] and app["status"] is None
+    ]
+    found += [
+        f"apps {app['name']}: found http.access.authority, expected none with balancer_hosts: they end the clients' TLS, and ask the hosts without "
+        "a certificate"
+        for app in apps
+        if app["authority"]
     ]
     return found + _addresses(balancers)
 

@@ -21,6 +21,8 @@ import referencing.exceptions
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from praetor.pki.pem import PemError, Source, is_authority, read_chain
+
 from .model import App, Must, variable_problem
 
 Where: TypeAlias = tuple[str | int, ...]
@@ -56,6 +58,9 @@ _ABOUT_REQUESTS = (
     *(("limits", "request_s"), ("limits", "body_mb"), ("limits", "memory_mb")),
     *(("release", "max_5xx_ratio"), ("release", "max_p95_factor"), ("release", "min_requests"), ("release", "drain_s")),
 )
+# Hashes that NGINX can check on both Debians without keeping other clients waiting: bcrypt of a higher cost takes a processor for a quarter of a second.
+_USER = re.compile(r"[^:\s]+:(\$apr1\$|\$5\$|\$6\$|\$2[aby]\$(0[4-9]|10)\$)[^:\s]{20,}(:.*)?")
+_USERS = "a line NAME:HASH for each user, a hash as `openssl passwd -6` prints it ($6$..., $5$, $apr1$, or bcrypt of cost 10 at most)"
 _JSON_TYPES = {
     "string": "a string",
     "integer": "a whole number",
@@ -322,6 +327,8 @@ def _filled(app: App, root: Path) -> dict[str, Any]:
     if app.http.directives:
         # What the file says is part of the release, not where it lies.
         data["http"]["directives"] = (root / app.http.directives).read_text(encoding="utf-8")
+    if app.http.access and app.http.access.authority:
+        data["http"]["access"]["authority"] = (root / app.http.access.authority).read_text(encoding="ascii")
     return data
 
 
@@ -419,9 +426,30 @@ def _rules_of_http(entry: dict[str, Any], here: Where) -> Iterator[Problem]:
             expected = f"at most release.drain_s ({drain}), or a release would end running requests"
             yield Problem((*place, "request_s"), str(limit), expected)
     yield from _rules_of_static(entry, here, seen)
+    yield from _rules_of_access(entry, here)
     for name in _mapping(http.get("headers")):
         if str(name).lower() in _OWN_HEADERS:
             yield Problem((*here, "http", "headers", name), f"the header {name}", "another: NGINX sets this one itself")
+
+
+def _rules_of_access(entry: dict[str, Any], here: Where) -> Iterator[Problem]:
+    """Yield what does not fit in who may reach an app; no line of a password is shown."""
+    access, place = _mapping(entry.get("http")).get("access"), (*here, "http", "access")
+    if not isinstance(access, dict):
+        return
+    if not access.get("users") and not access.get("authority"):
+        yield Problem(place, "neither users nor authority", "at least one of them: without, nobody is kept out")
+    name, secrets = access.get("users"), _mapping(entry.get("secrets"))
+    if not isinstance(name, str):
+        return
+    if name not in secrets:
+        yield Problem((*place, "users"), describe(name), f"the name of one of secrets, which holds {_USERS}")
+    elif isinstance(secrets[name], str):
+        lines = [line for line in secrets[name].splitlines() if line.strip() and not line.startswith("#")]
+        wrong = next((number for number, line in enumerate(lines, 1) if not _USER.fullmatch(line.strip())), 0)
+        if wrong or not lines:
+            found = f"user {wrong} of it, who is not NAME:HASH" if wrong else "no user"
+            yield Problem((*here, "secrets", name), found, _USERS)
 
 
 def _rules_of_static(entry: dict[str, Any], here: Where, limited: set[str]) -> Iterator[Problem]:
@@ -555,6 +583,13 @@ def _rules_of_files(entry: dict[str, Any], here: Where, root: Path, vaulted: fro
     if isinstance(directives, str) and not (root / directives).is_file():
         found = f"{describe(directives)}, which is no file in {root}"
         yield Problem((*here, "http", "directives"), found, "a file with NGINX directives")
+    authority = _mapping(_mapping(entry.get("http")).get("access")).get("authority")
+    if isinstance(authority, str) and (reason := _authority_problem(root / authority)):
+        yield Problem(
+            (*here, "http", "access", "authority"),
+            f"{describe(authority)}, {reason}",
+            "a file with certificates in PEM",
+        )
     given = _mapping(entry.get("source")).get("path")
     if not isinstance(given, str):
         return
@@ -578,6 +613,19 @@ def _rules_of_files(entry: dict[str, Any], here: Where, root: Path, vaulted: fro
     schema = _shipped(project, package, "config.schema.json")
     if schema is not None and isinstance(entry.get("config", {}), dict):
         yield from schema_problems(schema, entry.get("config", {}), (*here, "config"), vaulted)
+
+
+def _authority_problem(path: Path) -> str:
+    """What is wrong with a file of authorities; empty when nothing is. A key in it would go to every host."""
+    try:
+        text = path.read_text(encoding="ascii")
+        if "PRIVATE KEY" in text:
+            return "which holds a private key"
+        if not all(is_authority(certificate) for certificate in read_chain(Source(str(path), text))):
+            return "which holds a certificate of no authority"
+    except (OSError, UnicodeError, PemError):
+        return "which is no file with certificates"
+    return ""
 
 
 def _shipped(project: Path, package: str, name: str) -> Path | None:

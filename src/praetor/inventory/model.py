@@ -530,6 +530,24 @@ class PathLimits(Part):
     )
 
 
+class Access(Part):
+    """Who may reach an app that is not for the public: with both keys a client needs both."""
+
+    users: Annotated[str, match(_VARIABLE, "the name of one of secrets, such as SITE_USERS")] | None = Field(
+        default=None,
+        description="One of `secrets`, with a line NAME:HASH for each user. NGINX asks for name and password; the app finds the name in the header "
+        "Authorization, and the hashes nowhere.",
+        examples=["users: SITE_USERS"],
+    )
+    authority: (
+        Annotated[str, Must("a PEM file with certificates of authorities, relative to this repository")] | None
+    ) = Field(
+        default=None,
+        description="File with the certificates of the authorities whose clients are let in. The app finds whom it speaks with in SSL_CLIENT_S_DN.",
+        examples=["authority: inventories/prod/clients.pem"],
+    )
+
+
 class Http(Part):
     """How NGINX speaks with clients of the app."""
 
@@ -544,6 +562,12 @@ class Http(Part):
     headers: Annotated[dict[str, str], Must("a mapping of header names to strings", _header_problem)] = Field(
         default_factory=dict,
         description="Headers added to every answer, such as Content-Security-Policy; one that the app sends too is replaced.",
+    )
+    access: Access | None = Field(
+        default=None,
+        description="Who may reach the app, for one that is not for the public. `users` names one of `secrets`, which holds a line NAME:HASH for each "
+        "user and is not given to the app. `authority` is a file with the certificates of those who issue the clients' certificates. With both, a client needs both.",
+        examples=["access: {users: SITE_USERS}"],
     )
     directives: Annotated[str, Must("a file with NGINX directives, relative to this repository")] | None = Field(
         default=None,

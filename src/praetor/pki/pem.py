@@ -84,6 +84,14 @@ def names_of(certificate: x509.Certificate) -> list[str]:
     return [str(name.value) for name in names if isinstance(name, x509.DNSName | x509.IPAddress)]
 
 
+def is_authority(certificate: x509.Certificate) -> bool:
+    """Whether a certificate says that its owner may issue others."""
+    try:
+        return bool(certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
+    except x509.ExtensionNotFound:
+        return False
+
+
 def covers(names: Iterable[str], wanted: str) -> bool:
     """Tell whether clients accept one of these names for a host; a wildcard stands for one label (RFC 9525)."""
     _, _, parent = wanted.lower().partition(".")

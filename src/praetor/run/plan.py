@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -268,6 +269,12 @@ def _flat(value: Any, where: str = "") -> dict[str, Any]:
 
 
 def _change(what: str, old: Any, new: Any) -> str:
+    old, new = (
+        f"{len(text.splitlines())} lines ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
+        if isinstance(text, str) and "\n" in text.strip()
+        else text
+        for text in (old, new)
+    )
     if old is None:
         return f"{what} added: {new}"
     return f"{what} removed (was {old})" if new is None else f"{what}: {old} -> {new}"
