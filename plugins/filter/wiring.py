@@ -66,6 +66,7 @@ def longest_answer_s(app: dict[str, Any]) -> int:
     """Return for how many seconds an app may keep a client waiting, streams between two parts of them included."""
     paths = app["http"]["paths"]
     waits: list[int] = [app["limits"]["request_s"], *(path["request_s"] or 0 for path in paths)]
+    waits += map(longest_answer_s, app.get("joined", []))
     return max([*waits, app["http"]["stream_s"]] if any(path["stream"] for path in paths) else waits)
 
 

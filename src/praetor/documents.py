@@ -238,6 +238,7 @@ class Settings(TypedDict):
     wsgi: str | None  # None: an app of processes and jobs alone
     server_names: list[str]
     redirect_names: NotRequired[list[str]]
+    mount: NotRequired[str]  # empty: the app has all paths
     profile: str
     config: dict[str, Any]
     env: dict[str, str]

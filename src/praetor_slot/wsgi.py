@@ -6,6 +6,7 @@ import traceback
 
 import uwsgi
 
+from .mount import mounted
 from .watch import table
 from .worker import Watched, load
 
@@ -19,7 +20,7 @@ def option(name: str) -> str:
 state = option("slot-state")
 try:
     rows = table(state)
-    app = load(option("slot-app"), state)
+    app = mounted(load(option("slot-app"), state), option("slot-mount"))
     application = Watched(app, rows, float(option("slot-request-s")), float(option("slot-stream-s")))
 except BaseException:
     if uwsgi.worker_id() == 0:

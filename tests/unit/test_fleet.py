@@ -37,7 +37,7 @@ APP: dict[str, Any] = {
     "redirect_names": ["www.example.org"],
     "health": {"path": "/up", "status": 204},
     "limits": {"request_s": 12, "body_mb": 1, "memory_mb": 1},
-    "http": {"paths": [], "stream_s": 3600},
+    "http": {"paths": [], "stream_s": 3600, "access": None},
 }
 
 
@@ -76,7 +76,7 @@ def test_every_app_becomes_a_site_that_every_app_host_serves() -> None:
     ],
 )
 def test_a_balancer_waits_as_long_as_the_slowest_answer_may_take(paths: list[dict[str, Any]], expected: int) -> None:
-    app = {**APP, "http": {"paths": paths, "stream_s": 3600}, "health": {"path": None, "status": 302}}
+    app = {**APP, "http": {"paths": paths, "stream_s": 3600, "access": None}, "health": {"path": None, "status": 302}}
     (site,) = imported("plugins/filter/wiring.py").haproxy_sites([app], GROUPS, HOSTS)
     assert (site["request_s"], site["health"]) == (expected, {"path": "/", "status": 302})
 

@@ -98,7 +98,7 @@ def test_a_minimal_app_gets_every_default() -> None:
     }
     whole = {name: value.model_dump() if isinstance(value, BaseModel) else value for name, value in defaults.items()}
     source = {"package": "flask==3.1.0", "extras": [], "extra_requirements": [], "include": []}
-    assert checked.apps == [whole | app(source=source)]
+    assert checked.apps == [whole | app(source=source) | {"joined": []}]
     # What an operator counts on, so that no default changes by accident.
     assert (whole["preload"], whole["limits"]["request_s"], whole["limits"]["body_mb"]) == (False, 30, 1)
     assert whole["release"]["batches"] == ["1", "25%"]
@@ -405,7 +405,7 @@ def test_what_is_correct_is_accepted(changes: dict[str, Any]) -> None:
             {"http": {"paths": [{"path": "/a"}]}},
             "http.paths[0]",
             "a path without limits",
-            "at least one of request_s, body_mb, stream",
+            "at least one of request_s, body_mb, stream, or app",
         ),
         (
             {"http": {"paths": [{"path": "/", "body_mb": 5}]}},
@@ -626,6 +626,54 @@ def test_the_certificates_of_an_authority_are_part_of_the_release_and_hashes_are
     assert checked.problems == []
     assert checked.apps[0]["http"]["access"] == {"users": "USERS", "authority": text}
     assert "xxx" not in json.dumps(checked.apps)
+
+
+def joined(**changes: Any) -> list[dict[str, Any]]:
+    """An app that leads to another one at /shop."""
+    main = app(name="main", server_names=["example.org"], http={"paths": [{"path": "/shop/", "app": "shop"}]})
+    return [main | changes, app(name="shop", mount="/shop", static={"/static": "static"}, health={"path": "/up"})]
+
+
+def test_what_an_entry_says_of_paths_is_below_its_mount_and_the_site_that_leads_there_knows_it() -> None:
+    checked = check_apps(joined(), Path())
+    assert checked.problems == []
+    main, shop = checked.apps
+    assert (shop["static"], shop["health"]["path"], shop["joined"]) == ({"/shop/static": "static"}, "/shop/up", [])
+    [there] = main["joined"]
+    assert (there["name"], there["mount"], there["static"]) == ("shop", "/shop", {"/shop/static": "static"})
+    assert main["http"]["paths"] == []
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        (joined(http={"paths": [{"path": "/shop", "app": "shp"}]}), "expected another app with a site: shop"),
+        (joined(http={"paths": [{"path": "/shop", "app": "main"}]}), "expected another app with a site: shop"),
+        (
+            joined(http={"paths": [{"path": "/sale", "app": "shop"}]}),
+            'whose mount is "/shop", expected an app whose mount is /sale',
+        ),
+        (
+            joined(http={"paths": [{"path": "/shop", "app": "shop", "body_mb": 9}]}),
+            "found app and body_mb, expected one of them",
+        ),
+        ([app(mount="shop")], 'apps[0].mount: found "shop", expected a path such as /shop'),
+        ([app(mount="/shop/")], 'apps[0].mount: found "/shop/"'),
+        ([app(mount="/../x")], 'apps[0].mount: found "/../x"'),
+    ],
+)
+def test_a_path_of_another_app_is_its_mount(entries: list[dict[str, Any]], expected: str) -> None:
+    [line] = said(*entries)
+    assert expected in line
+
+
+def test_nobody_gets_around_who_may_reach_an_app_by_a_path_of_another() -> None:
+    main, shop = joined()
+    shop |= {"secrets": {"USERS": f"a:{HASH}"}, "http": {"access": {"users": "USERS"}}}
+    assert ["shop" in line and "everybody could reach it here" in line for line in said(main, shop)] == [True]
+    main |= {"secrets": {"USERS": f"a:{HASH}"}}
+    main["http"]["access"] = {"users": "USERS"}
+    assert said(main, shop) == []
 
 
 PROCESSES = [{"name": "worker", "command": "python -m mailer"}]

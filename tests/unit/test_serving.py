@@ -100,6 +100,8 @@ def app(environ, start_response):
         body = [done.stdout.strip().encode()]
     elif path == "/host":
         body = [" ".join([environ["wsgi.url_scheme"], environ["HTTP_HOST"], environ["SERVER_PORT"], environ["HTTP_X_FORWARDED_PORT"]]).encode()]
+    elif path == "/where":
+        body = [(environ["SCRIPT_NAME"] + " " + environ["PATH_INFO"]).encode()]
     elif environ["REQUEST_METHOD"] == "POST":
         body = [str(len(environ["wsgi.input"].read())).encode()] if path != "/unread" else [b"unread"]
     elif path == "/row":
@@ -117,6 +119,7 @@ ENTRY: dict[str, Any] = {
     "name": "api",
     "server_names": ["localhost"],
     "redirect_names": ["old.example.org"],
+    "mount": "",
     "wsgi": "project:app",
     "workers": 2,
     "threads": 2,
@@ -168,9 +171,20 @@ class Rows(socketserver.StreamRequestHandler):
 class Serving:
     """NGINX and a slot behind it."""
 
-    def __init__(self, place: Path, *, preload: bool, users: str = "") -> None:
+    def __init__(self, place: Path, *, preload: bool, users: str = "", mount: str = "") -> None:
         self.place, self.port, self.port_http2 = place, free_port(), free_port()
         self.preload, self.users = preload, users
+        # As the inventory's check makes them of an entry that names its mount.
+        self.entry = ENTRY | {
+            "preload": preload,
+            "mount": mount,
+            "static": {mount + path: named for path, named in ENTRY["static"].items()},
+            "http": ENTRY["http"]
+            | {
+                "access": {"users": "USERS", "authority": None} if users else None,
+                "paths": [limits | {"path": mount + limits["path"]} for limits in ENTRY["http"]["paths"]],
+            },
+        }
         self.stats, self.socket = place / "run/api.1-a.1.stats", place / "run/api.1-a.1.sock"
         self.release, self.maintenance = place / "release", place / "maintenance"
         for directory in (self.release / "slot/praetor_slot", self.release / "src", place / "run", place / "log"):
@@ -179,6 +193,9 @@ class Serving:
             path = place / "static" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(gzip.compress(content, mtime=0) if name.endswith(".gz") else content)
+        if mount:
+            for tree in ("live", "before"):
+                (place / "static" / tree / mount.strip("/")).symlink_to(".")
         (self.release / "venv").symlink_to(sys.prefix)
         (self.release / "src/project.py").write_text(APP, encoding="utf-8")
         for name, text in slot().items():
@@ -187,7 +204,7 @@ class Serving:
         self.database.daemon_threads, self.database.block_on_close = True, False
         threading.Thread(target=self.database.serve_forever, daemon=True).start()
         template = ROOT / "roles/flask_app/templates/vassal.ini.j2"
-        text = vassal(ENTRY | {"preload": preload}, template).replace("/run/uwsgi/api/", f"{place}/run/")
+        text = vassal(self.entry, template).replace("/run/uwsgi/api/", f"{place}/run/")
         (place / "api.1-a.1.ini").write_text(text, encoding="utf-8")
         self.log = place / "log/slot"
         self.uwsgi: subprocess.Popen[bytes] | None = None
@@ -222,15 +239,21 @@ class Serving:
         for name in ("until.map", "allowed.geo"):
             (self.maintenance / name).touch()
         shutil.copy(role / "files/maintenance.html", self.maintenance / "page.html")
-        entry = ENTRY | {
-            "http": ENTRY["http"] | {"access": {"users": "USERS", "authority": None} if self.users else None}
-        }
-        text = site(entry, role / "templates/site.conf.j2", tls=False, journal=False, release="1-a")
-        text = text.replace("/srv/apps/api/access/1-a", str(self.place))
         (self.place / "users").write_text(self.users, encoding="utf-8")
-        text = text.replace("/srv/apps/api/live.sock", str(self.socket)).replace("/var/log/nginx", f"{self.place}/log")
-        text = text.replace("/srv/apps/api/static", f"{self.place}/static")
-        (folder / "sites/api.conf").write_text(text, encoding="utf-8")
+        leads = {"name": "main", "server_names": ["main.example"], "redirect_names": [], "mount": "", "static": {}}
+        leads["http"] = ENTRY["http"] | {"paths": [], "headers": {}, "directives": None}
+        entries = [self.entry, ENTRY | leads | {"joined": [self.entry]}] if self.entry["mount"] else [self.entry]
+        for entry in entries:
+            text = site(entry, role / "templates/site.conf.j2", tls=False, journal=False, release="1-a")
+            for there, here in (
+                ("/srv/apps/api/access/1-a", self.place),
+                ("/srv/apps/api/live.sock", self.socket),
+                ("/srv/apps/main/live.sock", self.place / "none.sock"),
+                ("/srv/apps/api/static", self.place / "static"),
+                ("/var/log/nginx", self.place / "log"),
+            ):
+                text = text.replace(there, str(here))
+            (folder / f"sites/{entry['name']}.conf").write_text(text, encoding="utf-8")
         given = {
             "nginx_tls": False,
             "nginx_listen": [f"127.0.0.1:{self.port}", f"127.0.0.1:{self.port_http2} http2"],
@@ -557,6 +580,47 @@ def private() -> Iterator[Serving]:
             yield running
         finally:
             running.close()
+
+
+@pytest.fixture(scope="module")
+def mounted() -> Iterator[Serving]:
+    """Return an app below /shop, with a site of another app that leads there."""
+    with tempfile.TemporaryDirectory(prefix="s") as directory:
+        Path(directory).chmod(0o755)
+        running = Serving(Path(directory), preload=True, mount="/shop")
+        try:
+            yield running
+        finally:
+            running.close()
+
+
+@pytest.mark.parametrize("host", ["localhost", "main.example"])
+def test_an_app_below_a_path_knows_it_and_has_its_limits_and_static_files_there(mounted: Serving, host: str) -> None:
+    assert mounted.ask("/shop/where", Host=host)[1] == b"/shop /where"
+    answer, _ = mounted.ask("/shop?a=1", Host=host)
+    assert (answer.status, answer.headers["Location"]) == (308, f"http://{host}/shop/?a=1")
+    assert mounted.ask("/shop/static/app.js", Host=host)[1] == b"live"
+    assert mounted.ask("/shop/static/missing.js", Host=host)[1] == b"ok"
+    assert mounted.ask("/shop/slow", "POST", b"x" * 5_000_000, Host=host)[1] == b"5000000"
+    assert mounted.ask("/shop/", "POST", b"x" * 5_000_000, Host=host)[0].status == 413
+
+
+def test_what_is_not_below_the_path_of_an_app_is_not_the_apps(mounted: Serving) -> None:
+    for path in ("/", "/shopping", "/where"):
+        answer, body = mounted.ask(path)
+        assert (answer.status, json.loads(body)["title"]) == (404, "Not Found")
+        assert mounted.ask(path, Host="main.example")[0].status == 503, (
+            "of the app whose name it is, which is not there"
+        )
+
+
+def test_an_app_logs_what_comes_to_it_by_another_name(mounted: Serving) -> None:
+    def logged() -> str:
+        return (mounted.place / "log/api.access.log").read_text(encoding="utf-8")
+
+    assert mounted.ask("/shop/where?x=by-the-other-name", Host="main.example", X_Forwarded_For=CLIENT)[0].status == 200
+    assert wait_until(lambda: "by-the-other-name" in logged(), 5)
+    assert "by-the-other-name" not in (mounted.place / "log/main.access.log").read_text(encoding="utf-8")
 
 
 def hashed(kind: str) -> str:

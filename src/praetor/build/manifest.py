@@ -21,6 +21,7 @@ SETTINGS = (
     "wsgi",
     "server_names",
     "redirect_names",
+    "mount",
     "profile",
     "config",
     "env",

@@ -129,7 +129,16 @@ def check_apps(apps: object, root: Path, vaulted: frozenset[Where] = frozenset()
     if problems:
         return Checked(problems=sorted(dict.fromkeys(problems), key=lambda problem: problem.where[:1]))
     secrets = {model.name: dict(model.secrets) for model in models}
-    return Checked(apps=[_filled(model, root) for model in models], secrets=secrets)
+    filled = {model.name: _filled(model, root) for model in models}
+    for app in filled.values():
+        # What the site has to know of the apps that it leads to; their own `http.paths` lead nowhere.
+        named = [filled[limits["app"]] for limits in app["http"]["paths"] if limits["app"]]
+        app["joined"] = [
+            {key: each[key] for key in ("name", "mount", "static", "limits")} | {"http": _of_joined(each["http"])}
+            for each in named
+        ]
+        app["http"]["paths"] = [limits for limits in app["http"]["paths"] if not limits["app"]]
+    return Checked(apps=list(filled.values()), secrets=secrets)
 
 
 def differences(definitions: Mapping[str, object]) -> list[str]:
@@ -329,7 +338,22 @@ def _filled(app: App, root: Path) -> dict[str, Any]:
         data["http"]["directives"] = (root / app.http.directives).read_text(encoding="utf-8")
     if app.http.access and app.http.access.authority:
         data["http"]["access"]["authority"] = (root / app.http.access.authority).read_text(encoding="ascii")
+    # An entry says where things are in the app, a site where they are for clients.
+    data["static"] = {app.mount + path: place for path, place in app.static.items()}
+    for limits in data["http"]["paths"]:
+        limits["path"] = limits["path"] if limits["app"] else app.mount + limits["path"]
+    if app.mount:
+        data["health"]["path"] = app.mount + (app.health.path or "/")
+        data["health"]["status"] = app.health.status or (200 if app.health.path else None)
     return data
+
+
+def _of_joined(http: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "compress": http["compress"],
+        "stream_s": http["stream_s"],
+        "paths": [limits for limits in http["paths"] if not limits["app"]],
+    }
 
 
 # --- rules across fields --------------------------------------------------------------------------------------------
@@ -419,8 +443,15 @@ def _rules_of_http(entry: dict[str, Any], here: Where) -> Iterator[Problem]:
         if path == "/":
             yield Problem((*place, "path"), describe(path), "a path below it: what holds for all of them is in limits")
         seen.add(str(path))
-        if isinstance(limits, dict) and not {"request_s", "body_mb", "stream"} & limits.keys():
-            yield Problem(place, "a path without limits", "at least one of request_s, body_mb, stream")
+        given = {"request_s", "body_mb", "stream"} & limits.keys() if isinstance(limits, dict) else set()
+        if isinstance(limits, dict) and not given and "app" not in limits:
+            yield Problem(place, "a path without limits", "at least one of request_s, body_mb, stream, or app")
+        if given and _mapping(limits).get("app") is not None:
+            yield Problem(
+                place,
+                f"app and {' and '.join(sorted(given))}",
+                "one of them: the limits are those in the other app's entry",
+            )
         limit = _mapping(limits).get("request_s")
         if isinstance(limit, int) and isinstance(drain, int) and drain < limit:
             expected = f"at most release.drain_s ({drain}), or a release would end running requests"
@@ -553,8 +584,35 @@ def _no_json(where: Where, value: object) -> Iterator[Problem]:
         yield Problem(where, found, "a string, number, true or false: quote it")
 
 
+def _rules_of_joined(apps: list[Any]) -> Iterator[Problem]:
+    """Yield paths that lead to another app which is not there, or whom others may not reach."""
+    by_name = {str(entry.get("name")): entry for entry in map(_mapping, apps)}
+    for index, entry in enumerate(map(_mapping, apps)):
+        paths = _mapping(entry.get("http")).get("paths")
+        for position, limits in enumerate(paths if isinstance(paths, list) else []):
+            name, path = _mapping(limits).get("app"), _mapping(limits).get("path")
+            if not isinstance(name, str):
+                continue
+            place: Where = (index, "http", "paths", position, "app")
+            other = by_name.get(name, {})
+            if not other or name == entry.get("name") or other.get("wsgi") is None:
+                known = sorted(
+                    each for each in by_name if each != entry.get("name") and by_name[each].get("wsgi") is not None
+                )
+                yield Problem(place, describe(name), f"another app with a site: {', '.join(known) or 'there is none'}")
+            elif str(path).rstrip("/") != other.get("mount"):
+                found = f"{describe(name)}, whose mount is {describe(other.get('mount'))}"
+                yield Problem(place, found, f"an app whose mount is {str(path).rstrip('/') or 'this path'}")
+            elif _mapping(other.get("http")).get("access") and not _mapping(entry.get("http")).get("access"):
+                found = f"{describe(name)}, which has http.access"
+                yield Problem(place, found, "http.access here too, or none there: everybody could reach it here")
+            if str(path).startswith(f"{entry.get('mount')}/") and entry.get("mount"):
+                yield Problem((*place[:-1], "path"), f"{path}, which is below this app's mount", "one that is not")
+
+
 def _rules_of_all(apps: list[Any]) -> Iterator[Problem]:
     """Yield names that two apps share."""
+    yield from _rules_of_joined(apps)
     names: dict[str, int] = {}
     hosts: dict[str, Where] = {}
     for index, entry in enumerate(apps):

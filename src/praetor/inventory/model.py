@@ -204,6 +204,10 @@ def _static_problem(value: dict[str, str]) -> str | None:
     return None
 
 
+def _mount_problem(value: str) -> str | None:
+    return None if re.fullmatch(r"((/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+)?", value) else ""
+
+
 def _data_problem(value: str) -> str | None:
     place = value.removesuffix("/")
     if place in {"", ".", "venv"} or place.startswith("venv/lib"):
@@ -528,6 +532,10 @@ class PathLimits(Part):
         description="Whether answers are passed on at once, piece by piece, and may last `http.stream_s`. Event streams need not be named: "
         "their content type, text/event-stream, says it.",
     )
+    app: Annotated[str, Must("the name of another app, whose mount is this path", _name_problem)] | None = Field(
+        default=None,
+        description="Another app that answers these requests, with its limits: its `mount` is `path`.",
+    )
 
 
 class Access(Part):
@@ -558,7 +566,12 @@ class Http(Part):
         default=3600,
         description="Seconds that an event stream may last. Each one holds a thread of a worker for that time.",
     )
-    paths: list[PathLimits] = Field(default_factory=list, description="Paths with separate limits.")
+    paths: list[PathLimits] = Field(
+        default_factory=list,
+        description="Paths with separate limits (`path` and `request_s`, `body_mb`, `stream`), or of another app: `{path: /shop, app: shop}` gives all "
+        "below /shop to the app of this name, whose `mount` is /shop.",
+        examples=["paths: [{path: /upload, body_mb: 500, request_s: 300}, {path: /blog, app: blog}]"],
+    )
     headers: Annotated[dict[str, str], Must("a mapping of header names to strings", _header_problem)] = Field(
         default_factory=dict,
         description="Headers added to every answer, such as Content-Security-Policy; one that the app sends too is replaced.",
@@ -660,6 +673,12 @@ class App(Part):
         default_factory=list,
         description="Host names whose visitors are sent to the first of `server_names`, with path and query.",
         examples=["redirect_names: [www.shop.example.org]"],
+    )
+    mount: Annotated[str, Must("a path such as /shop", _mount_problem)] = Field(
+        default="",
+        description="URL path below which the app is: it gets SCRIPT_NAME /shop, so that url_for is right, and the paths in `static`, `health` and "
+        "`http.paths` are below it. Other paths are answered 404. Another app's `http.paths` can lead here.",
+        examples=["mount: /shop"],
     )
     build: list[Command] = Field(
         default_factory=list,
