@@ -6,6 +6,7 @@ Steps with the mark `short` are the short form, which scenario `databases` runs.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from ledgers import Site
@@ -16,6 +17,8 @@ UNIT = "postgresql@$(ls /etc/postgresql)-main"
 DATA = "/var/lib/postgresql/$(ls /etc/postgresql)/main"
 WAL = "/var/lib/postgresql/$(ls /etc/postgresql)/main/pg_wal"
 COPY = "/var/lib/postgresql/restored"
+BOOT = "cat /proc/sys/kernel/random/boot_id"
+HISTORY = "/srv/apps/ledger/history.jsonl"
 RESTORE = "runuser -u postgres -- /usr/local/libexec/praetor/database-restore"
 
 
@@ -76,10 +79,10 @@ def test_switchover(site: Site) -> None:
 @pytest.mark.parametrize(
     "task",
     [
-        "Refuse what would lose something",
-        pytest.param("Stop the old primary", marks=short),
-        "Promote the new one",
-        "Let the others follow",
+        "switch_database | Refuse what would lose something",
+        pytest.param("switch_database | Stop the old primary", marks=short),
+        "switch_database | Promote the new one",
+        "switch_database | Let the others follow",
     ],
 )
 def test_controller_killed_in_a_switchover(site: Site, task: str) -> None:
@@ -89,6 +92,36 @@ def test_controller_killed_in_a_switchover(site: Site, task: str) -> None:
     site.play("switchover", f"to={new.name}")
     assert site.primary is new
     site.await_streaming()
+
+
+def test_maintenance_of_the_databases(site: Site) -> None:
+    site.await_streaming()
+    old, new = site.primary, site.standby
+    before = {host.name: host.run(BOOT) for host in site.databases}
+    site.play("maintain", "host=database_hosts", "reboot=always")
+    assert site.primary is new
+    site.await_streaming()
+    assert all(host.run(BOOT) != before[host.name] for host in site.databases)
+    # Nothing to do is no reason to switch.
+    booted = old.run(BOOT)
+    site.play("maintain", "host=database_hosts", "reboot=auto")
+    assert site.primary is new
+    assert old.run(BOOT) == booted
+
+
+@pytest.mark.parametrize(
+    "task",
+    ["update_and_reboot | Reboot", "switch_database | Stop the old primary", "switch_database | Promote the new one"],
+)
+def test_controller_killed_in_maintenance(site: Site, task: str) -> None:
+    site.await_streaming()
+    before = {host.name: host.run(BOOT) for host in site.databases}
+    site.play("maintain", "host=database_hosts", "reboot=always", "update=false", kill_at=task)
+    for host in site.databases:
+        host.await_boot()
+    site.play("maintain", "host=database_hosts", "reboot=always", "update=false")
+    site.await_streaming()
+    assert all(host.run(BOOT) != before[host.name] for host in site.databases)
 
 
 @short
@@ -317,19 +350,16 @@ def test_files_of_a_busy_app(site: Site) -> None:
         assert len(told) > len(before), f"nobody could write for the {took:.0f} s that storing took"
         text = site.play("restore", f"host={site.app.name}", "app=ledger")
     assert "data.restored has the files of ledger" in " ".join(text.split())
-    script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); print(c.execute('pragma integrity_check').fetchone()[0]); [print(n) for (n,) in c.execute('select n from notes')]"
-    read = f'python3 -c "{script}" /srv/apps/ledger/%s/notes.db'
-    whole, *there = site.app.run(read % "data.restored").splitlines()
-    assert whole == "ok"
-    assert before - set(map(int, there)) == set()
-    assert set(told) - set(map(int, there)) != set(), "what came later is not in it"
+    there = site.noted("data.restored")
+    assert before - there == set()
+    assert set(told) - there != set(), "what came later is not in it"
     owner = site.app.run("stat -c '%U %a' /srv/apps/ledger/data/notes.db /srv/apps/ledger/data.restored/notes.db")
     assert len(set(owner.splitlines())) == 1, owner
     site.play("restore", f"host={site.app.name}", "app=ledger", "take_over=true")
     site.await_writes()
     status, _ = site.ask("POST", "/notes/1")
     assert status == 201
-    assert set(map(int, site.app.run(read % "data").splitlines()[1:])) - {1} == set(map(int, there))
+    assert site.noted("data") - {1} == there
     site.play("restore", f"host={site.app.name}", "app=ledger", "remove=true")
 
 
@@ -348,6 +378,73 @@ def test_another_hosts_copies_are_out_of_reach(site: Site) -> None:
     )
     assert grown == ""
     site.backup.run("rm -r /var/lib/praetor-files/kept")
+
+
+def test_everything_is_lost_but_the_backup_host(site: Site, tmp_path: Path) -> None:
+    """The commands of docs/databases.md, on bare hosts and a controller that has this repository, the inventory and the passphrase."""
+    site.await_streaming()
+    paper = tmp_path / "passphrase"
+    paper.write_text("on paper, in a safe\n")
+    site.play("controller_copy", f"passphrase_file={paper}")
+    history = site.app.run(f"cat {HISTORY}")
+    # What is older than a minute must come back.
+    site.await_rows_older_than(60)
+    with site.notes() as told:
+        while len(told) < 50:
+            time.sleep(0.1)
+        notes = set(told)
+        site.app.run("systemctl start praetor-files-backup")
+        lost = time.time()
+        site.step.forgives_after = lost - 60
+        site.lose(site.app, *site.databases)
+    first = site.databases[0]
+    # The new controller has another place, with nothing in it.
+    authority = f"certificates_authority_dir={tmp_path}/authority"
+    site.play("controller_copy", authority, f"passphrase_file={paper}", "bring_back=true")
+    site.play("provision", authority, "restore_first=true")
+    site.play("restore", f"host={first.name}", "take_over=true", kill_at="Start what was restored")
+    site.play("restore", f"host={first.name}", "take_over=true")
+    site.play("restore", f"host={site.app.name}", "app=ledger", "take_over=true")
+    site.play("deploy", authority)
+    site.await_writes()
+    site.step.notes.append(f"{time.time() - lost:.0f} s from the loss to the first write")
+    site.await_streaming()
+    assert site.primary is first
+    there = {int(line) for line in first.sql("select n from rows", "ledger").splitlines()}
+    older = {number for number, when in site.told().items() if when < lost - 60}
+    assert len(older) > 100
+    assert older - there == set()
+    assert notes - site.noted("data") == set()
+    # The history goes on where it was.
+    assert site.app.run(f"cat {HISTORY}").startswith(history)
+    # Backups go on too: what was the newest is not the last.
+    site.backup.run("systemctl start pgbackrest@differential")
+    site.restored(site.play("drill"))
+
+
+def test_copies_of_files_are_thinned_out_on_the_backup_host(site: Site) -> None:
+    """The commands of docs/databases.md. The host itself, which may not, cannot."""
+    borg = "BORG_RSH=/usr/local/libexec/praetor/files-remote BORG_PASSCOMMAND='cat /etc/praetor/files/passphrase' LC_ALL=C.UTF-8 borg"
+    own = f"ssh://{site.backup.name}/var/lib/praetor-files/{site.app.name}"
+    for _ in range(3):
+        site.app.run("systemctl start praetor-files-backup")
+    before = site.app.run(f"{borg} list --short {own}").splitlines()
+    thin = (
+        "set -e; export BORG_PASSPHRASE=$(cat /etc/praetor/files/kept/passphrase) HOME=/var/lib/praetor-files BORG_RELOCATED_REPO_ACCESS_IS_OK=yes; "
+        f"cd /; repository=/var/lib/praetor-files/{site.app.name}; "
+    )
+    size = f"du -sk /var/lib/praetor-files/{site.app.name} | cut -f 1"
+    heavy = int(site.backup.run(size))
+    site.backup.run(
+        f"{thin} runuser -u praetor-files -- borg prune --keep-last 1 $repository; runuser -u praetor-files -- borg compact $repository"
+    )
+    assert site.app.run(f"{borg} list --short {own}").splitlines() == before[-1:]
+    site.step.notes.append(f"{len(before)} copies in {heavy} KiB, then 1 in {site.backup.run(size)} KiB")
+    # It goes on: another copy is stored and comes back whole.
+    site.app.run("systemctl start praetor-files-backup")
+    site.play("restore", f"host={site.app.name}", "app=ledger")
+    assert site.noted("data.restored")
+    site.play("restore", f"host={site.app.name}", "app=ledger", "remove=true")
 
 
 @short

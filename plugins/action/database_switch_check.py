@@ -6,16 +6,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from praetor.host.layout import ReleaseError
-from praetor.run.databases import refusal
+from praetor.run.databases import maintenance, refusal
 from praetor.run.on_controller import ControllerAction
 
 
 class ActionModule(ControllerAction):
-    """Arguments: `kind`, switchover, failover or rejoin; `to`, the host; `register`, the variable with what each host is; `force`."""
+    """Arguments: `kind`; `register`, the variable with what each host is; switchover, failover and rejoin: `to`, the host, and `force`.
+
+    maintain: `chosen`, the hosts to be maintained, and `outage`; it returns in which order.
+    """
 
     def do(self, args: Mapping[str, Any]) -> Mapping[str, object]:
         """Refuse, or say nothing."""
         seen: Any = self.registered(args["register"])
+        if args["kind"] == "maintain":
+            order = maintenance(args["chosen"], seen, outage=bool(args.get("outage")))
+            if order["refused"]:
+                raise ReleaseError(f"{order['refused']} Nothing was changed on them.")
+            return order
         reason = refusal(args["kind"], str(args["to"]), seen, force=bool(args.get("force")))
         if reason:
             raise ReleaseError(f"{reason} Nothing was changed.")

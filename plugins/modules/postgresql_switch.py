@@ -23,12 +23,12 @@ options:
     description:
       - C(look) says what the host is and how far it has come. C(demote) stops a primary cleanly and starts it as a standby.
         C(fence) stops a server and keeps it from starting as a primary. C(promote) makes a standby that has everything up to C(lsn) the primary.
-        C(follow) waits until a standby streams. C(copy) makes a standby of whatever the host has, from C(source).
+        C(follow) waits until a standby streams, C(serve) until a primary takes writes. C(copy) makes a standby of whatever the host has, from C(source).
         C(restore) replaces whatever the host has by the backup of C(to), not started; one that runs as the primary is replaced by nothing.
         C(open) starts what was restored, as the primary.
         C(archive) brings what a primary has written up to now into the archive, and gives up without a word where that does not work.
     type: str
-    choices: [look, demote, fence, promote, follow, copy, restore, open, archive]
+    choices: [look, demote, fence, promote, follow, serve, copy, restore, open, archive]
     required: true
   lsn:
     description: How far a standby must have come before it is promoted.
@@ -339,6 +339,9 @@ def work(cluster: Cluster, params: dict[str, object]) -> bool:  # noqa: C901, PL
         wait("WAL from its primary", timeout_s, cluster, streaming=True)
         drop_slots()
         return not seen["streaming"]
+    elif action == "serve":
+        wait("its start as the primary", timeout_s, cluster, state="primary")
+        return False
     elif action == "copy":
         copy(cluster, str(params["source"]), str(params["slot"]))
     elif action == "restore":
@@ -373,7 +376,18 @@ def main() -> None:
             "version": {"type": "int"},
             "action": {
                 "type": "str",
-                "choices": ["look", "demote", "fence", "promote", "follow", "copy", "restore", "open", "archive"],
+                "choices": [
+                    "look",
+                    "demote",
+                    "fence",
+                    "promote",
+                    "follow",
+                    "serve",
+                    "copy",
+                    "restore",
+                    "open",
+                    "archive",
+                ],
                 "required": True,
             },
             "lsn": {"type": "str"},

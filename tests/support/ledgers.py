@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import ssl
@@ -80,6 +81,14 @@ class Host:
             assert done.returncode == 0, f"{self.name}: {command}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
 
+    def await_boot(self, timeout_s: float = 120) -> None:
+        """Return when the host can be reached, after a boot that may have begun."""
+        time.sleep(3)
+        deadline = time.monotonic() + timeout_s
+        while self.run("systemctl is-system-running --wait || true", check=False) not in {"running", "degraded"}:
+            assert time.monotonic() < deadline, f"{self.name} does not come back"
+            time.sleep(1)
+
     def sql(self, text: str, database: str = "postgres", place: str = "/var/run/postgresql") -> str:
         """Ask a server of the host, by default its own; nothing where it does not run."""
         asked = f'runuser -u postgres -- psql -X -A -t -h {place} -d {database} -c "{text}" 2>/dev/null'
@@ -134,10 +143,10 @@ class Site:
     def ask(self, method: str, path: str) -> tuple[int, str]:
         """Send one request; status 0 when there was no answer."""
         try:
-            connection = self._place.open(NAME)
-            connection.request(method, path, headers={"Host": NAME, "Connection": "close"})
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
+            with contextlib.closing(self._place.open(NAME)) as connection:
+                connection.request(method, path, headers={"Host": NAME, "Connection": "close"})
+                answer = connection.getresponse()
+                return answer.status, answer.read().decode()
         except (OSError, http.client.HTTPException):
             return 0, ""
 
@@ -161,10 +170,25 @@ class Site:
             end.set()
             thread.join()
 
+    def noted(self, directory: str) -> set[int]:
+        """Return the notes in a directory of the app, from a file that must be whole."""
+        script = (
+            "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); print(c.execute('pragma integrity_check').fetchone()[0]); "
+            "[print(n) for (n,) in c.execute('select n from notes')]"
+        )
+        whole, *there = self.app.run(f'python3 -c "{script}" /srv/apps/ledger/{directory}/notes.db').splitlines()
+        assert whole == "ok", whole
+        return set(map(int, there))
+
     def told(self) -> dict[int, float]:
         """Return what was acknowledged and must be there, and when."""
         with self._lock:
             return {number: when for number, when in self.acknowledged.items() if number not in self.forgiven}
+
+    def await_rows_older_than(self, age_s: float, count: int = 200) -> None:
+        """Return when so many acknowledged rows have an age, for a step that asks which of them are left."""
+        while sum(when < time.time() - age_s for when in self.told().values()) < count:
+            time.sleep(1)
 
     def begin(self, name: str) -> Step:
         """Count for another step from now on."""
@@ -275,6 +299,37 @@ class Site:
         assert (process.returncode == 0) == well, text[-4000:]
         assert not kill_at, f"no task {kill_at}"
         return text
+
+    @staticmethod
+    def lose(*hosts: Host) -> None:
+        """Destroy hosts, disks and all, and put bare ones in their place."""
+        names = ",".join(host.name for host in hosts)
+        one = {
+            "name": "{{ inventory_hostname }}",
+            "lab": "{{ lab_host_lab }}",
+            "lab_dir": "/var/lib/praetor-lab/{{ lab_host_lab }}",
+            "state": "down",
+        }
+        command = [
+            "ansible",
+            names,
+            "-i",
+            str(INVENTORY),
+            "-c",
+            "local",
+            "-b",
+            "-m",
+            "lab_machine",
+            "-a",
+            json.dumps(one),
+        ]
+        for step in (command, ["ansible-playbook", "playbooks/lab_up.yml", "-i", str(INVENTORY)]):
+            done = subprocess.run(step, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
+        for host in hosts:
+            assert host.run("ls /etc/postgresql /srv/apps /etc/praetor 2>/dev/null || true") == "", (
+                f"{host.name} is not bare"
+            )
 
     def verify(self, *files: str) -> None:
         """Run some of the host tests, as verify.yml does."""

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from praetor.run.databases import Backups, Restored, Seen, age, notes, refusal, restored, rows
+from praetor.run.databases import (
+    Backups,
+    Restored,
+    Seen,
+    age,
+    maintenance,
+    notes,
+    refusal,
+    restored,
+    rows,
+)
 
 PRIMARY: Seen = {"state": "primary", "lsn": "0/5000", "timeline": 1, "streaming": False, "lag_bytes": {"db2": 0}}
 STANDBY: Seen = {"state": "standby", "lsn": "0/5000", "timeline": 1, "streaming": True, "lag_bytes": {}}
@@ -130,3 +140,51 @@ def test_notes_say_how_old_backups_are() -> None:
         "2 h",
         "2 d",
     ]
+
+
+CLEAN: Seen = {**STOPPED, "clean": True}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "chosen", "order"),
+    [
+        ({"db1": PRIMARY, "db2": STANDBY}, ["db1", "db2"], (["db2"], "db1", "db2", "")),
+        ({"db1": STANDBY, "db2": PRIMARY}, ["db1", "db2"], (["db1"], "db2", "db1", "")),
+        ({"db1": PRIMARY, "db2": STANDBY}, ["db2"], (["db2"], "", "", "")),
+        ({"db1": PRIMARY, "db2": STANDBY}, ["db1"], ([], "db1", "db2", "")),
+        ({"db1": PRIMARY, "db2": STANDBY, "db3": STANDBY}, ["db1", "db3"], (["db3"], "db1", "db2", "")),
+        # Interrupted: a standby that was being maintained, a switch before its promotion, one after it.
+        ({"db1": PRIMARY, "db2": CLEAN}, ["db1", "db2"], (["db2"], "db1", "db2", "")),
+        ({"db1": CLEAN, "db2": STANDBY}, ["db1", "db2"], (["db1"], "db2", "db1", "db2")),
+        ({"db1": CLEAN, "db2": BEHIND, "db3": STANDBY}, ["db1"], (["db1"], "", "", "db3")),
+        ({"db1": CLEAN, "db2": PRIMARY}, ["db1", "db2"], (["db1"], "db2", "db1", "")),
+    ],
+)
+def test_standbys_are_maintained_first_and_an_interrupted_switch_is_taken_up(
+    hosts: dict[str, Seen], chosen: list[str], order: tuple[list[str], str, str, str]
+) -> None:
+    found = maintenance(chosen, hosts)
+    assert found["refused"] == ""
+    assert (found["first"], found["primary"], found["successor"], found["resume"]) == order
+
+
+@pytest.mark.parametrize(
+    ("hosts", "said"),
+    [
+        ({"db1": PRIMARY, "db2": GONE}, "db2 cannot be reached, and no other database host is touched"),
+        ({"db1": PRIMARY, "db2": {**PRIMARY, "timeline": 2}}, "both take writes"),
+        ({"db1": CLEAN, "db2": CLEAN}, "db1 is stopped"),
+        # Fenced by a failover or a restore: what it has is an operator's to give up.
+        ({"db1": PRIMARY, "db2": {**STOPPED, "clean": False}}, "db2 does not follow db1: playbooks/rejoin.yml"),
+        ({"db1": PRIMARY, "db2": NONE}, "db2 does not follow db1: playbooks/rejoin.yml"),
+        ({"db1": PRIMARY, "db2": {**STANDBY, "streaming": False}}, "db2 does not follow db1: playbooks/rejoin.yml"),
+        ({"db1": PRIMARY}, "db1 has no standby"),
+    ],
+)
+def test_databases_that_would_lose_something_are_not_maintained(hosts: dict[str, Seen], said: str) -> None:
+    assert said in maintenance(list(hosts), hosts)["refused"]
+
+
+def test_a_database_without_a_standby_is_maintained_when_it_is_said() -> None:
+    found = maintenance(["db1"], {"db1": PRIMARY}, outage=True)
+    assert (found["refused"], found["primary"], found["successor"]) == ("", "db1", "")

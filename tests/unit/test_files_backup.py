@@ -12,8 +12,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import app_files
 import pytest
+import restored_files
 from project import ROOT
 
 
@@ -117,11 +117,11 @@ def test_restored_files_take_the_place_of_an_apps_data_and_what_it_had_stays(tmp
     for name in ("data", "data.restored", "data.before"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "which").write_text(name)
-    assert app_files.swap(tmp_path)
+    assert restored_files.swap(tmp_path / "data")
     assert (tmp_path / "data/which").read_text() == "data.restored"
     assert (tmp_path / "data.before/which").read_text() == "data"
     # Again: there is nothing to put in place, and nothing is touched.
-    assert not app_files.swap(tmp_path)
+    assert not restored_files.swap(tmp_path / "data")
     assert (tmp_path / "data/which").read_text() == "data.restored"
 
 
@@ -129,6 +129,16 @@ def test_a_swap_that_was_interrupted_goes_on(tmp_path: Path) -> None:
     for name in ("data.restored", "data.before"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "which").write_text(name)
-    assert app_files.swap(tmp_path)
+    assert restored_files.swap(tmp_path / "data")
     assert (tmp_path / "data/which").read_text() == "data.restored"
     assert (tmp_path / "data.before/which").read_text() == "data.before"
+
+
+def test_a_restored_history_is_for_a_host_without_one(tmp_path: Path) -> None:
+    assert not restored_files.begin_history(tmp_path)
+    restored, history = tmp_path / "history.jsonl.restored", tmp_path / "history.jsonl"
+    restored.write_text("before")
+    assert restored_files.begin_history(tmp_path)
+    restored.write_text("older")
+    assert not restored_files.begin_history(tmp_path)
+    assert (history.read_text(), restored.exists()) == ("before", False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 ALLOWED_LAG = 64 * 1024 * 1024
@@ -18,6 +18,7 @@ class Seen(TypedDict, total=False):
     streaming: bool
     lag_bytes: Mapping[str, int]
     archive_failed: int
+    clean: bool
     restoring: str
     restored: str
 
@@ -87,6 +88,64 @@ def _rejoin(to: str, states: Mapping[str, str], primaries: list[str]) -> str:
     if to == primaries[0]:
         return f"{to} is the primary: a primary is not overwritten. Another first: playbooks/switchover.yml -e to=HOST."
     return f"{to} cannot be reached." if states[to] == "unreachable" else ""
+
+
+class Maintenance(TypedDict):
+    """In which order database hosts are maintained."""
+
+    refused: str
+    """Why nothing may begin; empty when it may."""
+    resume: str
+    """The standby that an interrupted switch was to make the primary; empty where there is a primary."""
+    first: list[str]
+    """Hosts that nobody writes to, which go first."""
+    primary: str
+    """The primary, where it is to be maintained, too."""
+    successor: str
+    """The standby that takes its place before that; empty where there is none, and writes wait."""
+
+
+def maintenance(chosen: Sequence[str], seen: Mapping[str, Seen], *, outage: bool = False) -> Maintenance:
+    """Say in which order database hosts are maintained.
+
+    Args:
+        chosen: the hosts that are to be maintained.
+        seen: all database hosts.
+        outage: whether writes may wait while the only host is away.
+
+    """
+    states = {host: one.get("state", "unreachable") for host, one in seen.items()}
+    primaries = [host for host, state in states.items() if state == "primary"]
+    running = [host for host, state in states.items() if state == "standby"]
+    resume = ""
+    if not primaries and running:
+        resume = max(running, key=lambda host: _number(seen[host]["lsn"]))
+    primary = primaries[0] if primaries else resume
+    followers = [host for host in states if host != primary]
+    first = [host for host in followers if host in chosen]
+    maintained = primary if primary in chosen else ""
+    successors = [host for host in followers if states[host] == "standby" or host in first]
+    successor = next(iter(successors), "") if maintained else ""
+    refused = _unfit(primary, seen, states, primaries)
+    if not refused and maintained and not successor and not outage:
+        refused = (
+            f"{primary} has no standby: while it is updated or boots, its apps have no database. -e outage=true does it all the same; "
+            f"with a second host in database_hosts it costs seconds. It goes on serving."
+        )
+    return {"refused": refused, "resume": resume, "first": first, "primary": maintained, "successor": successor}
+
+
+def _unfit(primary: str, seen: Mapping[str, Seen], states: Mapping[str, str], primaries: list[str]) -> str:
+    if "unreachable" in states.values():
+        gone = ", ".join(host for host, state in states.items() if state == "unreachable")
+        return f"{gone} cannot be reached, and no other database host is touched without it. They go on as they are: {_list(states)}."
+    if len(primaries) > 1 or not primary:
+        return refusal("switchover", next(iter(seen)), seen) or f"No database host can take writes: {_list(states)}."
+    for host, state in states.items():
+        stopped = state == "stopped" and not seen[host].get("clean")
+        if state == "none" or stopped or (primaries and state == "standby" and not seen[host].get("streaming")):
+            return f"{host} does not follow {primary}: playbooks/rejoin.yml -e host={host}. {primary} goes on serving."
+    return ""
 
 
 def _list(states: Mapping[str, str]) -> str:

@@ -90,11 +90,16 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         "format": Option("How lines are printed.", choices=("text", "json")),
     },
     "maintain": {
-        "host": Option("This host only; without it all app hosts and balancers."),
+        "host": Option(
+            "This host only, or all of a group such as database_hosts; without it all app hosts, balancers, database and backup hosts."
+        ),
         "keep": _KEEP,
         "reboot": Option("When to reboot; auto: where an update asks for it.", choices=("auto", "always", "never")),
         "why": Option("A reason, for whoever finds a host drained."),
         "update": Option("Whether to bring packages up to date; true.", "true or false"),
+        "outage": Option(
+            "Also a database host without a standby; its apps have no database meanwhile.", "true or false"
+        ),
     },
     "maintenance": {
         "app": _ONE_APP,
@@ -121,7 +126,7 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         "app": Option("Restore the files of this app, instead of databases; `host` is then an app host."),
         "host": Option("The host that gets it: a database host or the backup host. Needed."),
         "to_time": Option("The moment: a time in UTC, or with a zone; without it all there is."),
-        "take_over": Option("What was restored becomes the primary that apps use.", "true or false"),
+        "take_over": Option("What was restored becomes what is used: the primary, or the files.", "true or false"),
         "remove": Option("Take away the copy of an earlier restore.", "true or false"),
     },
     "rollback": {
