@@ -5,12 +5,13 @@ defaults, published.md from the inventory of the scenario `apps`.
 `--check` writes nothing and fails if a page is not current.
 """
 
+import itertools
 import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -108,6 +109,13 @@ def model_of(info: FieldInfo) -> type[BaseModel] | None:
     return info.annotation if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel) else None
 
 
+def item_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the model of the items of a list of mappings with fixed keys."""
+    if get_origin(annotation) is list and isinstance(item := get_args(annotation)[0], type):
+        return item if issubclass(item, BaseModel) else None
+    return next(filter(None, map(item_of, get_args(annotation))), None)
+
+
 def default_of(info: FieldInfo) -> str:
     """Say what a key is when the inventory does not set it."""
     if info.is_required():
@@ -133,27 +141,41 @@ def example_of(key: str, info: FieldInfo) -> str:
     return f"`{key}: {json.dumps(info.get_default(call_default_factory=True, validated_data={}), ensure_ascii=False)}`"
 
 
-def answer_to_a_mistake(place: tuple[str, ...]) -> str:
+def answer_to_a_mistake(place: tuple[str | int, ...]) -> str:
     """Say what the check answers when a key has a value that it cannot have."""
     for wrong in WRONG:
         entry = json.loads(json.dumps(ENTRY))
-        part = entry
-        for key in place[:-1]:
-            part = part.setdefault(key, {})
+        part: Any = entry
+        for key, below in itertools.pairwise(place):
+            if isinstance(below, int):
+                part[key] = [{}]
+            part = part[key] if isinstance(key, int) else part.setdefault(key, {})
         part[place[-1]] = wrong
         wanted = (0, *place)
         for problem in check_apps([entry], ROOT).problems:
             if problem.where[: len(wanted)] == wanted:
                 return f"`{path_text(problem.where)}`: found {problem.found}, expected {problem.expected}"
-    msg = f"{'.'.join(place)}: no value is wrong"
+    msg = f"{'.'.join(map(str, place))}: no value is wrong"
     raise ValueError(msg)
 
 
-def app_rows(model: type[BaseModel], *above: str) -> Iterator[tuple[str, ...]]:
+def app_rows(model: type[BaseModel], *above: str | int) -> Iterator[tuple[str, ...]]:
     """Yield key, example, default, meaning and the answer to a mistake of each key of a model."""
     for key, info in model.model_fields.items():
         example = f"[below](#{key})" if model_of(info) else example_of(key, info)
+        if item_of(info.annotation):
+            example += f" [below](#{''.join(map(str, above))}{key})"
         yield f"`{key}`", example, default_of(info), str(info.description), answer_to_a_mistake((*above, key))
+
+
+def item_section(info: FieldInfo, *place: str) -> str:
+    """Return the section about the entries of a list; empty for a key that is none."""
+    item = item_of(info.annotation)
+    if item is None:
+        return ""
+    return f"\n## {'.'.join(place)}\n\nEach entry of the list. {item.__doc__}\n\n" + table(
+        HEAD, list(app_rows(item, *place, 0))
+    )
 
 
 def apps_page() -> str:
@@ -162,6 +184,8 @@ def apps_page() -> str:
     for key, info in App.model_fields.items():
         if (inner := model_of(info)) is not None:
             text += f"\n## {key}\n\n{inner.__doc__}\n\n" + table(HEAD, list(app_rows(inner, key)))
+            text += "".join(item_section(inner_info, key, below) for below, inner_info in inner.model_fields.items())
+        text += item_section(info, key)
     variables = ", ".join(f"`{name}`" for name in sorted(RESERVED_VARIABLES))
     return text + "\n" + APPS_END.format(variables=variables)
 

@@ -17,6 +17,7 @@ from praetor.inventory.balancers import problems as balancer_problems
 from praetor.inventory.check import Checked, check_apps, differences, missing, path_text
 from praetor.inventory.databases import mistakes as database_mistakes
 from praetor.inventory.databases import warnings as database_warnings
+from praetor.inventory.egress import with_services
 from praetor.inventory.notices import check as check_notices
 from praetor.inventory.notices import plain
 from praetor.run.reader import Reader
@@ -71,9 +72,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         found = found or [*self._balancers(variables, checked.apps), *self._databases(variables, apps)]
         if lines := [*dict.fromkeys(found), *self._notices(variables)]:
             return self._failed(result, lines)
+        try:
+            reachable = with_services(checked.apps, variables["groups"], variables["hostvars"])
+        except ValueError as error:
+            return self._failed(result, [str(error)])
         result["warnings"] = [*self._warnings(reader, root), *database_warnings(apps, variables["groups"])]
         result.update(
-            apps=checked.apps,
+            apps=reachable,
             secrets=checked.secrets,
             root=str(root),
             _ansible_no_log=bool(any(checked.secrets.values())),

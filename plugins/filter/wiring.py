@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,7 @@ from praetor.build.cache import place
 from praetor.build.parts import site
 from praetor.inventory.databases import Wanted, wanted
 from praetor.inventory.databases import variables as database_variables
+from praetor.inventory.egress import addresses as found_addresses
 from praetor.inventory.ports import METRICS_PORT, journal_port
 from praetor.run.pythons import known
 from praetor.run.story import listed
@@ -105,20 +104,10 @@ def addresses(hosts: list[str], variables: dict[str, dict[str, Any]]) -> list[st
         AnsibleFilterError: a name has no address.
 
     """
-    found = []
-    for host in hosts:
-        name = str(variables[host].get("ansible_host", host))
-        try:
-            found.append(str(ipaddress.ip_address(name)))
-        except ValueError:
-            try:
-                answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-            except OSError as error:
-                raise AnsibleFilterError(
-                    f"{host}: the firewall needs its address, and {name} has none: {error}"
-                ) from error
-            found += sorted({str(answer[4][0]) for answer in answers})
-    return sorted(set(found))
+    try:
+        return found_addresses(hosts, variables)
+    except ValueError as error:
+        raise AnsibleFilterError(str(error)) from error
 
 
 def named_addresses(hosts: list[str], variables: dict[str, dict[str, Any]]) -> dict[str, str]:

@@ -176,6 +176,14 @@ class Sandbox(TypedDict, total=False):
     loosened: dict[str, str]
 
 
+class Outgoing(TypedDict):
+    """What an app may connect to, see `egress` of an entry."""
+
+    to: list[str]  # addresses and networks
+    ports: list[int]  # empty: all
+    protocol: Literal["tcp", "udp"]
+
+
 SliceLimit = Literal["memory_max", "memory_high", "cpu_weight", "cpu_quota", "tasks_max", "io_weight"]
 
 
@@ -249,6 +257,7 @@ class Settings(TypedDict):
     http: NotRequired[dict[str, Any]]
     limits: Limits
     sandbox: NotRequired[Sandbox]
+    egress: NotRequired[list[Outgoing] | None]  # None: anything
     data: NotRequired[list[str]]
     static: NotRequired[dict[str, str]]
     packages: NotRequired[list[str]]
@@ -391,6 +400,7 @@ class AppSurvey(Looked):
     made_live_by: str | None  # the id of the run that did, if it went well
     site: bool
     share: dict[str, int]  # how many of each process run here
+    refused: NotRequired[list[str]]  # what it tried to connect to and may not; an earlier version does not tell
     processes: list[Running]
     jobs: list[Scheduled]
     nginx_waits_s: int | None

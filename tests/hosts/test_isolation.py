@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,17 @@ EXPOSURE = {
 # Ports that may be open to the network besides SSH's. 9443: see test_metrics_endpoint.py; 68 and 546 are the DHCP client's.
 PUBLIC = {80, 443, 9443, 68, 546}
 CONNECT = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+
+TRY = """
+import socket, sys
+host, port = sys.argv[1], int(sys.argv[2])
+try:
+    socket.create_connection((host, port), 1)
+except ConnectionRefusedError:
+    print("refused")
+except OSError as error:
+    print(error)
+"""
 
 
 def run_as(host: Host, user: str, command: str, *arguments: str, groups: str = "") -> Any:
@@ -89,6 +101,30 @@ def test_an_app_has_the_limits_of_its_entry(host: Host, settings: dict[str, Any]
         found = dict(line.split("=", 1) for line in shown.splitlines())
         assert (found["TasksMax"], found["CPUWeight"]) == (str(limits["tasks_max"]), str(limits.get("cpu_weight", 100)))
         assert found["MemoryMax"].isdecimal(), "no limit of memory"
+
+
+def test_an_app_connects_only_to_what_its_entry_names(host: Host, settings: dict[str, Any]) -> None:
+    limited = [app for app in settings["apps"] if app.get("egress") is not None]
+    if not limited:
+        pytest.skip("every app may connect to anything: none has the key egress")
+    assert 'include "/etc/praetor/egress/*.nft"' in host.file("/etc/nftables.conf").content_string, "gone after a boot"
+    lines = host.check_output("cat /etc/resolv.conf").splitlines()
+    resolvers = [line.split()[1] for line in lines if line.startswith("nameserver ")]
+    # The last address of a network that the host is in: whoever has it, nothing is sent there.
+    links = host.check_output("ip -4 -o route show scope link").splitlines()
+    target = ipaddress.ip_network(links[0].split()[0])[-2]
+    for app in limited:
+        name, uid = app["name"], host.check_output("id -u %s", app["name"])
+        rules = host.check_output("nft --numeric list table inet praetor_egress_%s", name)
+        assert f"meta skuid != {uid} accept" in rules
+        assert [
+            one for one in resolvers if not one.startswith("127.") and f"daddr {one} udp dport 53" not in rules
+        ] == []
+        named = [ipaddress.ip_network(to) for rule in app["egress"] for to in rule["to"]]
+        if not any(target in network for network in named):
+            assert run_as(host, name, "python3 -c %s %s 9", TRY, str(target)).stdout.strip() == "refused"
+            forget = "nft delete element inet praetor_egress_%s refused4 { %s . tcp . 9 }"
+            assert host.run(forget, name, str(target)).rc == 0, "what was refused is not remembered"
 
 
 def test_nginx_starts_after_the_apps_and_stops_before_them(host: Host) -> None:

@@ -297,9 +297,11 @@ def layout_in(place: Path) -> Layout:
         place / "nginx",
         place / "tls",
         place / "units",
+        place / "egress",
+        place / "nftables.conf",
     )
     (layout.nginx / "sites").mkdir(parents=True)
-    for directory in layout[:4] + layout[-1:]:
+    for directory in (*layout[:4], layout.units):
         directory.mkdir(parents=True)
     (layout.units / "uwsgi-emperor@.service").write_text("[Service]\n", encoding="utf-8")
     (layout.emperor / "emperor.ini").write_text("[uwsgi]\n", encoding="utf-8")

@@ -93,7 +93,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     host, _, more = parameters.removesuffix("]").partition("-")
     promise = " ".join(filter(None, [name.replace("_", " "), more and f"({more})"]))
     crash = getattr(report.longrepr, "reprcrash", None)
-    seen = str(crash.message if crash else "").removeprefix("AssertionError: ").partition("\n")[0]
+    # Of a test that was skipped pytest keeps file, line and reason.
+    told = report.longrepr[2] if isinstance(report.longrepr, tuple) else crash.message if crash else ""
+    seen = str(told).removeprefix("AssertionError: ").removeprefix("Skipped: ").partition("\n")[0]
     PROMISES.append((host, report.outcome, promise, seen))
 
 
@@ -108,6 +110,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(f"{'host':<{wide}}  {'':<9}  promise")
     for host, outcome, promise, seen in rows:
         terminalreporter.write_line(f"{host:<{wide}}  {words[outcome]:<9}  {promise}")
+        if outcome == "skipped":
+            terminalreporter.write_line(f"{'':<{wide}}  {'':<9}  why: {seen[:300]}")
         if outcome == "failed":
             terminalreporter.write_line(f"{'':<{wide}}  {'':<9}  seen: {seen[:300]}")
     broken = sum(outcome == "failed" for _, outcome, *_ in rows)

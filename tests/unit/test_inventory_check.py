@@ -36,6 +36,8 @@ MODULE = "module:callable, such as api.wsgi:app; or processes or jobs, and no se
 BATCH = 'a count of hosts, or a share of them from "1%" to "100%"'
 YES = "YAML reads yes, no, on and off as true or false"
 
+NETWORK = "an address or a network, such as 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32"
+
 SCHEMA = {
     "$defs": {
         "Log": {
@@ -221,6 +223,42 @@ def test_what_is_correct_is_accepted(changes: dict[str, Any]) -> None:
         ({"limits": {"request_s": 0}}, "limits.request_s", "0", "a whole number from 1 to 3600"),
         ({"limits": {"body_mb": 0}}, "limits.body_mb", "0", "a whole number from 1 to 10240"),
         ({"limits": {"memory_mb": 8}}, "limits.memory_mb", "8", "a whole number from 32 to 65536"),
+        ({"egress": True}, "egress", f"true ({YES}: quote it)", "a list such as [{to: [192.0.2.0/24], ports: [443]}]"),
+        ({"egress": [{"ports": [443]}]}, "egress[0].to", "nothing (app api)", "a list of addresses and networks"),
+        ({"egress": [{"to": []}]}, "egress[0].to", "an empty list", "a list of addresses and networks"),
+        (
+            {"egress": [{"to": ["pay.example.org"]}]},
+            "egress[0].to[0]",
+            '"pay.example.org" (the addresses of a name change, and rules know none)',
+            NETWORK,
+        ),
+        (
+            {"egress": [{"to": ["192.0.2.7/24"]}]},
+            "egress[0].to[0]",
+            '"192.0.2.7/24" (the network that it is in is 192.0.2.0/24)',
+            NETWORK,
+        ),
+        (
+            {"egress": [{"to": ["10.0.0.0/255.0.0.0"]}]},
+            "egress[0].to[0]",
+            '"10.0.0.0/255.0.0.0" (the network that it is in is 10.0.0.0/8)',
+            NETWORK,
+        ),
+        (
+            {"egress": [{"to": ["::ffff:192.0.2.1"]}]},
+            "egress[0].to[0]",
+            '"::ffff:192.0.2.1" (connections to it are of IPv4: write it so)',
+            NETWORK,
+        ),
+        ({"egress": [{"to": ["192.0.2.0/33"]}]}, "egress[0].to[0]", '"192.0.2.0/33"', NETWORK),
+        ({"egress": [{"to": ["::/0"], "ports": [0]}]}, "egress[0].ports[0]", "0", "a whole number from 1 to 65535"),
+        ({"egress": [{"to": ["::/0"], "protocol": "icmp"}]}, "egress[0].protocol", '"icmp"', '"tcp" or "udp"'),
+        (
+            {"egress": [{"to": ["::/0"], "port": 443}]},
+            "egress[0].port",
+            "an unknown key",
+            "one of to, ports, protocol; did you mean ports?",
+        ),
         ({"health": {"status": 600}}, "health.status", "600", "a whole number from 100 to 599"),
         ({"health": {"timeout_s": 601}}, "health.timeout_s", "601", "a whole number from 1 to 600"),
         ({"health": {"path": "ready"}}, "health.path", '"ready"', "a path that begins with /"),

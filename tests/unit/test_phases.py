@@ -50,6 +50,6 @@ def test_the_debian_packages_of_this_hosts_python_come_with_the_stage(
     monkeypatch.setattr(debian_packages, "work", work)
     packages = {stages.python_tag(): ["libpq5"], "cp000": ["other"]}
     given: dict[str, Any] = {"secrets": {}, "parts": {}, "checks": [], "drain_s": 1.0}
-    told = {**given, "manifest": {"packages": packages}}
+    told = {**given, "manifest": {"packages": packages, "settings": {}}}
     assert phases.work(app="api", run=a_run("r1"), phase="stage", told=told)["changed"] is True
     assert wanted == [["libpq5"]]

@@ -187,12 +187,15 @@ def test_notes_say_what_stands_out(settled: AppHost) -> None:
     freeze = {"until": 9e9, "by": "ann", "reason": "sale"}
     (settled.root / "freeze.json").write_text(json.dumps(freeze), encoding="utf-8")
     silent: Any = {"unreachable": True}
-    text = "\n".join(notes.notes({"web1": seen(settled) | {"others": ["old"]}, "web2": silent}))
+    found = seen(settled)
+    found["apps"]["api"]["refused"] = ["192.0.2.1:443/tcp"]
+    text = "\n".join(notes.notes({"web1": found | {"others": ["old"]}, "web2": silent}))
     for words in (
         "web1: old is on the host and not in the inventory; playbooks/remove.yml -e app=old removes it",
         "api is locked by ann@desk in phase gate",
         f"has leftovers of an interrupted run, which the next run repairs: {settled.release_dir('2-b')}",
         "api is frozen by ann: sale",
+        "web1: api tried to connect to 192.0.2.1:443/tcp since a day ago, which its egress does not allow",
         "api 1-a was not settled",
     ):
         assert words in text

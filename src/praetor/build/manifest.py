@@ -32,6 +32,7 @@ SETTINGS = (
     "http",
     "limits",
     "sandbox",
+    "egress",
     "data",
     "static",
     "packages",

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import jobs, processes, sandbox, uwsgi
+from . import egress, jobs, processes, sandbox, uwsgi
 from . import journal as journals
 from . import site as sites
 from .drain import Drain
@@ -284,7 +284,7 @@ def _failed(watch: Watch, reason: str, journal: Journal) -> BakeError:
     back = undo(watch.host, journal)
     journal["reason"] = reason
     lines = last_lines(watch.host, watch.flipped_at)
-    hint = sandbox.refused(watch.host, lines, watch.flipped_at)
+    hint = sandbox.refused(watch.host, lines, watch.flipped_at) + egress.explain(watch.host)
     return BakeError(
         f"{watch.slot.release} failed under traffic after {after_s:.1f} s: {reason}. {back} The last lines of its log:\n{lines}{hint}"
     )

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import emperors, sandbox, uwsgi
+from . import egress, emperors, sandbox, uwsgi
 from . import journal as journals
 from .layout import AppHost, Emperor, ReleaseError, Slot, link_atomically, remove
 from .logs import last_lines, read_only_hint
@@ -140,8 +140,7 @@ def gate(
         raise ReleaseError(
             f"this host has no {host.run_dir}: it was not provisioned for this app. Run playbooks/deploy.yml (or provision.yml) first."
         )
-    # Both slots run for a while: neither may be starved by the limits of the other's release.
-    sandbox.limit(host, manifest, host.manifest(live.release) if live else None)
+    _limit(host, manifest, live)
     emperor = emperors.ensure(host, manifest)
     slot = host.next_slot(release)
     journal["candidate"] = slot.name
@@ -165,7 +164,14 @@ def gate(
 def _told(host: AppHost, began: float) -> str:
     """What the app's log and the kernel say since `began`, in seconds since 1970, with the key that helps if one is known."""
     lines = last_lines(host, began)
-    return f"The last lines of its log:\n{lines}{read_only_hint(lines)}{sandbox.refused(host, lines, began)}"
+    return f"The last lines of its log:\n{lines}{read_only_hint(lines)}{sandbox.refused(host, lines, began)}{egress.explain(host)}"
+
+
+def _limit(host: AppHost, manifest: Manifest, live: Slot | None) -> None:
+    """Both releases run for a while: neither may be starved or cut off by what is set for the other."""
+    both = (manifest, host.manifest(live.release) if live else None)
+    sandbox.limit(host, *both)
+    egress.limit(host, *both)
 
 
 def _without_vassal(host: AppHost, manifest: Manifest, journal: Journal, *, again: bool) -> Slot:
@@ -173,7 +179,7 @@ def _without_vassal(host: AppHost, manifest: Manifest, journal: Journal, *, agai
     live = host.live()
     if live and live.release == manifest["id"] and not again:
         return live
-    sandbox.limit(host, manifest, host.manifest(live.release) if live else None)
+    _limit(host, manifest, live)
     slot = host.next_slot(manifest["id"])
     journal["candidate"] = slot.name
     journals.save(host, journal)

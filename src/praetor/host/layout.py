@@ -76,6 +76,8 @@ class Layout(NamedTuple):
     nginx: pathlib.Path = pathlib.Path("/etc/nginx")
     tls: pathlib.Path = pathlib.Path("/etc/praetor/tls/sites")
     units: pathlib.Path = pathlib.Path("/etc/systemd/system")
+    egress: pathlib.Path = pathlib.Path("/etc/praetor/egress")
+    firewall: pathlib.Path = pathlib.Path("/etc/nftables.conf")
 
 
 class AppHost:

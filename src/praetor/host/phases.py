@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING
 
-from . import debian_packages, processes
+from . import debian_packages, egress, processes
 from . import gate as gates
 from . import journal as journals
 from . import settle as settles
@@ -52,6 +52,9 @@ def stage(  # noqa: PLR0913  a release is made of so many things
         repaired = settles.repair(host, journal, drain_s)
         packages = manifest.get("packages", {}).get(stages.python_tag(), [])
         installed = bool(packages) and debian_packages.work(check=False, name=packages)["changed"]
+        # What is run from the release before its slot starts connects to what the release may.
+        live = host.live()
+        egress.limit(host, manifest, host.manifest(live.release) if live else None)
         with _files(uploads, sent) as files:
             staged = stages.stage(host, manifest, {**parts, "secrets": secrets}, files, checks)
     return {"changed": staged or installed or bool(repaired), "staged": staged, "repaired": repaired}

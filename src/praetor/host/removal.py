@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import processes
+from . import egress, processes
 from . import site as sites
 from .journal import refuse_when_locked
 from .layout import AppHost, remove
@@ -28,4 +28,5 @@ def work(*, app: str, drain_s: float) -> dict[str, object]:
         remove(path)
     if existed:
         unlimit(host)
+        egress.unlimit(host)
     return {"changed": existed, "retired": retired}

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from . import emperors, processes, sandbox
+from . import egress, emperors, processes, sandbox
 from . import journal as journals
 from . import site as sites
 from .drain import Drain, probe
@@ -96,6 +96,7 @@ def settle(host: AppHost, journal: Journal, release: str, keep: int, drain_s: fl
         raise ReleaseError(f"{release} is not live on this host, so it cannot be settled")
     host.way_back.unlink(missing_ok=True)
     sandbox.limit(host, host.manifest(release))
+    egress.limit(host, host.manifest(release))
     previous = Slot.parse(journal.get("previous") or "")
     # A run that ends what an interrupted one began did not flip; the history knows what was live.
     before = previous.release if previous else journals.last_settled(host)
@@ -125,6 +126,7 @@ def abandon(
     live = host.live()
     if live:
         sandbox.limit(host, host.manifest(live.release))
+        egress.limit(host, host.manifest(live.release))
     # One that also serves is not bad: what failed is what it was started again with.
     if (bad or journal.get("reason")) and not (live and live.release == release):
         journals.mark_bad(host, release, journal.get("reason") or reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from . import drained, emperors, jobs, maintenance, processes, uwsgi
+from . import drained, egress, emperors, jobs, maintenance, processes, uwsgi
 from . import journal as journals
 from . import site as sites
 from .gate import Health
@@ -76,6 +76,7 @@ def survey(host: AppHost, wanted: Manifest | None = None) -> AppSurvey:
         "made_live_by": journals.made_live_by(host, name) if name else None,
         "site": name is None or sites.is_current(host, name),
         "share": processes.share(host),
+        "refused": egress.refused(host),
         "processes": processes.look(host),
         "jobs": jobs.look(host),
         "nginx_waits_s": sites.longest_s(host),
@@ -92,6 +93,7 @@ def survey(host: AppHost, wanted: Manifest | None = None) -> AppSurvey:
             and state["settled"]
             and state["site"]
             and processes.is_current(host)
+            and egress.is_current(host, wanted)
             and not (state["leftovers"] or state["journal"] or state["outdated"])
         )
     return state

@@ -4,6 +4,7 @@ This is the only place for them: the check (`praetor.inventory.check`) and docs/
 Runs on the controller only; no module sends it to a host.
 """
 
+import ipaddress
 import re
 import shlex
 from collections.abc import Callable
@@ -277,6 +278,21 @@ _LOOSENED = (
 )
 
 
+def _network_problem(value: str) -> str | None:
+    try:
+        meant = ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        is_name = re.search(r"[A-Za-z]", value) and ":" not in value
+        return "the addresses of a name change, and rules know none" if is_name else ""
+    if isinstance(meant, ipaddress.IPv6Network) and meant.network_address.ipv4_mapped:
+        return "connections to it are of IPv4: write it so"
+    base, _, length = value.partition("/")
+    exact = (
+        "%" not in value and ipaddress.ip_address(base) == meant.network_address and (not length or length.isdecimal())
+    )
+    return None if exact else f"the network that it is in is {meant}"
+
+
 def _share_problem(value: int | str) -> str | None:
     if isinstance(value, bool):
         return ""
@@ -452,6 +468,28 @@ class Sandbox(Part):
     )
 
 
+class Outgoing(Part):
+    """What an app may connect to: addresses and networks, and ports there."""
+
+    to: Annotated[
+        list[
+            Annotated[
+                str, Must("an address or a network, such as 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32", _network_problem)
+            ]
+        ],
+        Must("a list of addresses and networks", _empty_problem),
+    ] = Field(
+        description="Addresses and networks of either family; `0.0.0.0/0` and `::/0` are everything.",
+        examples=["to: [192.0.2.0/24]"],
+    )
+    ports: list[Annotated[int, whole(1, 65535)]] = Field(
+        default_factory=list, description="Ports there; none given: all of them."
+    )
+    protocol: Annotated[Literal["tcp", "udp"], Must('"tcp" or "udp"')] = Field(
+        default="tcp", description="What the ports are of."
+    )
+
+
 class Process(Part):
     """A program of the app that runs all the time, such as a queue worker: a unit of each release, with the app's user, slice and sandbox."""
 
@@ -521,7 +559,10 @@ class PathLimits(Part):
     """Limits of the requests below one path, in place of the app's."""
 
     path: Annotated[str, Must("a path that begins with /, of letters, digits and . _ ~ / -", _http_path_problem)] = (
-        Field(description="All requests whose path begins with this; of several the longest counts.")
+        Field(
+            description="All requests whose path begins with this; of several the longest counts.",
+            examples=["path: /export"],
+        )
     )
     request_s: Annotated[int, whole(1, 3600)] | None = Field(
         default=None, description="In place of `limits.request_s`."
@@ -752,6 +793,12 @@ class App(Part):
     limits: Limits = Field(default_factory=Limits, description="What one request and one worker may use.")
     sandbox: Sandbox = Field(
         default_factory=Sandbox, description="Which parts of the sandbox do not hold for this app."
+    )
+    egress: Annotated[list[Outgoing] | None, Must("a list such as [{to: [192.0.2.0/24], ports: [443]}]")] = Field(
+        default=None,
+        description="What the app may connect to; none given: anything, `[]`: nothing. Always allowed are the host itself, the resolvers in its "
+        "/etc/resolv.conf, and the database that the entry asks for: docs/security.md.",
+        examples=["egress: [{to: [192.0.2.0/24], ports: [443]}]"],
     )
     commands: Commands = Field(default_factory=Commands, description="Programs of the app that a release runs.")
     processes: list[Process] = Field(

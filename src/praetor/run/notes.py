@@ -113,6 +113,11 @@ def _loosened(_app: str, state: AppSurvey) -> Iterator[str]:
         yield f"runs without {directive} of the sandbox: {reason}"
 
 
+def _refused(_app: str, state: AppSurvey) -> Iterator[str]:
+    if refused := state.get("refused"):
+        yield f"tried to connect to {', '.join(refused)} since a day ago, which its egress does not allow"
+
+
 def _outdated(_app: str, state: AppSurvey) -> Iterator[str]:
     for why in state["outdated"]:
         yield f"should be started again, by release.yml or refresh.yml: {why}"
@@ -128,5 +133,5 @@ OF_FLEET: tuple[Callable[[Surveys], Iterator[str]], ...] = (_strangers, _behind,
 OF_HOST: tuple[Callable[[str, Survey], Iterator[str]], ...] = (_drained, _others)
 OF_APP: tuple[Callable[[str, AppSurvey], Iterator[str]], ...] = (
     *(_locked, _leftovers, _old_processes, _ended_processes, _jobs),
-    *(_frozen, _loosened, _outdated, _unsettled),
+    *(_frozen, _loosened, _refused, _outdated, _unsettled),
 )
