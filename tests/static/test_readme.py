@@ -73,7 +73,7 @@ def test_the_keys_that_hosts_must_be_provisioned_for_are_those_that_the_playbook
     filters = "\n".join(path.read_text(encoding="utf-8") for path in files_of("plugins/filter/*.py"))
     handed = {  # `**app[...]` only copies
         ".".join(filter(None, keys))
-        for keys in re.findall(r"(?<!\*)\bapp\[[\"'](\w+)[\"']\](?:\[[\"'](\w+)[\"']\])?", filters)
+        for keys in re.findall(r"(?<!\*\*)\bapp\[[\"'](\w+)[\"']\](?:\[[\"'](\w+)[\"']\])?", filters)
     }
     told = README.partition("run `provision.yml`\ntoo:")[2].partition(". ")[0]
     assert handed
