@@ -44,6 +44,7 @@ class Page:
 PAGES = (
     Page("fleet", "Fleet"),
     Page("app", "App", "app", "praetor_slots"),
+    Page("databases", "Databases"),
     Page("host", "Host", "instance", 'up{job!="blackbox"}'),
 )
 
@@ -70,7 +71,7 @@ def graphs(page: Page) -> list[Graph]:
     found = []
     for figure in re.findall(r"<figure (.*?)</figure>", text, re.DOTALL):
         query = re.match(
-            r'data-query="(?:\{\{ printf "(?P<printed>(?:\\"|[^"])*)"[^}]*\}\}|(?P<plain>[^"{]*))"', figure
+            r'data-query="(?:\{\{ printf "(?P<printed>(?:\\"|[^"])*)"[^}]*\}\}|(?P<plain>(?:(?!\{\{)[^"])*))"', figure
         )
         caption = re.search(r"<figcaption>(.*?)(?: <small>(.*?)</small>)?</figcaption>", figure)
         if query is None or caption is None:
