@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def what(asked: dict[str, Any]) -> str:
 class Connection(ConnectionBase):  # type: ignore[misc]  # ansible-core has no types
     """Answers what is asked, and notes it in the file that AT_ONCE_CALLS names; refuses what AT_ONCE_REFUSES says, such as `lock h1`.
 
-    Hosts that AT_ONCE_BEHIND names, with spaces between, are behind the others.
+    Hosts that AT_ONCE_BEHIND names, with spaces between, are behind the others. AT_ONCE_SLOW, such as `stage h1 6`, makes one take seconds for that.
     """
 
     transport = "at_once"
@@ -99,13 +100,16 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # ansible-core has no t
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:  # noqa: FBT001, FBT002  Ansible's signature
         """Answer."""
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
-        if not in_data:
-            return 0, b"", b""
-        asked = json.loads(in_data)
-        call = f"{what(asked)} {self._play_context.remote_addr}"
+        asked = json.loads(in_data) if in_data else {}
+        call = f"{what(asked) if asked else 'command'} {self._play_context.remote_addr}"
         if path := os.environ.get("AT_ONCE_CALLS"):
             with Path(path).open("a", encoding="utf-8") as calls:
                 calls.write(f"{call}\n")
+        slow, _, seconds = os.environ.get("AT_ONCE_SLOW", "").rpartition(" ")
+        if call == slow:
+            time.sleep(float(seconds))
+        if not asked:
+            return 0, b"", b""
         said = (
             {"reason": "refused"}
             if call == os.environ.get("AT_ONCE_REFUSES")

@@ -44,7 +44,7 @@ class World:
         self.write("group_vars/all/apps.yml", APPS.format(path=path, migrate_on=migrate_on))
 
     def run(
-        self, playbook: str, *more: str, needed: bool = True, refuses: str = ""
+        self, playbook: str, *more: str, needed: bool = True, refuses: str = "", slow: str = ""
     ) -> tuple[subprocess.CompletedProcess[str], list[str]]:
         """Run a playbook; what came of it, and the calls in their order."""
         calls = self.directory / "calls"
@@ -56,6 +56,7 @@ class World:
             "AT_ONCE_CALLS": str(calls),
             "AT_ONCE_NEEDED": str(int(needed)),
             "AT_ONCE_REFUSES": refuses,
+            "AT_ONCE_SLOW": slow,
         }
         built = ["-e", f"release_cache={self.directory}/cache"] if playbook == "release" else []
         program = str(Path(sys.executable).with_name("ansible-playbook"))
@@ -115,6 +116,16 @@ def test_a_release_asks_each_host_five_times_in_phases_and_batches_with_the_cana
     assert "sample " in done.stdout
     assert "is live on h01, h02, h03, h04, h05 and 7 more." in done.stdout
     assert "Flip and bake on h02, h03 and 3 more" in done.stdout
+
+
+def test_a_slow_host_is_waited_for_once_in_a_phase_and_named(world: World) -> None:
+    done, calls = world.run("release", slow="gate h07 7")
+    assert done.returncode == 0, done.stdout + done.stderr
+    # Whatever a command takes there: no phase has a second one, and nothing is asked between phases.
+    assert sorted(call for call in calls if call.endswith(" h07")) == sorted(
+        f"{what} h07" for what in ("survey", "stage", "gate", "flip", "settle")
+    )
+    assert "s: live | Gate sample [h07]" in done.stdout
 
 
 def test_a_rollback_goes_through_gate_flip_and_settle(world: World) -> None:
