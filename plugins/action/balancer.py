@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.utils.display import Display
@@ -11,18 +11,8 @@ from ansible.utils.display import Display
 from praetor.run import fleet
 from praetor.run.on_host import HostAction
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 TOLD_EVERY_S = 5
-# What each wait waits for: why it is not there yet, given the balancer's look, the host and how many are to be kept.
-WAITS: dict[str, Callable[[dict[str, Any], str, int], list[str]]] = {
-    "spared": lambda look, host, keep: fleet.alone(look["servers"], host, keep),
-    "quiet": lambda look, host, keep: fleet.busy(look["servers"], host),  # noqa: ARG005
-    "used": lambda look, host, keep: fleet.unused(look["servers"], host),  # noqa: ARG005
-    "holding": lambda look, host, keep: [] if look["holds"] else ["has none of the addresses"],  # noqa: ARG005
-}
-SAYS = {
+WAITS = {
     "spared": "{host} cannot be spared",
     "quiet": "{host} still has requests",
     "used": "{host} gets no requests yet",
@@ -62,14 +52,13 @@ class ActionModule(HostAction):
             changed = changed or bool(look.get("changed"))
             ask["change"] = None
             reason = look.get("reason") or (look.get("msg") if look.get("failed") else None)
-            missing = [reason] if reason else []
-            if not reason and args["until"]:
-                missing = WAITS[args["until"]](look, args["host"], args["keep"])
+            missing = [reason] if reason else _missing(look, args)
             in_row = 0 if missing else in_row + 1
             now = time.monotonic()
             if not missing and (in_row >= wanted or not args["until"]):
                 return {**look, "changed": changed, "waited_s": round(now - began, 1)}
-            said = f"{args['balancer']}: {SAYS.get(args['until'], '').format(host=args['host'])}: {'; '.join(missing)}"
+            about = [WAITS[args["until"]].format(host=args["host"])] if args["until"] else []
+            said = ": ".join([args["balancer"], *about, "; ".join(missing)])
             if missing and now - began > args["timeout_s"]:
                 waited = f" after {now - began:.0f} s" if args["timeout_s"] else ""
                 return {**look, "changed": changed, "failed": True, "msg": f"{said}{waited}"}
@@ -77,3 +66,17 @@ class ActionModule(HostAction):
                 told = now
                 Display().display(f"... {said} ({now - began:.0f} s, at most {args['timeout_s']:.0f})", color="yellow")
             time.sleep(1)
+
+
+def _missing(look: dict[str, Any], args: dict[str, Any]) -> list[str]:
+    """What is not yet there of what is waited for."""
+    match args["until"]:
+        case "spared":
+            return fleet.alone(look["servers"], args["host"], args["keep"])
+        case "quiet":
+            return fleet.busy(look["servers"], args["host"])
+        case "used":
+            return fleet.unused(look["servers"], args["host"])
+        case "holding" if not look["holds"]:
+            return ["has none of the addresses"]
+    return []
