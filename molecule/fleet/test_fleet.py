@@ -5,13 +5,17 @@ Steps with the mark `short` are the short form, which scenario `balancers` runs 
 
 from __future__ import annotations
 
+import json
 import re
+import secrets
+import ssl
 import time
 from collections.abc import Callable
 
 import pytest
 from balanced import BREAK_S, Balanced, Certificate, until
-from fleet import Host
+from client import Site
+from fleet import SITE, Host
 
 short = pytest.mark.short
 
@@ -91,7 +95,7 @@ def _stop_haproxy(host: Host) -> None:
 def test_balancer_killed(fleet: Balanced, how: Callable[[Host], None]) -> None:
     holder = fleet.holder()
     boot = holder.boot()
-    with fleet.new_connections() as watched:
+    with fleet.new_connections() as watched, fleet.new_connections(fleet.address6) as watched6:
         began = time.time()
         how(holder)
         time.sleep(8)
@@ -107,14 +111,26 @@ def test_balancer_killed(fleet: Balanced, how: Callable[[Host], None]) -> None:
         assert how is not _power_off or holder.boot() != boot
         until("one has the address", lambda: sum(fleet.look(each)["holds"] for each in fleet.balancers) == 1)
         time.sleep(3)
-    gap = watched.longest_break_s()
-    fleet.step.notes.append(f"no new connection for {gap:.1f} s")
-    assert gap <= BREAK_S, f"no new connection for {gap:.1f} s"
+    gap, gap6 = watched.longest_break_s(), watched6.longest_break_s()
+    fleet.step.notes.append(f"no new connection for {gap:.1f} s, by IPv6 for {gap6:.1f} s")
+    assert max(gap, gap6) <= BREAK_S, f"no new connection for {gap:.1f} s, by IPv6 for {gap6:.1f} s"
     for since, before in watched.breaks():
         fleet.excuse_new_connections(since, before)
     time.sleep(12)  # who hangs on a connection that is gone gives up
     lost = fleet.excuse_open_connections(began, over)
     fleet.step.notes[-1] += f"; {lost} requests on connections that were open"
+
+
+@short
+def test_clients_come_by_ipv6_too(fleet: Balanced) -> None:
+    place = Site(fleet.address6, ssl.create_default_context(cafile=fleet.roots))
+    wanted = f"by-ipv6-{secrets.token_hex(8)}"
+    assert place.ask(SITE, "/", {"X-Request-ID": wanted}).status == 200
+    plain = Site(fleet.address6, None).ask(SITE, "/")
+    assert (plain.status, plain.headers["Location"]) == (308, f"https://{SITE}/")
+    # The app hosts know who asked, although they have no address of this family.
+    lines = "".join(host.run(f"grep -h {wanted} /var/log/nginx/sample.access.log", check=False) for host in fleet.hosts)
+    assert json.loads(lines)["client"] == f"{fleet.address6.removesuffix('20')}1", lines
 
 
 @short
@@ -171,11 +187,19 @@ def test_the_last_host_is_not_drained(fleet: Balanced) -> None:
 
 
 def _drained(host: Host) -> bool:
-    return "drained" in host.run("ls /var/lib/praetor", check=False)
+    return host.run("test -e /var/lib/praetor/balanced/drained && echo yes", check=False) == "yes\n"
+
+
+def _stands_aside(balancer: Host) -> bool:
+    return balancer.run("systemctl is-active keepalived", check=False) == "inactive\n"
 
 
 def _drains(host: Host, _: str) -> bool:
     return _drained(host)
+
+
+def _gives_the_address_away(balancer: Host, _: str) -> bool:
+    return _stands_aside(balancer)
 
 
 def _reboots(host: Host, _: str) -> bool:
@@ -193,13 +217,35 @@ def _comes_back(host: Host, boot: str) -> bool:
 @pytest.mark.parametrize("when", [_drains, _reboots, _is_looked_at, _comes_back])
 def test_controller_of_maintain_killed(fleet: Balanced, when: Callable[[Host, str], bool]) -> None:
     host = fleet.first
+    with fleet.boots_slowly(host):
+        _kill_and_run_again(fleet, host, when)
+    assert not _drained(host)
+
+
+@pytest.mark.parametrize("when", [_gives_the_address_away, _reboots, _is_looked_at])
+def test_controller_killed_with_a_balancer(fleet: Balanced, when: Callable[[Host, str], bool]) -> None:
+    holder, began = fleet.holder(), time.time()
+    with fleet.new_connections() as watched, fleet.boots_slowly(holder):
+        _kill_and_run_again(fleet, holder, when)
+    assert not _stands_aside(holder)
+    assert fleet.look(holder)["closing"] is False
+    gap = watched.longest_break_s()
+    assert gap <= BREAK_S, f"no new connection for {gap:.1f} s"
+    for since, before in watched.breaks():
+        fleet.excuse_new_connections(since, before)
+    lost = fleet.excuse_open_connections(began, time.time())
+    fleet.step.notes.append(f"the address's move: {lost} requests, no new connection for {gap:.1f} s")
+
+
+def _kill_and_run_again(fleet: Balanced, host: Host, when: Callable[[Host, str], bool]) -> None:
+    """Kill a run at that moment; the next begins at once, whether the host answers by then or not."""
+    asked = {"host": host.name, "reboot": "always", "update": False}
     boot = host.boot()
-    run = fleet.run("maintain", host="app1", reboot="always", update=False)
+    run = fleet.run("maintain", **asked)
     until(f"{host.name} {when.__name__.strip('_')}", lambda: when(host, boot), 300)
     run.kill()
-    time.sleep(2)
-    fleet.run("maintain", host="app1", reboot="always", update=False).must_end(well=True)
-    assert not _drained(host)
+    words = ["Wait at most 300 s until this host answers"] if when is _reboots else []
+    fleet.run("maintain", **asked).must_end(*words, well=True)
 
 
 def test_maintenance_lets_in_whom_it_names_and_ends_by_itself(fleet: Balanced) -> None:

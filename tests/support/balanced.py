@@ -94,6 +94,7 @@ class Balanced(Fleet):
         self.balancers = hosts(self.inventory, "balancer_hosts")
         network = ipaddress.ip_network(f"{self.balancers[0].address}/24", strict=False)
         self.address = str(network[20])
+        self.address6 = f"fd00:{':'.join(self.address.split('.')[:3])}::20"
         self.roots = self.balancers[0].authority
         super().__init__()
 
@@ -115,11 +116,11 @@ class Balanced(Fleet):
     def look(self, balancer: Host) -> dict[str, Any]:
         """What a balancer says about itself and the hosts behind it."""
         script = (HERE / "look_balancer.py").read_text(encoding="utf-8")
-        found: dict[str, Any] = json.loads(balancer.run(f"python3 - {self.address}", stdin=script))
+        found: dict[str, Any] = json.loads(balancer.run(f"python3 - {self.address} {self.address6}", stdin=script))
         return found
 
     def holder(self) -> Host:
-        """The balancer that has the address."""
+        """The balancer that has the addresses, those of both families."""
         holding = [balancer for balancer in self.balancers if self.look(balancer)["holds"]]
         assert len(holding) == 1, f"the address is at {[balancer.name for balancer in holding]}"
         return holding[0]
@@ -166,6 +167,17 @@ class Balanced(Fleet):
         finally:
             subprocess.run(["ip", "link", "set", cable, "up"], check=True)
 
+    @contextlib.contextmanager
+    def boots_slowly(self, host: Host) -> Iterator[None]:
+        """Let nobody log in for half a minute after each boot, as on hardware that tests its memory."""
+        place = "/etc/systemd/system/ssh.service.d"
+        host.run(f"mkdir -p {place} && printf '[Service]\\nExecStartPre=/bin/sleep 30\\n' >{place}/slow.conf")
+        host.run("systemctl daemon-reload")
+        try:
+            yield
+        finally:
+            host.run(f"rm {place}/slow.conf && systemctl daemon-reload")
+
     def reload(self, balancer: Host) -> None:
         """Let HAProxy read its files again; systemctl's word is not enough."""
         before = self.look(balancer)["worker"]
@@ -173,12 +185,12 @@ class Balanced(Fleet):
         until(f"{balancer.name} has another worker", lambda: self.look(balancer)["worker"] not in ([], before), 30)
 
     @contextlib.contextmanager
-    def new_connections(self) -> Iterator[NewConnections]:
-        """Watch how long nobody could connect."""
-        watched, end = (
-            NewConnections(Site(self.address, ssl.create_default_context(cafile=self.roots), 1)),
-            threading.Event(),
-        )
+    def new_connections(self, address: str = "", roots: str = "") -> Iterator[NewConnections]:
+        """Watch how long nobody could connect to an address, that of the load if none is given, and believe it; `roots` (PEM) are believed too."""
+        trust = ssl.create_default_context(cafile=self.roots)
+        if roots:
+            trust.load_verify_locations(cadata=roots)
+        watched, end = NewConnections(Site(address or self.address, trust, 1)), threading.Event()
         watching = threading.Thread(target=watched.watch, args=(end,))
         watching.start()
         try:
@@ -282,9 +294,9 @@ class Certificate:
             key.write_bytes(before)
 
     @staticmethod
-    def shown_at(fleet: Balanced, address: str) -> str:
-        """The fingerprint of the certificate that clients are shown."""
-        place = Site(address, ssl.create_default_context(cafile=fleet.roots))
+    def shown_at(fleet: Balanced, address: str, trust: ssl.SSLContext | None = None) -> str:
+        """The fingerprint of the certificate that clients are shown, who trust the company's authority unless another is given."""
+        place = Site(address, trust or ssl.create_default_context(cafile=fleet.roots))
         with place.connect(SITE) as connection:
             assert isinstance(connection, ssl.SSLSocket)
             return hashlib.sha256(connection.getpeercert(binary_form=True) or b"").hexdigest()

@@ -33,7 +33,7 @@ APP, SITE = "sample", "sample.lab.example"
 QUIET = ("-o", "BatchMode=yes", "-o", "ControlPath=none")
 KEPT = 5  # the default of release.keep
 JOBS = 2000  # that the queues of all hosts hold together when the steps begin; more are added while they last
-PATIENCE_S = 600  # for one playbook, on a machine with a lot to do
+PATIENCE_S = 1500  # for one playbook, on a machine with a lot to do
 # What may lie in the app's directory between two runs.
 AT_REST = {
     ".flock",

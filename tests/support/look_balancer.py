@@ -1,4 +1,4 @@
-"""Runs on a balancer, as root: prints what HAProxy says about itself and the hosts behind it, as JSON. `python3 - ADDRESS < look_balancer.py`."""
+"""Runs on a balancer, as root: prints what HAProxy says about itself and the hosts behind it, as JSON. `python3 - ADDRESSES < look_balancer.py`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def ask(path: str, command: str) -> str:
 
 def holds(address: str) -> bool:
     """Whether this host has the address: only then it can be bound."""
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         try:
             probe.bind((address, 0))
         except OSError:
@@ -41,7 +41,8 @@ print(
             "requests": {row["svname"]: int(row["stot"] or 0) for row in rows if row["pxname"] == "sample"},
             "worker": processes.partition("# workers")[2].partition("# old")[0].split()[:1],
             "processes": processes,
-            "holds": holds(sys.argv[1]),
+            "holds": all(map(holds, sys.argv[1:])),
+            "closing": "closing 1" in ask("/run/haproxy/admin.sock", "show map /etc/haproxy/switches.map"),
         }
     )
 )
