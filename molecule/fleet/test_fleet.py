@@ -159,15 +159,16 @@ def test_drain_survives_a_reload_and_a_reboot(fleet: Balanced) -> None:
     boot = host.boot()
     for balancer in fleet.balancers:
         fleet.reload(balancer)
-    # A reload forgets what it has counted.
+    # A reload forgets what it has counted, and until its first check HAProxy takes every host for one that serves.
     until("both balancers see it drained", lambda: fleet.says(host, "NOLB", "DOWN"))
+    had = {balancer.name: fleet.look(balancer)["requests"]["app2"] for balancer in fleet.balancers}
     host.run("systemctl reboot", check=False)
     host.await_other_boot(boot)
     time.sleep(4)
     for balancer in fleet.balancers:
         seen = fleet.look(balancer)
         assert seen["servers"]["app2"].startswith(("NOLB", "DOWN")), seen
-        assert seen["requests"]["app2"] == 0, seen
+        assert seen["requests"]["app2"] == had[balancer.name], seen
     fleet.run("status").must_end("app2: drained since", "a new disk", well=True)
     fleet.run("undrain", host="app2").must_end(well=True)
 
