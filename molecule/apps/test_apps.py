@@ -168,3 +168,15 @@ def test_mlflow_records_a_run_and_keeps_an_artifact(visit: Visit) -> None:
     path = f"/api/2.0/mlflow-artifacts/artifacts/{number}/model.bin"
     assert person.go(path, "PUT", model).status == 200
     assert person.take_slowly(path, 2_000_000) == model
+
+
+def test_the_shared_folder_is_for_those_who_have_its_password(visit: Visit) -> None:
+    person, content, path = visit("share"), os.urandom(4_000_000), f"/{secrets.token_hex(4)}.bin"
+    for wrong in ("", "Basic " + b64encode(b"anna:guessed").decode()):
+        for method in ("GET", "PUT", "PROPFIND"):
+            assert person.go(path, method, b"x" if method == "PUT" else None, Authorization=wrong).status == 401
+    right = "Basic " + b64encode(f"anna:{PASSWORD}".encode()).decode()
+    assert person.go(path, "PUT", content, Authorization=right).status == 201
+    found = person.go("/", "PROPFIND", Authorization=right, Depth="1")
+    assert (found.status, path.encode() in found.body) == (207, True)
+    assert person.go(path, Authorization=right).body == content

@@ -147,6 +147,8 @@ class Watched:
         limit = environ.pop("PRAETOR_REQUEST_S", None)
         pid, rows, now, pack = self.pid, self.rows, time.monotonic(), ROW.pack_into
         pack(rows, place, pid, now + (float(limit) if limit else self.request_s))
+        # NGINX says nothing of it; some apps want the empty one too, which the gate has always sent.
+        environ.setdefault("SCRIPT_NAME", "")
         length = environ.get("CONTENT_LENGTH")
         if length and length != "0":
             environ["wsgi.input"] = taken(environ["wsgi.input"], int(length))

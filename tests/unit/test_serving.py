@@ -594,6 +594,10 @@ def mounted() -> Iterator[Serving]:
             running.close()
 
 
+def test_an_app_that_has_all_paths_is_told_so(serving: Serving) -> None:
+    assert serving.ask("/where")[1] == b" /where"
+
+
 @pytest.mark.parametrize("host", ["localhost", "main.example"])
 def test_an_app_below_a_path_knows_it_and_has_its_limits_and_static_files_there(mounted: Serving, host: str) -> None:
     assert mounted.ask("/shop/where", Host=host)[1] == b"/shop /where"
