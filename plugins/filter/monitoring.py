@@ -123,15 +123,18 @@ def endpoints(hosts: Iterable[str], hostvars: Mapping[str, Any]) -> list[dict[st
 
 
 def metrics_endpoint(host: str, groups: Mapping[str, list[str]], hostvars: Mapping[str, Any]) -> dict[str, Any]:
-    """Serve a host's exporters to the monitoring hosts; to nobody where there are none."""
-    monitors = groups.get("monitoring_hosts", [])
-    if not monitors:
+    """Serve a host's exporters to the monitoring hosts, and to app hosts what an app host has of that which runs once; nothing where nobody asks."""
+    monitors, apps = groups.get("monitoring_hosts", []), groups.get("app_hosts", [])
+    others = [other for other in apps if other != host] if host in apps else []
+    if not monitors and not others:
         return {}
-    exporters = _exporters(host, groups)
+    exporters = _exporters(host, groups) if monitors else ()
     return {
         "listen": f"{address(host, hostvars)}:{METRICS_PORT}",
         **HOST_TLS,
         "clients": list(monitors),
+        # HAProxy, which does this on balancers, is asked by monitoring hosts only.
+        **({} if host in groups.get("balancer_hosts", []) else {"app_hosts": others}),
         "sources": {role.removesuffix("_exporter"): listens(role, host, hostvars) for role in exporters},
     }
 

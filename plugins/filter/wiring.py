@@ -150,8 +150,10 @@ def firewall_allow(
     if host in backups:
         # Hosts with files that nobody else has.
         allowed.append({"name": "copies of files", "ports": [8433], "from": addresses([*apps, *monitoring], variables)})
-    if monitoring:
-        allowed.append({"name": "metrics", "ports": [METRICS_PORT], "from": addresses(monitoring, variables)})
+    # App hosts ask each other what they have of that which runs once.
+    asking = [*monitoring, *(other for other in apps if host in apps and other != host)]
+    if asking:
+        allowed.append({"name": "metrics", "ports": [METRICS_PORT], "from": addresses(asking, variables)})
     if host in monitoring:
         allowed.append(
             {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +89,19 @@ def test_a_certificate_of_ones_own_making_is_refused(monitor: Host, settings: di
 def test_another_host_of_the_same_authority_is_refused(host: Host, monitor: Host, settings: dict[str, Any]) -> None:
     del monitor  # without a monitoring host there is no endpoint
     assert ask(host, settings["address"]).startswith("403 ")
+
+
+def test_an_app_host_learns_from_another_what_runs_once_and_nothing_else(host: Host, settings: dict[str, Any]) -> None:
+    others = json.loads(host.check_output("cat /etc/praetor/app_hosts.json"))["others"]
+    if not others:
+        pytest.skip("one app host")
+    for address in others.values():
+        for app in settings["apps"]:
+            said = ask(host, address, path=f"/claims/{app['name']}")
+            assert said.startswith(("200 ", "404 ")), said
+        # Where no host monitors there are none.
+        assert ask(host, address).startswith(("403 ", "404 "))
+        assert ask(host, address, path="/claims/../data").startswith("404 ")
 
 
 def test_a_sites_certificate_opens_nothing(host: Host, monitor: Host, settings: dict[str, Any]) -> None:

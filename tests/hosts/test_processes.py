@@ -91,3 +91,22 @@ def test_what_starts_at_boot_is_what_is_live(host: Host, settings: dict[str, Any
         _, number, share = state(host, app["name"])
         own = {link for link in links if re.fullmatch(rf"app-{app['name']}-[a-z0-9_]+-\d+@\d+\.service", link)}
         assert own == {unit for unit, _ in units(app, number, share)}
+
+
+def test_a_boot_asks_before_it_starts_what_runs_once(host: Host, settings: dict[str, Any]) -> None:
+    assert host.check_output("systemctl is-enabled holds-at-boot.service") == "enabled"
+    assert host.run("systemctl is-failed holds-at-boot.service").rc != 0, "journalctl -u holds-at-boot"
+    for app in settings["apps"]:
+        name = app["name"]
+        once = {each["name"] for each in app.get("processes", []) if each.get("one")}
+        once |= {each["name"] for each in app.get("jobs", []) if each.get("on", "once") == "once"}
+        _, number, share = state(host, name)
+        mine = {each for each in once if share.get(each)}
+        claims = host.run("cat /srv/apps/%s/claims.json", name).stdout
+        assert set(json.loads(claims or "{}")) == mine, "what other hosts are told"
+        held = host.run("ls /run/praetor/held").stdout.split()
+        assert {each for each in held if each.startswith(f"{name}-")} == {f"{name}-{each}" for each in mine}
+        for each in app.get("processes", []):
+            if each.get("one") and share.get(each["name"]):
+                text = host.check_output("cat /etc/systemd/system/app-%s-%s-%s@.service", name, each["name"], number)
+                assert f"ConditionPathExists=/run/praetor/held/{name}-{each['name']}" in text

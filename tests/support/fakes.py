@@ -299,6 +299,7 @@ def layout_in(place: Path) -> Layout:
         place / "units",
         place / "egress",
         place / "nftables.conf",
+        place / "held",
     )
     (layout.nginx / "sites").mkdir(parents=True)
     for directory in (*layout[:4], layout.units):

@@ -77,3 +77,30 @@ def test_an_app_that_writes_to_its_release_is_told_the_key_that_helps(line: str,
     hint = logs.read_only_hint(f"Traceback (most recent call last):\n{line}\nunable to load app 0")
     assert key in hint
     assert bool(hint) == bool(key)
+
+
+WORKER = """Traceback (most recent call last):
+  File "db.py", line 3, in <module>
+    connect()
+OSError: refused
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "api.py", line 1, in <module>
+    import db
+RuntimeError: no database"""
+
+
+def test_the_same_traceback_of_every_worker_is_shown_once() -> None:
+    end = "worker 2: unable to load app"
+    twice = [*WORKER.splitlines(), "worker 1: unable to load app", *WORKER.splitlines(), end]
+    assert logs.tracebacks_once(twice) == [*WORKER.splitlines(), "worker 1: unable to load app", end]
+
+
+def test_another_traceback_is_shown() -> None:
+    other = WORKER.replace("line 3", "line 4").splitlines()
+    assert [line for line in logs.tracebacks_once([*WORKER.splitlines(), *other]) if "db.py" in line] == [
+        '  File "db.py", line 3, in <module>',
+        '  File "db.py", line 4, in <module>',
+    ]

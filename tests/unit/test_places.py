@@ -72,6 +72,12 @@ def test_from_a_host_that_is_off_it_moves_only_when_somebody_says_so() -> None:
     assert move(ONCE, found, "api", "beat", "web2", "web1") == {"ends": [], "starts": "web2"}
 
 
+def test_a_host_that_waits_for_a_dead_one_is_told_to_start() -> None:
+    found = surveys(web1=None, web2={"beat": 1})
+    assert move(ONCE, found, "api", "beat", "web2", "web1") == {"ends": [], "starts": "web2"}
+    assert move(ONCE, surveys(web1={}, web2={"beat": 1}), "api", "beat", "web2", "")["starts"] == ""
+
+
 @pytest.mark.parametrize(
     ("app", "process", "to", "dead", "said"),
     [

@@ -71,9 +71,9 @@ def allowed(host: str, monitoring: list[str]) -> dict[int, Any]:
     return {port: rule.get("from") for rule in rules for port in rule["ports"]}
 
 
-def test_an_app_host_takes_sites_from_all_and_metrics_from_monitoring_hosts_only() -> None:
-    assert allowed("app1", []) == {80: None, 443: None}
-    assert allowed("app1", ["mon1"]) == {80: None, 443: None, 9443: ["192.0.2.13"]}
+def test_an_app_host_takes_sites_from_all_and_questions_from_monitoring_hosts_and_other_app_hosts_only() -> None:
+    assert allowed("app1", []) == {80: None, 443: None, 9443: ["2001:db8::2"]}
+    assert allowed("app1", ["mon1"]) == {80: None, 443: None, 9443: ["192.0.2.13", "2001:db8::2"]}
 
 
 def test_a_monitoring_host_takes_logs_from_app_hosts_and_serves_no_sites() -> None:

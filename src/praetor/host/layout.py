@@ -78,6 +78,7 @@ class Layout(NamedTuple):
     units: pathlib.Path = pathlib.Path("/etc/systemd/system")
     egress: pathlib.Path = pathlib.Path("/etc/praetor/egress")
     firewall: pathlib.Path = pathlib.Path("/etc/nftables.conf")
+    held: pathlib.Path = pathlib.Path("/run/praetor/held")
 
 
 class AppHost:

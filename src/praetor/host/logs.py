@@ -26,9 +26,38 @@ def last_lines(host: AppHost, since: float, count: int = 40) -> str:
     # The Emperor starts a broken slot again and again: the lines of the first start are enough.
     ends = [number for number, line in enumerate(kept) if "GAME OVER" in line]
     kept = kept[: ends[0]] if ends else kept
-    return "\n".join(kept[-count:]) or f"(nothing; look with: journalctl _UID={uid} --since=@{since:.0f})"
+    return (
+        "\n".join(tracebacks_once(kept)[-count:]) or f"(nothing; look with: journalctl _UID={uid} --since=@{since:.0f})"
+    )
 
 
+def tracebacks_once(lines: list[str]) -> list[str]:
+    """Leave out each traceback that stands above already: every worker has its own, and they are all alike."""
+    kept: list[str] = []
+    seen: set[tuple[str, ...]] = set()
+    at, again = 0, False
+    while at < len(lines):
+        end = at + 1
+        if lines[at].startswith("Traceback (most recent call last)"):
+            while end < len(lines) and lines[end].startswith(" "):
+                end += 1
+            end += 1  # what was raised
+            block = tuple(lines[at:end])
+            again = block in seen
+            seen.add(block)
+        else:
+            again = again and (not lines[at].strip() or lines[at] in _BETWEEN)
+        if not again:
+            kept += lines[at:end]
+        at = end
+    return kept
+
+
+# What stands between the tracebacks of one failure, traceback in the standard library.
+_BETWEEN = (
+    "The above exception was the direct cause of the following exception:",
+    "During handling of the above exception, another exception occurred:",
+)
 _CHATTER = re.compile(
     r"^(\[emperor|\*\*\* (?!no app|WARNING: the app)|\[uWSGI\] getting|compiled with|os: |nodename|machine: |clock source|pcre jit|detected |current working|chdir\(\) to"
     r"|your (processes|memory|server|mercy|request)|lock engine|thunder lock|uwsgi socket|Python (version|main)|--- Python|python threads|mapped |spawned uWSGI"

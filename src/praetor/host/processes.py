@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import jobs
+from . import holds, jobs
 from . import journal as journals
 from .layout import AppHost, ReleaseError, Slot, read_json, read_text, remove, write_atomically
 from .logs import last_lines
@@ -103,6 +103,12 @@ def defined(manifest: Manifest | None) -> list[Process]:
     return manifest["settings"].get("processes", []) if manifest else []
 
 
+def once(manifest: Manifest | None) -> list[str]:
+    """The processes and jobs of a release that run once in the fleet."""
+    alone = [process["name"] for process in defined(manifest) if process["one"]]
+    return alone + [job["name"] for job in jobs.defined(manifest) if job["on"] == "once"]
+
+
 def share_of(manifest: Manifest | None, own: Share, place: Place) -> Share:
     """How many of each process of a release run on a host. A pure decision.
 
@@ -183,8 +189,10 @@ def change(host: AppHost, slot: Slot, wanted: Share, journal: Journal) -> None:
 
 def start(host: AppHost, slot: Slot, wanted: Share) -> None:
     """Start what a slot's release has, as often as is wanted; what runs already is left alone. Of a process that runs once, the one before is ended first."""
+    manifest = host.manifest(slot.release)
+    holds.take(host, wanted, once(manifest))
     units = [Unit(host.app, name, slot.number, instance) for name, instance in _instances(host, slot, wanted)]
-    for process in defined(host.manifest(slot.release)):
+    for process in defined(manifest):
         if process["one"]:
             _end_first(host, process, slot)
     fresh = [unit for unit in units if _describe(host, unit, slot.release)]
@@ -283,6 +291,7 @@ def end_all(host: AppHost) -> None:
     """End every process of the app, and wait until they are gone; systemd lets none live longer than its `drain_s`."""
     stop_others(host, None)
     jobs.end_all(host)
+    holds.take(host, {}, ())
     if running := look(host):
         units = (Unit(host.app, each["process"], each["number"], each["instance"]).name for each in running)
         systemctl("stop", "--quiet", *units)

@@ -87,11 +87,12 @@ def move(once: Mapping[str, list[str]], surveys: Surveys, app: str, process: str
     if unknown and not holders:
         raise ReleaseError(
             f"{', '.join(unknown)} gives no answer, and {process} may run there. If the host is off and stays off, "
-            f"-e dead={unknown[0]} starts it on {to} (docs/processes.md says what to do before that host comes back)"
+            f"-e dead={unknown[0]} starts it on {to}; when that host boots again, it leaves it there"
         )
     live = states[to]["manifest"]
     has = [*(each["name"] for each in defined(live)), *(each["name"] for each in jobs.defined(live))]
     if process not in has:
         raise ReleaseError(f"{to} serves {states[to]['live'] or 'nothing'}, which has no process {process}")
     ends = [host for host in holders if host != to]
-    return Move(ends=ends, starts=to if ends or to not in holders else "")
+    # A host that has it may wait for the dead one to say that it has not.
+    return Move(ends=ends, starts=to if ends or dead or to not in holders else "")
