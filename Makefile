@@ -110,9 +110,12 @@ app-fuzz: app/.venv/ready ## the reference API against its own description, at l
 app-bench: app/.venv/ready ## time the reference API against bare Flask
 	app/.venv/bin/python bench/api_cost.py
 
-# AGAINST=DIRECTORY takes turns with another checkout. A few minutes on a machine that has nothing else to do.
-bench: $(VENV)/dev ## measure what runs cost by the number of hosts, into docs/performance.md
-	@set -o pipefail; $(BIN)/python bench/growth.py --rounds 2 $(if $(AGAINST),--against $(AGAINST)) | tee .performance.md && mv .performance.md docs/performance.md
+# Two machines, an hour where nothing else runs. AGAINST=DIRECTORY lets what runs cost take turns with another checkout.
+bench: $(VENV)/dev ## measure requests, releases next to other ways to deploy, and what hosts cost, into docs/performance.md
+	@$(PREFLIGHT)
+	@set -o pipefail; { $(BIN)/python bench/heading.py && $(BIN)/python bench/serving.py && $(BIN)/python bench/changes.py \
+	  && $(BIN)/python bench/growth.py --rounds 2 $(if $(AGAINST),--against $(AGAINST)); } | tee .performance.md && mv .performance.md docs/performance.md
+	@echo "==> the two machines stay: ansible-playbook playbooks/lab_down.yml -i bench/inventory"
 
 .PHONY: app-setup app-postgresql app-test app-fuzz app-bench bench
 

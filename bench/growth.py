@@ -14,7 +14,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,10 @@ apps:
     server_names: [sample.example.org]
     release: {{bake_s: 0, batches: {batches}}}
 """
+
+ABOUT = """\
+Processor seconds of the controller for a run over simulated hosts, which answer at once: Ansible and the engine, without ssh. The fitted line says what
+a host more costs."""
 
 
 def cpu_s(tree: Path, arguments: list[str], **environment: str) -> float:
@@ -93,11 +96,7 @@ def main() -> None:
     parser.add_argument("--provision", action="store_true", help="measure provisioning of real hosts without a change")
     asked = parser.parse_args()
     trees = {**({asked.against.name: asked.against.resolve()} if asked.against else {}), "this tree": ROOT}
-    commit = subprocess.run(["git", "log", "-1", "--format=%h"], cwd=ROOT, capture_output=True, text=True, check=True)
-    print(
-        f"# What runs cost\n\nMade by `make bench` on {time.strftime('%Y-%m-%d')}, commit {commit.stdout.strip()}, {os.cpu_count()} processors, load"
-    )
-    print(f"{os.getloadavg()[0]:.1f} at the beginning. What the figures mean: [scale.md](scale.md).\n\n```")
+    print(f"## Hosts\n\n{ABOUT}\n\n```", end="")
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         runs: dict[str, Callable[[Path, int], float]] = {
