@@ -180,3 +180,13 @@ def test_the_shared_folder_is_for_those_who_have_its_password(visit: Visit) -> N
     found = person.go("/", "PROPFIND", Authorization=right, Depth="1")
     assert (found.status, path.encode() in found.body) == (207, True)
     assert person.go(path, Authorization=right).body == content
+
+
+def test_the_budget_is_below_a_path_of_two_names(visit: Visit) -> None:
+    for person in (visit("budget"), visit("wiki")):
+        name = f"trip{secrets.token_hex(4)}"
+        given = {"id": name, "name": f"Trip {name}", "password": "a long secret", "contact_email": "a@example.org"}
+        person.fill("/budget/create", given)
+        assert person.at.startswith(f"/budget/{name}/"), person.at
+        loads_what_its_page_names(person, person.page(f"/budget/{name}/"))
+        assert person.go("/budget").status == 200
