@@ -63,6 +63,12 @@ class Cluster:
         """Whether it starts as a standby, or to be restored: never as a primary without a word."""
         return any((self.data / name).exists() for name in ("standby.signal", "recovery.signal"))
 
+    def retired(self) -> bool:
+        """Whether it is kept from an earlier version, or is being made for a later one: nobody starts it."""
+        path = self.settings / "start.conf"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return "disabled" in [line.strip() for line in lines]
+
     def program(self, name: str) -> str:
         """Return the path of one of PostgreSQL's programs."""
         return f"/usr/lib/postgresql/{self.version}/bin/{name}"
@@ -92,6 +98,21 @@ def query(sql: str, database: str = "postgres") -> list[list[str]]:
         stdin=sql,
     )
     return [line.split(SEPARATOR) for line in out.splitlines() if line]
+
+
+def create(cluster: Cluster, *, start: str = "auto") -> None:
+    """Make an empty cluster, with its configuration."""
+    options = ["--locale=C.UTF-8", "--encoding=UTF8", f"--start-conf={start}"]
+    command = ["pg_createcluster", *options, str(cluster.version), "main", "--", "--data-checksums"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise PostgresError(f"pg_createcluster ended with {done.returncode}: {done.stderr.strip()}")
+
+
+def number(lsn: str) -> int:
+    """Return a place in the WAL as a number."""
+    high, low = lsn.split("/")
+    return (int(high, 16) << 32) + int(low, 16)
 
 
 def literal(text: str) -> str:

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.postgres import Cluster, PostgresError, empty, forget_targets, query, run
+from ansible.module_utils.postgres import Cluster, PostgresError, create, empty, forget_targets, query, run
 
 DOCUMENTATION = r"""
 module: postgresql_cluster
@@ -48,6 +48,9 @@ primary:
 running:
   description: Whether it answers.
   type: bool
+other:
+  description: Another version of which the host has a cluster that is in use; 0 for none.
+  type: int
 """
 
 
@@ -61,6 +64,14 @@ def look(cluster: Cluster) -> dict[str, bool]:
     return {"exists": cluster.exists(), "running": bool(rows), "primary": cluster.exists() and not recovering}
 
 
+def other(cluster: Cluster) -> int:
+    """Return another version of which there is a cluster that is in use."""
+    found = [
+        int(path.parent.name) for path in Path("/etc/postgresql").glob("[0-9]*/main") if path.parent.name.isdecimal()
+    ]
+    return max((one for one in found if one != cluster.version and not Cluster(one).retired()), default=0)
+
+
 def make(cluster: Cluster, *, standby: bool) -> bool:
     """Make configuration and data; whether there was none."""
     if (cluster.data / "PG_VERSION").exists():
@@ -68,11 +79,7 @@ def make(cluster: Cluster, *, standby: bool) -> bool:
     if standby:
         cluster.unfinished.parent.mkdir(parents=True, exist_ok=True)
         cluster.unfinished.touch()
-    options = ["--locale=C.UTF-8", "--encoding=UTF8", "--start-conf=auto"]
-    command = ["pg_createcluster", *options, str(cluster.version), "main", "--", "--data-checksums"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        raise PostgresError(f"pg_createcluster ended with {done.returncode}: {done.stderr.strip()}")
+    create(cluster)
     return True
 
 
@@ -121,7 +128,7 @@ def main() -> None:
         seen = (
             look(cluster) if Path("/usr/bin/psql").exists() else dict.fromkeys(("exists", "running", "primary"), False)
         )
-        module.exit_json(changed=changed, **seen)
+        module.exit_json(changed=changed, other=other(cluster), **seen)
     except (PostgresError, OSError) as error:
         module.fail_json(msg=str(error))
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.postgres import Cluster, PostgresError, empty, forget_targets, literal, query, run
+from ansible.module_utils.postgres import Cluster, PostgresError, empty, forget_targets, literal, number, query, run
 
 DOCUMENTATION = r"""
 module: postgresql_switch
@@ -88,12 +88,6 @@ LOOK = (
     "else ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int end, "
     "exists (select from pg_stat_wal_receiver where status = 'streaming')"
 )
-
-
-def number(lsn: str) -> int:
-    """Return a place in the WAL as a number."""
-    high, low = lsn.split("/")
-    return (int(high, 16) << 32) + int(low, 16)
 
 
 def control(cluster: Cluster) -> dict[str, str]:
@@ -316,6 +310,8 @@ def here() -> Cluster | None:
     found = [
         int(path.parent.name) for path in Path("/etc/postgresql").glob("[0-9]*/main") if path.parent.name.isdecimal()
     ]
+    # Not one that an upgrade keeps, or has not finished.
+    found = [version for version in found if not Cluster(version).retired()]
     return Cluster(max(found)) if found else None
 
 

@@ -142,3 +142,25 @@ def test_a_repository_that_is_there_is_used(backup: Any) -> None:
     info.parent.mkdir(parents=True)
     info.touch()
     assert [backup.first(), backup.first()] == [0, 0]
+
+
+def test_what_this_hosts_versions_cannot_start_is_not_restored(restore: Any) -> None:
+    stanza = {"db": [{"id": 1, "version": "15"}, {"id": 2, "version": "17"}]}
+    old, new = ({**FULL, "version": restore.of_version(stanza, {"database": {"id": number}})} for number in (1, 2))
+    assert restore.startable(new, ["17"]) == "17"
+    assert restore.startable(old, ["15", "17"]) == "15"
+    with pytest.raises(restore.RestoreError, match="the databases were PostgreSQL 15 then, and this host has 17"):
+        restore.startable(old, ["17"])
+
+
+@pytest.mark.parametrize(
+    ("stored", "goes_on"), [(["15"], True), (["15", "17"], False), (["17"], False), ([], False), (["9.6"], True)]
+)
+def test_only_a_repository_of_an_earlier_version_goes_on_with_another_database(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stored: list[str], *, goes_on: bool
+) -> None:
+    backup = script("database-backup")
+    monkeypatch.setattr(backup, "SERVERS", tmp_path)
+    for name in ("15", "17"):
+        (tmp_path / name).mkdir()
+    assert backup.is_of_earlier_version({"db": [{"id": 1, "version": one} for one in stored]}) is goes_on

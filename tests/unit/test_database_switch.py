@@ -8,12 +8,14 @@ from praetor.run.databases import (
     Backups,
     Restored,
     Seen,
+    Upgradable,
     age,
     maintenance,
     notes,
     refusal,
     restored,
     rows,
+    upgrade,
 )
 
 PRIMARY: Seen = {"state": "primary", "lsn": "0/5000", "timeline": 1, "streaming": False, "lag_bytes": {"db2": 0}}
@@ -188,3 +190,43 @@ def test_databases_that_would_lose_something_are_not_maintained(hosts: dict[str,
 def test_a_database_without_a_standby_is_maintained_when_it_is_said() -> None:
     found = maintenance(["db1"], {"db1": PRIMARY}, outage=True)
     assert (found["refused"], found["primary"], found["successor"]) == ("", "db1", "")
+
+
+OLD: Upgradable = {"version": 15, "state": "primary", "begun": False}
+OLD_STANDBY: Upgradable = {"version": 15, "state": "standby", "begun": False}
+SYSTEMS = {"db1": "13", "db2": "13", "backup1": "13"}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "primary"),
+    [
+        ({"db1": OLD, "db2": OLD_STANDBY}, "db1"),
+        ({"db1": OLD_STANDBY, "db2": OLD}, "db2"),
+        # Interrupted: while pg_upgrade worked, before the new version was started, after it.
+        ({"db1": {**OLD, "state": "stopped", "begun": True}, "db2": OLD_STANDBY}, "db1"),
+        ({"db1": {**OLD, "version": 17, "state": "stopped"}, "db2": OLD_STANDBY}, "db1"),
+        ({"db1": {**OLD, "version": 17}, "db2": OLD_STANDBY}, "db1"),
+        ({"db1": {**OLD, "version": 17}, "db2": {**OLD, "version": 0, "state": "none"}}, "db1"),
+    ],
+)
+def test_the_primary_is_upgraded_and_an_interrupted_upgrade_taken_up(
+    hosts: dict[str, Upgradable], primary: str
+) -> None:
+    assert upgrade(17, hosts, SYSTEMS) == ("", primary)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "systems", "said"),
+    [
+        ({"db1": OLD, "db2": {}}, SYSTEMS, "db2 cannot be reached"),
+        ({"db1": OLD, "db2": OLD_STANDBY}, {**SYSTEMS, "backup1": "12"}, "the same Debian first, found db1 13, db2 13"),
+        ({"db1": {**OLD, "version": 17}, "db2": OLD_STANDBY}, dict.fromkeys(SYSTEMS, "12"), "db1 has PostgreSQL 17"),
+        ({"db1": OLD, "db2": OLD}, SYSTEMS, "db1 and db2 takes writes, expected one primary"),
+        ({"db1": {**OLD, "state": "stopped"}, "db2": OLD_STANDBY}, SYSTEMS, "no host takes writes"),
+    ],
+)
+def test_databases_that_cannot_be_upgraded_are_left_alone(
+    hosts: dict[str, Upgradable], systems: dict[str, str], said: str
+) -> None:
+    to = int({"12": 15, "13": 17}[systems["db1"]])
+    assert said in upgrade(to, hosts, systems)[0]

@@ -148,6 +148,41 @@ def _unfit(primary: str, seen: Mapping[str, Seen], states: Mapping[str, str], pr
     return ""
 
 
+class Upgradable(TypedDict, total=False):
+    """What a database host is before an upgrade, as module postgresql_upgrade says it; without `version` it could not be reached."""
+
+    version: int
+    state: str
+    begun: bool
+
+
+def upgrade(to: int, seen: Mapping[str, Upgradable], systems: Mapping[str, str]) -> tuple[str, str]:
+    """Return why databases cannot be upgraded, or an empty string, and the host that is upgraded; the others keep what they have.
+
+    Args:
+        to: the version that the Debian of these hosts has.
+        seen: all database hosts.
+        systems: the Debian release of each database and backup host.
+
+    """
+    if gone := [host for host in systems if host in seen and "version" not in seen[host]]:
+        return f"{', '.join(gone)} cannot be reached.", ""
+    if len(set(systems.values())) > 1:
+        found = ", ".join(f"{host} {debian}" for host, debian in systems.items())
+        return f"all database and backup hosts must have the same Debian first, found {found}.", ""
+    if newer := [host for host, one in seen.items() if one["version"] > to]:
+        return f"{newer[0]} has PostgreSQL {seen[newer[0]]['version']} already, expected at most {to}.", ""
+    doing = [host for host, one in seen.items() if one["begun"] and one["state"] != "standby"]
+    primaries = [host for host, one in seen.items() if one["state"] == "primary"] or doing
+    if not primaries and (done := [host for host, one in seen.items() if one["version"] == to]):
+        # An earlier run was interrupted before it was started.
+        primaries = done[:1]
+    if len(primaries) != 1:
+        states = {host: one["state"] for host, one in seen.items()}
+        return f"{' and '.join(primaries) or 'no host'} takes writes, expected one primary: {_list(states)}.", ""
+    return "", primaries[0]
+
+
 def _list(states: Mapping[str, str]) -> str:
     return ", ".join(f"{host} {state}" for host, state in states.items())
 

@@ -152,6 +152,11 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
     },
     "switchover": {"to": _TO},
     "undrain": {"host": _HOST},
+    "upgrade_databases": {
+        "try": Option("Only ask whether it can be done; nobody notices.", "true or false"),
+        "remove_old": Option("Take away what hosts keep of the old version.", "true or false"),
+        **_PROVISION,
+    },
     "verify": {"tests": Option("Options of pytest, such as '-k isolation'.")},
 }
 
