@@ -98,6 +98,12 @@ def test_the_same_traceback_of_every_worker_is_shown_once() -> None:
     assert logs.tracebacks_once(twice) == [*WORKER.splitlines(), "worker 1: unable to load app", end]
 
 
+def test_heads_of_workers_that_fail_at_the_same_time_are_one() -> None:
+    head, *frames = WORKER.splitlines()[:4]
+    ends = ["worker 1: unable to load app", "worker 2: unable to load app"]
+    assert logs.tracebacks_once([head, head, *frames, ends[0], *frames, ends[1]]) == [head, *frames, *ends]
+
+
 def test_another_traceback_is_shown() -> None:
     other = WORKER.replace("line 3", "line 4").splitlines()
     assert [line for line in logs.tracebacks_once([*WORKER.splitlines(), *other]) if "db.py" in line] == [

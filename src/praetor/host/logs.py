@@ -38,21 +38,25 @@ def tracebacks_once(lines: list[str]) -> list[str]:
     at, again = 0, False
     while at < len(lines):
         end = at + 1
-        if lines[at].startswith("Traceback (most recent call last)"):
+        if lines[at].startswith(_FRAME):
             while end < len(lines) and lines[end].startswith(" "):
                 end += 1
             end += 1  # what was raised
             block = tuple(lines[at:end])
             again = block in seen
             seen.add(block)
+            if again and kept and kept[-1] == _HEAD:
+                kept.pop()
         else:
             again = again and (not lines[at].strip() or lines[at] in _BETWEEN)
-        if not again:
+        # Workers write at the same time, so that two heads may stand above both.
+        if not again and not (lines[at] == _HEAD and kept and kept[-1] == _HEAD):
             kept += lines[at:end]
         at = end
     return kept
 
 
+_HEAD, _FRAME = "Traceback (most recent call last):", '  File "'
 # What stands between the tracebacks of one failure, traceback in the standard library.
 _BETWEEN = (
     "The above exception was the direct cause of the following exception:",
