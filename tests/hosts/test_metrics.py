@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from client import Site
-from hosts import served
+from hosts import public, served
 from prometheus_client.parser import text_string_to_metric_families
 from units import emperors
 
@@ -97,7 +97,7 @@ def test_every_app_has_a_live_slot_that_listens(host: Host, settings: dict[str, 
 
 
 def test_requests_are_counted_where_they_were_answered(host: Host, site: Site, settings: dict[str, Any]) -> None:
-    for app in served(settings):
+    for app in public(settings):
         slot = live(host, app)
         before = sum(values(scrape(host, "app"), "uwsgi_worker_requests_total", slot=slot))
         for _ in range(20):

@@ -130,15 +130,6 @@ def test_the_public_side_has_no_endpoint(settings: dict[str, Any]) -> None:
         socket.create_connection((settings["address"], PORT), timeout=3).close()
 
 
-def test_another_app_host_does_not_get_as_far_as_the_handshake(
-    host: Host, monitor: Host, settings: dict[str, Any], fleet: dict[str, dict[str, Any]]
-) -> None:
-    del monitor
-    for other in fleet.values():
-        if other["address"] != settings["address"]:
-            assert ask(host, other["address"]).startswith(("TimeoutError ", "ConnectionRefusedError "))
-
-
 @pytest.mark.parametrize("path", ["/metrics/node", "/metrics/app", "/stub_status"])
 def test_the_sites_port_serves_no_metrics(site: Site, settings: dict[str, Any], path: str) -> None:
     for app in served(settings):

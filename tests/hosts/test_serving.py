@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from client import Answer, Site, exchange
-from hosts import served
+from hosts import public, served
 
 if TYPE_CHECKING:
     from testinfra.host import Host
@@ -43,7 +43,9 @@ def test_every_app_is_ready_under_each_of_its_names(site: Site, settings: dict[s
     for app in served(settings):
         for name in app["server_names"]:
             answer = get(site, {**app, "server_names": [name]})
-            assert answer.status == app.get("health", {}).get("status", 200), f"{app['name']} as {name}"
+            access = app.get("http", {}).get("access")
+            refused = access and (403 if access.get("authority") else 401)
+            assert answer.status == (refused or app.get("health", {}).get("status", 200)), f"{app['name']} as {name}"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_a_malformed_request_id_is_replaced(site: Site, settings: dict[str, Any]
 
 
 def test_a_request_is_one_line_of_json_in_the_access_log(host: Host, site: Site, settings: dict[str, Any]) -> None:
-    for app in served(settings):
+    for app in public(settings):
         before = time.time()
         agent = 'a "quoted" \\ agent'
         answer = get(site, app, "/access-log?query=1", User_Agent=agent)

@@ -146,6 +146,14 @@ def served(settings: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+def public(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the apps whose site lets everybody in: of the others nobody here knows the passwords; a test is skipped where there is none."""
+    found = [app for app in served(settings) if not app.get("http", {}).get("access")]
+    if not found:
+        pytest.skip("no app of this inventory is for everybody")
+    return found
+
+
 @pytest.fixture(scope="session")
 def settings(host_name: str, pytestconfig: pytest.Config) -> dict[str, Any]:
     """Return what the inventory says about the host: address, apps and how to reach it."""
