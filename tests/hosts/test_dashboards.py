@@ -48,6 +48,9 @@ def test_every_panel_finds_data(monitor: Host, fleet: dict[str, dict[str, Any]])
         wanted = {title: text for title, text in wanted.items() if "haproxy_" not in text}
     if not data(monitor, 'up{job="postgres"}'):
         wanted = {title: text for title, text in wanted.items() if not title.startswith("databases:")}
+    if not data(monitor, 'node_systemd_service_restart_total{name=~"app-.+"}'):
+        # The apps of these hosts have no processes.
+        wanted = {title: text for title, text in wanted.items() if "node_systemd_service_restart_total" not in text}
     if not data(monitor, "praetor_app_memory_bytes"):
         # The kernel of these hosts has no controllers for memory and tasks.
         unknown = re.compile("praetor_(app|program)_memory|praetor_app_(oom_kills|tasks)")
@@ -69,5 +72,6 @@ def test_a_console_shows_the_host_and_the_app(monitor: Host, fleet: dict[str, di
     text = fetch(monitor, f"consoles/{page}.html?app={app}&instance={host}")
     assert f'href="host.html?instance={host}"' in text
     assert f'href="app.html?app={app}"' in text
-    assert '<span class="good">serves</span>' in text
+    if page != "databases":
+        assert '<span class="good">serves</span>' in text
     assert "error executing template" not in text

@@ -38,6 +38,7 @@ PATIENCE_S = 1500  # for one playbook, on a machine with a lot to do
 AT_REST = {
     ".flock",
     "bad.json",
+    "claims.json",
     "data",
     "freeze.json",
     "history.jsonl",

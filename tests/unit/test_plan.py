@@ -183,6 +183,14 @@ def test_settings_differ_by_their_whole_names() -> None:
     ]
 
 
+def test_a_key_that_is_new_in_this_version_and_says_nothing_is_no_change() -> None:
+    old, new = manifest_of("1-a"), manifest_of("1-b")
+    new["settings"] = {**new["settings"], "mount": "", "egress": None, "data": []}
+    assert differences(old, new, "cp311") == []
+    new["settings"]["mount"] = "/shop"
+    assert differences(old, new, "cp311") == ["mount added: /shop"]
+
+
 def test_a_text_of_many_lines_is_counted_and_not_shown() -> None:
     old, new = manifest_of("1-a"), manifest_of("2-b")
     old["settings"] |= {"http": {"directives": "a on;\nb on;\n"}}

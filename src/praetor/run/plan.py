@@ -265,7 +265,8 @@ def _flat(value: Any, where: str = "") -> dict[str, Any]:
             for key in value
             for name, inner in _flat(value[key], f"{where}.{key}" if where else str(key)).items()
         }
-    return {where: value} if where and value != {} else {}
+    # What says nothing is no setting: a key that is new in this version is no change of the app.
+    return {where: value} if where and value not in ({}, [], "") else {}
 
 
 def _change(what: str, old: Any, new: Any) -> str:
