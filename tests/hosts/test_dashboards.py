@@ -48,7 +48,7 @@ def test_every_panel_finds_data(monitor: Host, fleet: dict[str, dict[str, Any]])
         wanted = {title: text for title, text in wanted.items() if "haproxy_" not in text}
     if not data(monitor, 'up{job="postgres"}'):
         wanted = {title: text for title, text in wanted.items() if not title.startswith("databases:")}
-    if not data(monitor, 'node_systemd_service_restart_total{name=~"app-.+"}'):
+    if not data(monitor, 'node_systemd_service_restart_total{name=~"app-.+@[0-9]+.service"}'):
         # The apps of these hosts have no processes.
         wanted = {title: text for title, text in wanted.items() if "node_systemd_service_restart_total" not in text}
     if not data(monitor, "praetor_app_memory_bytes"):
