@@ -181,7 +181,7 @@ def test_databases_take_apps_and_each_other_and_nobody_else() -> None:
     }
     assert allowed["db1"] == {5432: ["192.0.2.1", "192.0.2.2", "192.0.2.4"], 8432: ["192.0.2.5"]}
     assert allowed["backup1"] == {8432: ["192.0.2.3", "192.0.2.4"], 8433: ["192.0.2.1", "192.0.2.2"]}
-    assert allowed["app1"] == {}
+    assert allowed["app1"] == {9443: ["192.0.2.2"]}, "each other, for what runs once"
 
 
 def test_a_release_before_the_database_is_made_says_what_to_type() -> None:

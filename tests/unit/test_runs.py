@@ -242,4 +242,4 @@ def test_hooks_run_around_a_build_and_one_before_it_ends_the_run(world: World, p
 def test_simulated_hosts_say_all_that_hosts_say() -> None:
     simulated = imported("bench/connection/at_once.py")
     asked = {"work": "survey", "params": {"apps": {"api": "a.example"}}}
-    assert set(simulated.answer(asked)["apps"]["api"]) >= AppSurvey.__required_keys__ | Looked.__optional_keys__
+    assert set(simulated.answer(asked, "h01")["apps"]["api"]) >= AppSurvey.__required_keys__ | Looked.__optional_keys__
