@@ -26,6 +26,7 @@ STATE: dict[str, Any] = {
     "since": "2026-01-01T00:00:00Z",
     "running": True,
     "outdated": [],
+    "refused": [],
     "releases": ["0-00000000", "0-11111111"],
     "bad": {},
     "before": "0-11111111",

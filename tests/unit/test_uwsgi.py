@@ -67,7 +67,7 @@ def test_the_gate_asks_as_nginx_does_for_a_client_that_came_by_https(host: AppHo
     [asked] = slot.asked
     template = (ROOT / "roles/nginx/templates/nginx.conf.j2").read_text(encoding="utf-8")
     named = set(re.findall(r"_param ([A-Z_]+) \$", template))
-    assert named - set(asked) == {"HTTP_X_REQUEST_ID", "PRAETOR_REQUEST_S", "REMOTE_PORT"}
+    assert named - set(asked) == {"HTTP_X_REQUEST_ID", "PRAETOR_REQUEST_S", "REMOTE_PORT", "SSL_CLIENT_S_DN"}
     assert (asked["HTTPS"], asked["REQUEST_SCHEME"], asked["HTTP_X_FORWARDED_PROTO"]) == ("on", "https", "https")
 
 
