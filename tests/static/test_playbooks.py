@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import jinja2
 import pytest
 from project import PLAYBOOKS, ROLES, ROOT, ansible, load, options
 
@@ -61,3 +62,16 @@ def test_the_command_that_brings_wal_back_is_there_before_a_standby_starts() -> 
     ]
     roles = [role["role"] for role in play["roles"]]
     assert roles.index("pgbackrest") < roles.index("postgresql")
+
+
+@pytest.mark.parametrize("path", ["playbooks/provision.yml", "playbooks/tasks/certificates.yml"])
+def test_app_hosts_behind_balancers_have_certificates_that_balancers_believe(path: str) -> None:
+    [expression] = re.findall(r"certificates_mode: >-\n +(\{\{.*\}\})\n", (ROOT / path).read_text(encoding="utf-8"))
+    rendered = jinja2.Environment(autoescape=False).from_string(expression)  # noqa: S701 (no HTML)
+    mode = {"app1": {"certificates_mode": "provided"}}
+    for groups, expected in (
+        ({"balancer_hosts": ["lb1"]}, "internal"),
+        ({"balancer_hosts": []}, "provided"),
+        ({}, "provided"),
+    ):
+        assert rendered.render(inventory_hostname="app1", groups=groups, hostvars=mode) == expected
