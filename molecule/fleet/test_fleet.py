@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from balanced import BREAK_S, Balanced, Certificate, until
+from balanced import BREAK_S, Balanced, Certificate, NewConnections, until
 from client import Site
 from fleet import SITE, Host
 
@@ -230,6 +230,11 @@ def test_controller_killed_with_a_balancer(fleet: Balanced, when: Callable[[Host
         _kill_and_run_again(fleet, holder, when)
     assert not _stands_aside(holder)
     assert fleet.look(holder)["closing"] is False
+    _count_what_a_move_costs(fleet, watched, began)
+
+
+def _count_what_a_move_costs(fleet: Balanced, watched: NewConnections, began: float) -> None:
+    """An address takes no connections with it: what these lost is counted, and new ones come about soon."""
     gap = watched.longest_break_s()
     assert gap <= BREAK_S, f"no new connection for {gap:.1f} s"
     for since, before in watched.breaks():
@@ -284,13 +289,7 @@ def test_whole_fleet_maintained(fleet: Balanced) -> None:
         began = time.time()
         fleet.run("maintain", reboot="always").must_end(well=True)
     assert not set(boots) & {host.boot() for host in [*fleet.hosts, *fleet.balancers]}
-    gap = watched.longest_break_s()
-    assert gap <= BREAK_S, f"no new connection for {gap:.1f} s"
-    for since, before in watched.breaks():
-        fleet.excuse_new_connections(since, before)
-    # An address takes no connections with it.
-    lost = fleet.excuse_open_connections(began, time.time())
-    fleet.step.notes.append(f"the address's move: {lost} requests, no new connection for {gap:.1f} s")
+    _count_what_a_move_costs(fleet, watched, began)
 
 
 def test_a_host_is_replaced_by_one_with_the_next_debian(fleet: Balanced) -> None:
