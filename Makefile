@@ -122,12 +122,18 @@ bench: $(VENV)/dev ## measure requests, releases next to other ways to deploy, a
 # Two at a time, for most of their time scenarios wait; each with its number added to the lab's name and network. The longest begin.
 SIDE_BY_SIDE := releases:1 unit:0 default:2 balancers:3 databases:4 image-test:5
 test: lint app-test $(BIN)/promtool $(BIN)/nginx $(BIN)/git-lfs ## everything that CI runs: lint, app-test, then unit, four scenarios and image-test side by side
-	@$(MAKE) -k -j2 $(foreach one,$(SIDE_BY_SIDE),test-$(firstword $(subst :, ,$(one))))
+	@rm -rf .test && mkdir .test
+	@$(MAKE) -k -j2 $(foreach one,$(SIDE_BY_SIDE),test-$(firstword $(subst :, ,$(one)))) || { for part in .test/*; do \
+	  echo "==> $${part#.test/} failed; the whole of it is in $$part, this is what it says of it:"; \
+	  sed 's/\x1b\[[0-9;]*m//g' "$$part" | grep -E -A2 $(FAILURE) | tail -n 30; done; exit 1; }
+
+# What says why: of pytest, of Ansible, of a step's limits, of make.
+FAILURE := '(FAILED|ERROR) |^[ │]*E  |fatal: |failed: |^[ │]*\^ |\*\*\* '
 
 test-%: NUMBER = $(patsubst $*:%,%,$(filter $*:%,$(SIDE_BY_SIDE)))
 test-%: $(VENV)/dev
-	@set -o pipefail; export PRAETOR_LAB="$${PRAETOR_LAB:-praetor}$(NUMBER)" PRAETOR_LAB_NET="$$(($${PRAETOR_LAB_NET:-0} + $(NUMBER)))"; \
-	  $(MAKE) $(if $(wildcard molecule/$*),molecule SCENARIO=$*,$*) 2>&1 | sed -u 's/^/$*: /'
+	@set -o pipefail; mkdir -p .test; export PRAETOR_LAB="$${PRAETOR_LAB:-praetor}$(NUMBER)" PRAETOR_LAB_NET="$$(($${PRAETOR_LAB_NET:-0} + $(NUMBER)))"; \
+	  $(MAKE) $(if $(wildcard molecule/$*),molecule SCENARIO=$*,$*) 2>&1 | tee .test/$* | sed -u 's/^/$*: /' && rm .test/$*
 
 # The id of the release in the image is that of hosts: it counts the last commit of the app's source.
 image: ## build the reference API as an image called flaskapp, with the docker of this machine

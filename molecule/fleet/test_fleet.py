@@ -128,9 +128,16 @@ def test_clients_come_by_ipv6_too(fleet: Balanced) -> None:
     assert place.ask(SITE, "/", {"X-Request-ID": wanted}).status == 200
     plain = Site(fleet.address6, None).ask(SITE, "/")
     assert (plain.status, plain.headers["Location"]) == (308, f"https://{SITE}/")
-    # The app hosts know who asked, although they have no address of this family.
-    lines = "".join(host.run(f"grep -h {wanted} /var/log/nginx/sample.access.log", check=False) for host in fleet.hosts)
-    assert json.loads(lines)["client"] == f"{fleet.address6.removesuffix('20')}1", lines
+    # The app hosts know who asked, although they have no address of this family; NGINX writes its log once a second.
+    lines: list[str] = []
+
+    def logged() -> bool:
+        asked = f"grep -h {wanted} /var/log/nginx/sample.access.log"
+        lines[:] = [host.run(asked, check=False) for host in fleet.hosts]
+        return any(lines)
+
+    until("the request is in an access log", logged)
+    assert json.loads("".join(lines))["client"] == f"{fleet.address6.removesuffix('20')}1", lines
 
 
 @short
