@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from praetor.host.balancer import Servers
     from praetor.host.drained import Drained
 
-Action = Literal["release", "rollback", "refresh"]
+Action = Literal["release", "rollback", "refresh", "maintain", "drain", "undrain"]
 
 
 class Owner(TypedDict):

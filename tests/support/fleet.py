@@ -205,6 +205,15 @@ class Run:
             assert time.monotonic() < deadline, f"never said: {words}\n{self.output}"
             time.sleep(0.05)
 
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Let the controller do nothing meanwhile, however long that takes; what it has begun on hosts goes on."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """Kill -9 the controller and all that it has started: nobody gets to clean up."""
         tree = [self.process.pid]

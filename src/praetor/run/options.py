@@ -23,6 +23,7 @@ _APP = Option("This app only; without it all apps of the inventory.")
 _ONE_APP = Option("The app; not needed where the inventory has one.")
 _WHY = Option("A reason, for the history.")
 _LOCK_WAIT = Option("Seconds to wait for another run on the same app.", "a whole number")
+_TURN_WAIT = Option("Seconds to wait for another run that takes hosts out; 0.", "a whole number")
 _CACHE = Option("Directory on the controller that keeps what was built; ~/.cache/praetor unless given.")
 _UPGRADE = Option("Take newer versions of what the project does not lock itself.", "true or false")
 _FORMAT = Option("How the table is printed.", choices=("table", "json"))
@@ -60,7 +61,12 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         "bring_back": Option("Put back what the copy has, on a new controller.", "true or false"),
     },
     "deploy": {**_PROVISION, **_RELEASE},
-    "drain": {"host": _HOST, "why": Option("A reason, for whoever finds the host drained."), "keep": _KEEP},
+    "drain": {
+        "host": _HOST,
+        "why": Option("A reason, for whoever finds the host drained."),
+        "keep": _KEEP,
+        "lock_wait": _TURN_WAIT,
+    },
     "drill": {},
     "failover": {"to": _TO, "force": Option("Also while the old primary serves.", "true or false")},
     "freeze": {
@@ -94,6 +100,7 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
             "This host only, or all of a group such as database_hosts; without it all app hosts, balancers, database and backup hosts."
         ),
         "keep": _KEEP,
+        "lock_wait": _TURN_WAIT,
         "reboot": Option("When to reboot; auto: where an update asks for it.", choices=("auto", "always", "never")),
         "why": Option("A reason, for whoever finds a host drained."),
         "update": Option("Whether to bring packages up to date; true.", "true or false"),
@@ -151,7 +158,7 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         ),
     },
     "switchover": {"to": _TO},
-    "undrain": {"host": _HOST},
+    "undrain": {"host": _HOST, "lock_wait": _TURN_WAIT},
     "upgrade_databases": {
         "try": Option("Only ask whether it can be done; nobody notices.", "true or false"),
         "remove_old": Option("Take away what hosts keep of the old version.", "true or false"),

@@ -31,6 +31,13 @@ def start(action: Action, why: str) -> Run:
     return {"id": run_id, "owner": owner, "action": action, "why": why}
 
 
+def start_of_playbook(action: Action, why: str) -> Run:
+    """The run of the whole playbook: each of its tasks that asks gets the same one, and no other process ever does."""
+    run = start(action, why)
+    owner = run["owner"]
+    return {**run, "id": f"{owner['boot'][:8]}-{owner['namespace']}-{owner['pid']}-{owner['started']}"}
+
+
 def is_dead(owner: Owner) -> bool:
     """Whether the owner was a process of this controller and is gone; about processes of other controllers nothing is known."""
     if owner["machine"] != _machine():
