@@ -1,8 +1,8 @@
-"""What a balancer costs: processor time for a request, by service, and latency, with one host asked directly and through the balancers.
+"""What balancers cost: processor time for a request, by service, and latency, with the app hosts asked directly and through the balancers.
 
     make molecule's scenario `fleet` up to converge, then: PYTHONPATH=tests/support python bench/balancer_cost.py
 
-Both ways take turns. Processor times hold on a busy machine; latencies there only say how the two compare.
+Both ways take turns, and the ratio is taken in each round: latencies on a busy machine only say how the two compare.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from balanced import AUTHORITY, Balanced
 from client import Site
 from fleet import SITE, Host
 
-ROUNDS, REQUESTS, CLIENTS = 5, 200, 8
+ROUNDS, REQUESTS, CLIENTS = 7, 200, 9
 SERVICES = {"haproxy": "haproxy.service", "nginx": "nginx.service", "app": "apps-sample.slice"}
 
 
@@ -40,36 +40,39 @@ def ask(place: Site, times: list[float]) -> None:
     connection.close()
 
 
-def measure(place: Site, hosts: list[Host]) -> tuple[dict[str, float], float]:
-    """Microseconds for a request by service, and the 99th percentile of latency in milliseconds."""
+def measure(places: list[Site], hosts: list[Host]) -> dict[str, float]:
+    """Microseconds for a request by service, and the 99th percentile of latency in milliseconds; clients share the places equally."""
     before, times = used_us(hosts), list[float]()
-    clients = [threading.Thread(target=ask, args=(place, times)) for _ in range(CLIENTS)]
+    clients = [threading.Thread(target=ask, args=(places[each % len(places)], times)) for each in range(CLIENTS)]
     for client in clients:
         client.start()
     for client in clients:
         client.join()
     after = used_us(hosts)
-    return {name: (after[name] - before[name]) / len(times) for name in SERVICES}, sorted(times)[int(len(times) * 0.99)]
+    found = {f"{name} us": (after[name] - before[name]) / len(times) for name in SERVICES}
+    return {**found, "all us": sum(found.values()), "p99 ms": sorted(times)[int(len(times) * 0.99)]}
 
 
 def main() -> None:
     fleet = Balanced()
     fleet.load.stop()
     hosts = [*fleet.hosts, *fleet.balancers]
+    direct = ssl.create_default_context(cafile=str(AUTHORITY))
     ways = {
-        "direct": Site(fleet.first.address, ssl.create_default_context(cafile=str(AUTHORITY))),
-        "balanced": Site(fleet.address, ssl.create_default_context(cafile=fleet.roots)),
+        "direct": [Site(host.address, direct) for host in fleet.hosts],
+        "balanced": [Site(fleet.address, ssl.create_default_context(cafile=fleet.roots))],
     }
-    seen: dict[str, list[tuple[dict[str, float], float]]] = {way: [] for way in ways}
+    seen: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     for _ in range(ROUNDS):
-        for way, place in ways.items():
-            seen[way].append(measure(place, hosts))
-    heads = [f"{name} us" for name in SERVICES]
-    print(f"{'':<10}{''.join(f'{head:>12}' for head in heads)}{'p99 ms':>10}   medians of {ROUNDS}")
-    for way, rounds in seen.items():
-        cells = [statistics.median(used[name] for used, _ in rounds) for name in SERVICES]
-        p99 = statistics.median(slowest for _, slowest in rounds)
-        print(f"{way:<10}{''.join(f'{cell:>12.0f}' for cell in cells)}{p99:>10.1f}")
+        for way, places in ways.items():
+            seen[way].append(measure(places, hosts))
+    print(f"| medians of {ROUNDS} | {' | '.join(ways)} | ratio | spread |\n|---|---|---|---|---|")
+    for figure in seen["direct"][0]:
+        both = {way: [each[figure] for each in rounds] for way, rounds in seen.items()}
+        cells = [f"{statistics.median(found):.4g}" for found in both.values()]
+        ratios = [after / before for before, after in zip(*both.values(), strict=True) if before]
+        last = f"{statistics.median(ratios):.2f} | {min(ratios):.2f}-{max(ratios):.2f}" if ratios else " | "
+        print(f"| {figure} | {' | '.join(cells)} | {last} |")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,17 @@ def test_plain_reboot_of_an_app_host(fleet: Balanced) -> None:
 @short
 def test_maintain_reboots_an_app_host(fleet: Balanced) -> None:
     boot = fleet.second.boot()
-    fleet.run("maintain", host="app2", reboot="always", update=False).must_end(well=True)
+    run = fleet.run("maintain", host="app2", reboot="always", update=False)
+    until("it is drained", lambda: _drained(fleet.second), 300)
+    # Another run would find the other hosts serving, too.
+    with run.standing_still():
+        for playbook in ("maintain", "drain"):
+            other = fleet.run(playbook, host="app1")
+            other.must_end(
+                "fleet is locked by", "for: maintain", "now in phase 'app2'. Nothing was changed", well=False
+            )
+    assert not _drained(fleet.first)
+    run.must_end(well=True)
     assert fleet.second.boot() not in {"", boot}
 
 
@@ -70,6 +80,36 @@ def test_a_pair_that_does_not_match_changes_nothing(fleet: Balanced) -> None:
         said = fleet.run("provision", flags=["--limit=app1:balancer_hosts", "--tags=certificates,haproxy"])
         said.must_end("found a key that does not belong to", well=False)
     assert Certificate.shown_at(fleet, fleet.address) == shown
+
+
+def test_certificates_by_acme(fleet: Balanced) -> None:
+    limit = ["--limit=app1:balancer_hosts", "--tags=certificates,haproxy,acme"]
+    with fleet.without_load(), fleet.acme_authority() as (by_acme, root):
+        issued = ssl.create_default_context(cadata=root)
+        with fleet.new_connections(roots=root) as watched:
+            fleet.run_with(by_acme, "provision", flags=limit).must_end(well=True)
+            shown = [Certificate.shown_at(fleet, balancer.address, issued) for balancer in fleet.balancers]
+            # What is asked for at the address: each got one, and one of them has not got the address.
+            assert len({*shown}) == 2, shown
+            again = fleet.run_with(by_acme, "provision", flags=limit).must_end(well=True)
+            assert re.findall(r"changed=(?!0)", again) == [], again
+            workers = [fleet.look(balancer)["worker"] for balancer in fleet.balancers]
+            for balancer in fleet.balancers:
+                # As if the certificate had reached its last third.
+                about = "/etc/letsencrypt/renewal/sample.conf"
+                balancer.run(f"sed -i '1i renew_before_expiry = 36500 days' {about}")
+                balancer.run("systemctl start certbot.service")
+                balancer.run(f"sed -i 1d {about}")
+            time.sleep(1)
+            renewed = [Certificate.shown_at(fleet, balancer.address, issued) for balancer in fleet.balancers]
+            assert not {*shown} & {*renewed}, renewed
+            assert [fleet.look(balancer)["worker"] for balancer in fleet.balancers] == workers, "a reload"
+            fleet.run("provision", flags=limit).must_end(well=True)
+            for balancer in fleet.balancers:
+                balancer.run("certbot delete --non-interactive --cert-name sample")
+        assert Certificate.shown_at(fleet, fleet.address) not in renewed
+        assert watched.breaks() == []
+    fleet.step.notes.append(f"{len(watched.tried)} handshakes by another client, all of a certificate to believe")
 
 
 def _power_off(host: Host) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pebble
 import pytest
 from client import Site
 from project import ROOT
@@ -23,30 +24,6 @@ if TYPE_CHECKING:
 NAME = "echo.lab.example"
 TRUSTED = "/etc/acme-test.pem"  # on app hosts: the authority of the directory's own server
 Row = Callable[[str, str, str], None]
-
-PEBBLE = """
-set -e
-export DEBIAN_FRONTEND=noninteractive
-command -v pebble >/dev/null || { apt-get update -q; apt-get install -q -y --no-install-recommends pebble openssl; } >/dev/null
-mkdir -p /etc/acme-test
-cd /etc/acme-test
-[ -f key.pem ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=pebble \\
-  -addext "subjectAltName=IP:$1" -keyout key.pem -out cert.pem 2>/dev/null
-cat > config.json <<END
-{"pebble": {"listenAddress": "0.0.0.0:14000", "managementListenAddress": "0.0.0.0:15000", "certificate": "/etc/acme-test/cert.pem",
- "privateKey": "/etc/acme-test/key.pem", "httpPort": 80, "tlsPort": 443, "ocspResponderURL": "",
- "externalAccountBindingRequired": false, "retryAfter": {"authz": 1, "order": 1}}}
-END
-grep -q refused.lab.example /etc/hosts || printf '%s refused.lab.example\\n%s %s\\n' "$1" "$2" "$3" >> /etc/hosts
-systemctl is-active -q acme-test || systemd-run -q --unit=acme-test --setenv=PEBBLE_VA_NOSLEEP=1 --setenv=PEBBLE_WFE_NONCEREJECT=0 \\
-  --property=StandardOutput=journal "$(command -v pebble)" -config /etc/acme-test/config.json
-for _ in $(seq 50); do python3 -c 'import socket; socket.create_connection(("127.0.0.1", 14000), 1)' 2>/dev/null && break; sleep 0.2; done
-cat cert.pem
-"""
-FETCH = """
-import ssl, urllib.request
-print(urllib.request.urlopen("https://127.0.0.1:15000/roots/0", context=ssl._create_unverified_context()).read().decode())
-"""
 
 
 class Authority(NamedTuple):
@@ -78,12 +55,12 @@ def authority(outsider: Host, hosts: dict[str, Host], fleet: dict[str, dict[str,
     asked = list(fleet.values())[-1]["address"]
     # All sites of the inventory get certificates, so all their names are asked for.
     names = sorted({name for settings in fleet.values() for app in settings["apps"] for name in app["server_names"]})
-    said = outsider.run("sh -c %s sh %s %s %s", PEBBLE, outside, asked, " ".join(names))
+    said = outsider.run("sh -c %s sh %s %s %s", pebble.START, outside, asked, " ".join(names))
     assert said.rc == 0, said.stderr
     for host in hosts.values():
         written = host.run("printf %%s %s > %s", said.stdout, TRUSTED)
         assert written.rc == 0, written.stderr
-    yield Authority(outside, outsider.check_output("python3 -c %s", FETCH))
+    yield Authority(outside, outsider.check_output("python3 -c %s", pebble.ROOT))
     done = provision("internal", outside)
     assert done.returncode == 0, done.stdout
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pebble
 import yaml
 from client import Site
 from fleet import HERE, SITE, Fleet, Host, Load, Run, hosts
@@ -228,6 +229,42 @@ class Balanced(Fleet):
             return begun and record.due < until and record.ended > since
 
         self.step.excuse(lost)
+
+    @contextlib.contextmanager
+    def without_load(self) -> Iterator[None]:
+        """While clients of the load could trust nobody."""
+        self.collect()
+        self.load.stop()
+        try:
+            yield
+        finally:
+            self.load = self.begin_load()
+
+    @contextlib.contextmanager
+    def acme_authority(self) -> Iterator[tuple[Path, str]]:
+        """An ACME authority on the second host: an inventory like this one that has its certificates from there, and the root of these."""
+        host = self.second
+        opened = "inet praetor input"
+        trusted = host.run(f"sh -s {host.address} {self.address} {SITE}", stdin=pebble.START)
+        host.run(f"nft insert rule {opened} tcp dport 14000 accept")
+        for balancer in self.balancers:
+            balancer.run("cat >/etc/acme-test.pem", stdin=trusted)
+        try:
+            by_acme = self.with_hosts(self.known_hosts())
+            settings = {
+                "certificates_mode": "acme",
+                "certificates_authority_name": "fleet",
+                "acme_directory_url": f"https://{host.address}:14000/dir",
+                "acme_directory_ca_file": "/etc/acme-test.pem",
+            }
+            (by_acme / "group_vars/all/certificates.yml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+            yield by_acme, host.run("python3 -", stdin=pebble.ROOT)
+        finally:
+            host.run("systemctl stop acme-test")
+            # As it was: only this rule is about the port.
+            host.run(
+                f"nft delete rule {opened} handle $(nft -a list chain {opened} | sed -n 's/.*dport 14000 .*handle //p')"
+            )
 
     # The inventory, changed.
 

@@ -76,8 +76,18 @@ Ask for help or search for solutions at https://community.letsencrypt.org.
 
 
 @pytest.mark.parametrize("accepted", [True, False])
+@pytest.mark.parametrize(
+    ("tell", "command"),
+    [(["web.service"], ["systemctl", "reload", "web.service"]), (["/usr/bin/show", "all"], ["/usr/bin/show", "all"])],
+)
 def test_a_pair_that_the_web_server_refuses_is_taken_back(
-    hook: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, accepted: bool
+    hook: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tell: list[str],
+    command: list[str],
+    *,
+    accepted: bool,
 ) -> None:
     place, lineage = tmp_path / "sites/api", tmp_path / "live/api"
     hook.install(place, {"fullchain.pem": "old chain", "key.pem": "old key"})
@@ -91,10 +101,10 @@ def test_a_pair_that_the_web_server_refuses_is_taken_back(
         return subprocess.CompletedProcess(command, 0 if accepted else 1, "", "refused")
 
     monkeypatch.setattr(hook.subprocess, "run", run)
-    monkeypatch.setattr(hook.sys, "argv", ["hook", str(tmp_path / "sites"), "web.service"])
+    monkeypatch.setattr(hook.sys, "argv", ["hook", str(tmp_path / "sites"), *tell])
     monkeypatch.setenv("RENEWED_LINEAGE", str(lineage))
     assert hook.main() == (0 if accepted else 1)
-    assert asked == [(["systemctl", "reload", "web.service"], "new chain")]
+    assert asked == [(command, "new chain")]
     found = {path.name: (path.read_text(), path.stat().st_mode & 0o777) for path in place.iterdir()}
     age = "new" if accepted else "old"
     assert found == {"fullchain.pem": (f"{age} chain", 0o644), "key.pem": (f"{age} key", 0o600)}

@@ -65,11 +65,14 @@ def test_what_cannot_work_is_refused(balancers: dict[str, BalancerVariables], ex
     assert expected in said(balancers)
 
 
-@pytest.mark.parametrize(
-    ("mode", "why"), [("none", "end the clients' TLS"), ("acme", "answer no challenges"), ("x", "no such mode")]
-)
+@pytest.mark.parametrize(("mode", "why"), [("none", "end the clients' TLS"), ("x", "no such mode")])
 def test_a_mode_that_balancers_cannot_serve_is_refused(mode: str, why: str) -> None:
     assert why in said(pair("198.51.100.20/24"), mode)
+
+
+def test_certificates_may_come_from_any_authority() -> None:
+    for mode in ("internal", "provided", "acme"):
+        assert said(pair("198.51.100.20/24"), mode) == ""
 
 
 def test_a_health_check_that_means_drained_is_refused() -> None:

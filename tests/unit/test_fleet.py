@@ -303,7 +303,7 @@ def test_the_table_has_what_balancers_say_and_names_who_is_drained() -> None:
     assert "balancers" not in tables.status({"app1": {"apps": {"api": state("1.0-a")}}})[0]
 
 
-PAIRS = imported("plugins/modules/haproxy_certificates.py")
+PAIRS = imported("roles/haproxy/files/haproxy_certificates.py")
 SHOWN = """Filename: /etc/haproxy/certificates/api.pem
 Status: Used
 Serial: 3D05

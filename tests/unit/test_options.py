@@ -28,7 +28,11 @@ def test_what_a_playbook_has_and_what_roles_have_is_taken() -> None:
         ("build", {"ap": "shop"}, "did you mean app?"),
         ("rollback", {"relese": "1.0-ab"}, "did you mean release?"),
         ("release", {"nginx_client_rat": 1}, "did you mean nginx_client_rate?"),
-        ("status", {"lock_wait": 1}, "it is an option of deploy.yml, drain.yml, maintain.yml, refresh.yml, release.yml, rollback.yml, undrain.yml"),
+        (
+            "status",
+            {"lock_wait": 1},
+            "it is an option of deploy.yml, drain.yml, maintain.yml, refresh.yml, release.yml, rollback.yml, undrain.yml",
+        ),
         ("check", {"zzzzz": 1}, "expected one of: help"),
     ],
 )

@@ -1,9 +1,9 @@
 # Managed by Ansible: roles/acme. Changes here are overwritten.
 """certbot runs this for each certificate that it got: the pair takes the old one's place and the web server is told.
 
-    RENEWED_LINEAGE=/etc/letsencrypt/live/SITE python3 acme_install SITES_DIRECTORY UNIT
+    RENEWED_LINEAGE=/etc/letsencrypt/live/SITE python3 acme_install SITES_DIRECTORY UNIT | COMMAND ARGUMENT...
 
-Where the unit refuses to reload, the old pair comes back, so that a later start does not fail for it.
+Where the unit refuses to reload, or the command fails, the old pair comes back, so that a later start does not fail for it.
 """
 
 import os
@@ -32,15 +32,16 @@ def install(place: Path, texts: dict[str, str]) -> dict[str, str]:
 
 def main() -> int:
     """Install what certbot has just got; returns the exit code."""
-    lineage, sites, unit = Path(os.environ["RENEWED_LINEAGE"]), Path(sys.argv[1]), sys.argv[2]
+    lineage, sites, tell = Path(os.environ["RENEWED_LINEAGE"]), Path(sys.argv[1]), sys.argv[2:]
     place = sites / lineage.name
     texts = {"fullchain.pem": (lineage / "fullchain.pem").read_text(), "key.pem": (lineage / "privkey.pem").read_text()}
     before = install(place, texts)
-    done = subprocess.run(["systemctl", "reload", unit], capture_output=True, text=True, check=False)
+    command = tell if tell[1:] else ["systemctl", "reload", *tell]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return 0
     install(place, before)
-    sys.stderr.write(f"{place}: found a new pair that {unit} refuses, the old one is back: {done.stderr}\n")
+    sys.stderr.write(f"{place}: found a new pair that {' '.join(tell)} refuses, the old one is back: {done.stderr}\n")
     return 1
 
 

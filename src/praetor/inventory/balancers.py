@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 MOST = 2
-SUPPORTED_MODES = ("internal", "provided")
+SUPPORTED_MODES = ("internal", "provided", "acme")
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
@@ -54,11 +54,13 @@ def problems(
     if len(balancers) > MOST:
         found.append(f"groups.balancer_hosts: found {len(balancers)} hosts, expected one or two")
     if certificates_mode not in SUPPORTED_MODES:
-        reason = {
-            "none": "balancers end the clients' TLS, and app hosts are spoken to over TLS",
-            "acme": "balancers answer no challenges of an ACME authority yet",
-        }.get(certificates_mode, "there is no such mode")
-        expected = " or ".join(SUPPORTED_MODES)
+        is_plain = certificates_mode == "none"
+        reason = (
+            "balancers end the clients' TLS, and app hosts are spoken to over TLS"
+            if is_plain
+            else "there is no such mode"
+        )
+        expected = ", ".join(SUPPORTED_MODES[:-1]) + f" or {SUPPORTED_MODES[-1]}"
         found.append(f"certificates_mode: found {certificates_mode}, expected {expected} with balancer_hosts: {reason}")
     found += [
         f"apps {app['name']}: found health.status 404, expected another one with balancer_hosts: 404 says that a host is drained"

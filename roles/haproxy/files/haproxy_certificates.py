@@ -1,39 +1,20 @@
-"""Ansible module: HAProxy shows the certificates that are in its files, without a reload."""
+# Managed by Ansible: roles/haproxy. Changes here are overwritten.
+"""Lets HAProxy show the certificates that are in its files, without a reload; prints those that it did not have.
 
-from __future__ import annotations
+    python3 haproxy_certificates [DIRECTORY [ADMIN SOCKET]]
+
+Each certificate of the directory has its key under the same name with .key behind it; all of a pair is replaced at once or nothing of it is.
+A file that HAProxy does not know yet, because its configuration was not loaded, is left to the reload.
+"""
 
 import hashlib
 import re
 import socket
 import ssl
+import sys
 from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule
-
-DOCUMENTATION = r"""
-module: haproxy_certificates
-short_description: Let HAProxy take renewed certificates while it runs
-options:
-  files:
-    description: Certificates as the configuration names them, each with its key under the same name with C(.key) behind it.
-    type: list
-    elements: path
-    required: true
-  admin:
-    description: HAProxy's admin socket.
-    type: path
-    default: /run/haproxy/admin.sock
-notes:
-  - A file that HAProxy does not know yet, because its configuration was not loaded, is left to the reload.
-  - All of a pair is replaced at once or nothing of it is.
-"""
-
-RETURN = r"""
-replaced:
-  description: The files whose content HAProxy did not have.
-  type: list
-  elements: str
-"""
+DIRECTORY, ADMIN = "/etc/haproxy/certificates", "/run/haproxy/admin.sock"
 
 
 def fingerprint(chain: str) -> str:
@@ -44,7 +25,7 @@ def fingerprint(chain: str) -> str:
 
 
 def shown(answer: str) -> str | None:
-    """Return the fingerprint in an answer to C(show ssl cert); None where HAProxy has no such file."""
+    """Return the fingerprint in an answer to `show ssl cert`; None where HAProxy has no such file."""
     found = re.search(r"^SHA1 FingerPrint: ([0-9A-F]+)$", answer, re.MULTILINE)
     return found[1] if found else None
 
@@ -74,30 +55,24 @@ def replace(admin: str, file: str, pair: str) -> str:
     return f"{file}: HAProxy did not take it and goes on with what it had: {' '.join(said.split())}"
 
 
-def main() -> None:
-    """Run as an Ansible module."""
-    module = AnsibleModule(
-        argument_spec={
-            "files": {"type": "list", "elements": "path", "required": True},
-            "admin": {"type": "path", "default": "/run/haproxy/admin.sock"},
-        },
-        supports_check_mode=True,
-    )
-    admin: str = module.params["admin"]
-    replaced = []
-    for file in module.params["files"]:
-        if not Path(file).exists():  # a dry run on a host that gets it
+def main() -> int:
+    """Replace what is another one in its file; returns the exit code."""
+    directory, admin = [*sys.argv[1:], *[DIRECTORY, ADMIN][len(sys.argv) - 1 :]][:2]
+    wrong = []
+    for file in sorted(Path(directory).glob("*.pem")):
+        if not file.exists():  # a link to what is no longer there
             continue
-        chain = Path(file).read_text(encoding="ascii")
+        chain = file.read_text(encoding="ascii")
         if shown(ask(admin, f"show ssl cert {file}")) in {None, fingerprint(chain)}:
             continue
-        replaced.append(file)
-        if not module.check_mode:
-            problem = replace(admin, file, chain + "\n" + Path(f"{file}.key").read_text(encoding="ascii"))
-            if problem:
-                module.fail_json(msg=problem)
-    module.exit_json(changed=bool(replaced), replaced=replaced)
+        problem = replace(admin, str(file), chain + "\n" + Path(f"{file}.key").read_text(encoding="ascii"))
+        if problem:
+            wrong.append(problem)
+        else:
+            sys.stdout.write(f"{file}\n")
+    sys.stderr.write("".join(f"{problem}\n" for problem in wrong))
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
