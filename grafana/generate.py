@@ -45,6 +45,7 @@ PAGES = (
     Page("fleet", "Fleet"),
     Page("app", "App", "app", "praetor_slots"),
     Page("databases", "Databases"),
+    Page("redis", "Redis"),
     Page("host", "Host", "instance", 'up{job!="blackbox"}'),
 )
 

@@ -20,9 +20,10 @@ from praetor.inventory.databases import warnings as database_warnings
 from praetor.inventory.egress import with_services
 from praetor.inventory.notices import check as check_notices
 from praetor.inventory.notices import plain
+from praetor.inventory.redis import mistakes as redis_mistakes
 from praetor.run.reader import Reader
 
-OTHER_TIERS = ("app_hosts", "monitoring_hosts", "database_hosts", "backup_hosts")
+OTHER_TIERS = ("app_hosts", "monitoring_hosts", "database_hosts", "backup_hosts", "redis_hosts")
 _EXAMPLE_WARNING = (
     "The secrets of this inventory open with the example password, which everyone can read. "
     "Encrypt them with your own: inventories/README.md."
@@ -138,9 +139,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         return check_notices(given["release_notify"], given["release_hooks"])
 
     def _databases(self, variables: dict[str, Any], apps: list[dict[str, Any]]) -> list[str]:
-        """Return what apps, database hosts and backup hosts cannot be for each other."""
+        """Return what apps, database hosts, backup hosts and the Redis host cannot be for each other."""
         groups = {name: list(hosts) for name, hosts in variables["groups"].items()}
-        return database_mistakes(apps, groups, int(self._task.args["max_connections"]))
+        return [
+            *database_mistakes(apps, groups, int(self._task.args["max_connections"])),
+            *redis_mistakes(apps, groups),
+        ]
 
     @staticmethod
     def _balancers(variables: dict[str, Any], apps: list[dict[str, Any]]) -> list[str]:

@@ -6,15 +6,19 @@ import ipaddress
 from typing import TYPE_CHECKING, Any
 
 from praetor.inventory.ports import HOST_TLS, METRICS_PORT, journal_port, listens
+from praetor.inventory.redis import instances
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 # The exporters of a host, by the roles that they are of: each is a job of Prometheus under the name without `_exporter`.
 EXPORTERS = ("node_exporter", "nginx_exporter", "app_exporter")
 BALANCER_EXPORTERS = ("node_exporter", "haproxy")
 DATABASE_EXPORTERS = ("node_exporter", "postgres_exporter")
 BACKUP_EXPORTERS = ("node_exporter",)
+REDIS_EXPORTERS = ("node_exporter", "redis_exporter")
+# Where an exporter has its figures elsewhere than at /metrics: this one is told which instance to ask.
+PATHS = {"redis_exporter": "/scrape"}
 
 
 def probe_modules(
@@ -122,6 +126,30 @@ def endpoints(hosts: Iterable[str], hostvars: Mapping[str, Any]) -> list[dict[st
     return [{"targets": [f"{address(host, hostvars)}:{METRICS_PORT}"], "labels": {"instance": host}} for host in hosts]
 
 
+def redis_targets(
+    hosts: Iterable[str], hostvars: Mapping[str, Any], apps: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Ask each host's metrics endpoint for each instance of Redis, which its exporter then asks."""
+    return [
+        {
+            **endpoint,
+            "labels": {
+                **endpoint["labels"],
+                "app": one["app"],
+                "keeps": one["keeps"],
+                "__param_target": f"rediss://{_in_url(address(host, hostvars))}:{one['port']}",
+            },
+        }
+        for host in hosts
+        for endpoint in endpoints([host], hostvars)
+        for one in instances(apps)
+    ]
+
+
+def _in_url(name: str) -> str:
+    return f"[{name}]" if ":" in name else name
+
+
 def metrics_endpoint(host: str, groups: Mapping[str, list[str]], hostvars: Mapping[str, Any]) -> dict[str, Any]:
     """Serve a host's exporters to the monitoring hosts, and to app hosts what an app host has of that which runs once; nothing where nobody asks."""
     monitors, apps = groups.get("monitoring_hosts", []), groups.get("app_hosts", [])
@@ -135,7 +163,9 @@ def metrics_endpoint(host: str, groups: Mapping[str, list[str]], hostvars: Mappi
         "clients": list(monitors),
         # HAProxy, which does this on balancers, is asked by monitoring hosts only.
         **({} if host in groups.get("balancer_hosts", []) else {"app_hosts": others}),
-        "sources": {role.removesuffix("_exporter"): listens(role, host, hostvars) for role in exporters},
+        "sources": {
+            role.removesuffix("_exporter"): listens(role, host, hostvars) + PATHS.get(role, "") for role in exporters
+        },
     }
 
 
@@ -144,6 +174,7 @@ def _exporters(host: str, groups: Mapping[str, list[str]]) -> tuple[str, ...]:
         "balancer_hosts": BALANCER_EXPORTERS,
         "database_hosts": DATABASE_EXPORTERS,
         "backup_hosts": BACKUP_EXPORTERS,
+        "redis_hosts": REDIS_EXPORTERS,
     }
     return next((found for group, found in others.items() if host in groups.get(group, [])), EXPORTERS)
 
@@ -171,7 +202,7 @@ def listens_on(host: str, role: str, hostvars: Mapping[str, Any]) -> str:
 def journal_url(monitors: list[str], hostvars: Mapping[str, Any]) -> str:
     """Say where journals are sent: to the first of the monitoring hosts."""
     name = address(monitors[0], hostvars)
-    return f"https://{f'[{name}]' if ':' in name else name}:{journal_port(monitors[0], hostvars)}"
+    return f"https://{_in_url(name)}:{journal_port(monitors[0], hostvars)}"
 
 
 class FilterModule:
@@ -189,4 +220,5 @@ class FilterModule:
             "private_ports": private_ports,
             "probe_modules": probe_modules,
             "probes": probes,
+            "redis_targets": redis_targets,
         }

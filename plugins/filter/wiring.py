@@ -13,6 +13,8 @@ from praetor.inventory.databases import Wanted, wanted
 from praetor.inventory.databases import variables as database_variables
 from praetor.inventory.egress import addresses as found_addresses
 from praetor.inventory.ports import METRICS_PORT, journal_port
+from praetor.inventory.redis import Instance, instances
+from praetor.inventory.redis import variables as redis_variables
 from praetor.run.pythons import known
 from praetor.run.story import listed
 
@@ -150,6 +152,7 @@ def firewall_allow(
     if host in backups:
         # Hosts with files that nobody else has.
         allowed.append({"name": "copies of files", "ports": [8433], "from": addresses([*apps, *monitoring], variables)})
+    redis = groups.get("redis_hosts", [])
     # App hosts ask each other what they have of that which runs once.
     asking = [*monitoring, *(other for other in apps if host in apps and other != host)]
     if asking:
@@ -159,10 +162,22 @@ def firewall_allow(
             {
                 "name": "logs",
                 "ports": [journal_port(host, variables)],
-                "from": addresses([*apps, *balancers, *databases, *backups], variables),
+                "from": addresses([*apps, *balancers, *databases, *backups, *redis], variables),
             }
         )
     return allowed
+
+
+def redis_allow(
+    apps: list[dict[str, Any]], groups: dict[str, list[str]], variables: dict[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return what a Redis host lets in for checked apps: app hosts, to the instances that there are."""
+    ports = [one["port"] for one in instances(apps)]
+    return (
+        [{"name": "queues and caches", "ports": ports, "from": addresses(groups["app_hosts"], variables)}]
+        if ports
+        else []
+    )
 
 
 def file_places(apps: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -257,6 +272,37 @@ def with_databases(
     return found
 
 
+def redis_instances(apps: list[dict[str, Any]]) -> list[Instance]:
+    """Return the queues and caches that apps ask for."""
+    return instances(apps)
+
+
+def with_redis(
+    secrets: dict[str, dict[str, str]],
+    asked: list[Instance],
+    kept: dict[str, str],
+    groups: dict[str, list[str]],
+    variables: dict[str, dict[str, Any]],
+) -> dict[str, dict[str, str]]:
+    """Add to each app's secrets where its queue and its cache are and how to enter them; arguments as of `with_databases`.
+
+    Raises:
+        AnsibleFilterError: a password is not there yet.
+
+    """
+    found = {app: dict(values) for app, values in secrets.items()}
+    for one in asked:
+        if one["name"] not in kept:
+            raise AnsibleFilterError(
+                f"{one['app']}: its {one['keeps']} is not made yet. Nothing was changed; what serves goes on. Type: "
+                "ansible-playbook playbooks/provision.yml -i INVENTORY"
+            )
+        host = groups["redis_hosts"][0]
+        address = str(variables[host].get("ansible_host", host))
+        found.setdefault(one["app"], {}).update(redis_variables(one, kept[one["name"]], address))
+    return found
+
+
 def silent(hosts: list[str], hostvars: dict[str, dict[str, Any]], register: str) -> list[str]:
     """Name the hosts that were away for the task that registered a variable."""
     return [host for host in hosts if (hostvars[host].get(register) or {}).get("away")]
@@ -308,9 +354,12 @@ class FilterModule:
             "planned": planned,
             "pythons": pythons,
             "reached_as": reached_as,
+            "redis_allow": redis_allow,
+            "redis_instances": redis_instances,
             "silent": silent,
             "survey_targets": survey_targets,
             "with_databases": with_databases,
+            "with_redis": with_redis,
             "haproxy_sites": haproxy_sites,
             "releases_that_differ": releases_that_differ,
         }

@@ -14,7 +14,7 @@ from project import ROOT
 if TYPE_CHECKING:
     from testinfra.host import Host
 
-PAGES = ("fleet", "databases", "app", "host")
+PAGES = ("fleet", "databases", "redis", "app", "host")
 FETCH = "import sys, urllib.request; sys.stdout.buffer.write(urllib.request.urlopen(sys.argv[1], timeout=10).read())"
 
 
@@ -46,8 +46,9 @@ def test_every_panel_finds_data(monitor: Host, fleet: dict[str, dict[str, Any]])
     wanted = expressions(fleet)
     if not data(monitor, 'up{job="haproxy"}'):
         wanted = {title: text for title, text in wanted.items() if "haproxy_" not in text}
-    if not data(monitor, 'up{job="postgres"}'):
-        wanted = {title: text for title, text in wanted.items() if not title.startswith("databases:")}
+    for page, job in (("databases", "postgres"), ("redis", "redis")):
+        if not data(monitor, f'up{{job="{job}"}}'):
+            wanted = {title: text for title, text in wanted.items() if not title.startswith(f"{page}:")}
     if not data(monitor, 'node_systemd_service_restart_total{name=~"app-.+@[0-9]+.service"}'):
         # The apps of these hosts have no processes.
         wanted = {title: text for title, text in wanted.items() if "node_systemd_service_restart_total" not in text}
@@ -72,6 +73,6 @@ def test_a_console_shows_the_host_and_the_app(monitor: Host, fleet: dict[str, di
     text = fetch(monitor, f"consoles/{page}.html?app={app}&instance={host}")
     assert f'href="host.html?instance={host}"' in text
     assert f'href="app.html?app={app}"' in text
-    if page != "databases":
+    if page not in {"databases", "redis"}:
         assert '<span class="good">serves</span>' in text
     assert "error executing template" not in text

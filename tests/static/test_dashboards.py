@@ -38,7 +38,7 @@ def test_the_dashboards_are_current() -> None:
 
 
 def test_every_graph_of_a_console_is_a_panel() -> None:
-    assert [path.stem for path in DASHBOARDS] == ["app", "databases", "fleet", "host"]
+    assert [path.stem for path in DASHBOARDS] == ["app", "databases", "fleet", "host", "redis"]
     for path in DASHBOARDS:
         board = json.loads(path.read_text(encoding="utf-8"))
         page = (ROOT / "roles/prometheus/files/consoles" / f"{path.stem}.html").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from praetor.build.manifest import SETTINGS
 from praetor.inventory.model import App
 
 # What says where and how a release travels, and is no part of it.
-BESIDES = {"name", "source", "build", "build_packages", "database", "secrets", "commands", "release"}
+BESIDES = {"name", "source", "build", "build_packages", "database", "redis", "secrets", "commands", "release"}
 READERS = (
     "src/praetor/[!i]*/**/*.py",
     "plugins/**/*.py",

@@ -3,7 +3,7 @@
     pytest tests/hosts --ansible-inventory=inventories/staging
 
 Each test that asks for `host` runs once on every host of the group app_hosts, as root through sudo; one that asks for `monitor`
-once on every host of the group monitoring_hosts, if there are any; `database`, `backup` and `balancer` in the same way, and `storing` on
+once on every host of the group monitoring_hosts, if there are any; `database`, `backup`, `balancer` and `redis` in the same way, and `storing` on
 every host that stores copies of its files.
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 DEFAULT_INVENTORY = ROOT / "inventories/molecule"
 GROUP, MONITORS, DATABASES, BACKUPS = "app_hosts", "monitoring_hosts", "database_hosts", "backup_hosts"
-BALANCERS = "balancer_hosts"
+BALANCERS, REDIS = "balancer_hosts", "redis_hosts"
 CONNECTION = {
     "address": "ansible_host | default(inventory_hostname)",
     "port": "ansible_port | default(22)",
@@ -126,6 +126,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         ("database_name", DATABASES),
         ("backup_name", BACKUPS),
         ("balancer_name", BALANCERS),
+        ("redis_name", REDIS),
     ):
         if fixture in metafunc.fixturenames:
             metafunc.parametrize(fixture, list(hosts_of(inventory_of(metafunc.config), group)), scope="session")
@@ -203,6 +204,18 @@ def backup(backup_name: str, pytestconfig: pytest.Config) -> Host:
 
 
 @pytest.fixture(scope="session")
+def redis_settings(redis_name: str, pytestconfig: pytest.Config) -> dict[str, Any]:
+    """Return what the inventory says about the Redis host."""
+    return hosts_of(inventory_of(pytestconfig), REDIS)[redis_name]
+
+
+@pytest.fixture(scope="session")
+def redis(redis_settings: dict[str, Any]) -> Host:
+    """Return the Redis host as root."""
+    return reached(redis_settings)
+
+
+@pytest.fixture(scope="session")
 def storing(storing_name: str, pytestconfig: pytest.Config) -> Host:
     """Return a host that stores copies of its files, as root."""
     return reached(storing_hosts(inventory_of(pytestconfig))[storing_name])
@@ -261,7 +274,7 @@ def pytest_runtest_makereport(
     failed_on = next(
         (
             arguments[name]
-            for name in ("host", "monitor", "database", "backup", "balancer", "storing")
+            for name in ("host", "monitor", "database", "backup", "balancer", "redis", "storing")
             if name in arguments
         ),
         None,

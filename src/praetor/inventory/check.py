@@ -371,6 +371,7 @@ def _rules_of_one(entry: dict[str, Any], here: Where, vaulted: frozenset[Where])
     yield from _rules_of_data_dir(entry, here)
     yield from _rules_of_http(entry, here)
     yield from _rules_of_processes(entry, here)
+    yield from _rules_of_redis(entry, here)
     limit = _mapping(entry.get("limits")).get("request_s", 30)
     drain = _mapping(entry.get("release")).get("drain_s", 60)
     if isinstance(limit, int) and isinstance(drain, int) and drain < limit and entry.get("wsgi") is not None:
@@ -528,6 +529,21 @@ def _rules_of_processes(entry: dict[str, Any], here: Where) -> Iterator[Problem]
         if process.get("one") is True and isinstance(drain, int) and drain > 600:
             expected = "at most 600 with one: a release waits until the one before has ended"
             yield Problem((*place, "drain_s"), str(drain), expected)
+
+
+def _rules_of_redis(entry: dict[str, Any], here: Where) -> Iterator[Problem]:
+    """Yield which part of `redis` would have no effect."""
+    if not isinstance(entry.get("redis"), dict):
+        return
+    asked, where = _mapping(entry["redis"]), (*here, "redis")
+    if not any(asked.get(keeps) for keeps in ("queue", "cache")):
+        yield Problem(where, "neither queue nor cache", "queue: true, cache: true or both")
+        return
+    for keeps in ("queue", "cache"):
+        if f"{keeps}_mb" in asked and not asked.get(keeps):
+            yield Problem(
+                (*where, f"{keeps}_mb"), f"{describe(asked[f'{keeps}_mb'])} without {keeps}", f"{keeps}: true"
+            )
 
 
 def _rules_of_variables(entry: dict[str, Any], here: Where) -> Iterator[Problem]:

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .databases import PORT
+from .redis import instances
 
 
 def with_services(
     apps: Iterable[Mapping[str, Any]], groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return checked apps, each allowed to connect to the databases that it asks for; one that may connect to anything is left as it is.
+    """Return checked apps, each allowed to connect to the databases, queues and caches that it asks for; one that may connect to anything is left as it is.
 
     Raises:
         ValueError: a host has no address.
@@ -23,6 +24,10 @@ def with_services(
         if app["egress"] is not None and app["database"] is not None and groups.get("database_hosts"):
             databases = addresses(groups["database_hosts"], variables)
             app["egress"] = [*app["egress"], {"to": databases, "ports": [PORT], "protocol": "tcp"}]
+        if app["egress"] is not None and app.get("redis") is not None and groups.get("redis_hosts"):
+            ports = [one["port"] for one in instances([app])]
+            hosts = addresses(groups["redis_hosts"], variables)
+            app["egress"] = [*app["egress"], {"to": hosts, "ports": ports, "protocol": "tcp"}]
         found.append(app)
     return found
 

@@ -692,6 +692,29 @@ def _database(value: object) -> object:
     return {True: {}, False: None}.get(value, value) if isinstance(value, bool) else value
 
 
+class Redis(Part):
+    """A queue and a cache of the app's own on the group redis_hosts, each in its own instance of Redis."""
+
+    queue: Annotated[bool, Must("true or false")] = Field(
+        default=False,
+        description="A queue: nothing in it is dropped to make room, and it is on disk. The app finds its address in REDIS_URL, RQ_REDIS_URL and "
+        "CELERY_BROKER_URL.",
+    )
+    cache: Annotated[bool, Must("true or false")] = Field(
+        default=False,
+        description="A cache: what was used least makes room, and a restart empties it. The app finds its address in CACHE_URL.",
+    )
+    queue_mb: Annotated[int, whole(16, 65536)] = Field(
+        default=256,
+        description="MiB that the queue may take; beyond it what adds to the queue is refused with an error.",
+    )
+    cache_mb: Annotated[int, whole(16, 65536)] = Field(default=128, description="MiB that the cache may take.")
+    port: Annotated[int, whole(20_000, 29_998)] | None = Field(
+        default=None,
+        description="Port of the queue; the cache has the next one. Made from the app's name when missing: from 20000 to 29999.",
+    )
+
+
 class App(Part):
     """One app: a WSGI application that the hosts of the play serve, or processes and jobs alone."""
 
@@ -779,6 +802,11 @@ class App(Part):
         description="`true` for a database of the app's own on the group database_hosts; the app finds its address in "
         "DATABASE_URL and in the variables of libpq. A database elsewhere needs no such key: its address goes to `config` or `env`.",
     )
+    redis: Annotated[Redis | None, Must("a mapping with queue: true, cache: true or both")] = Field(
+        default=None,
+        description="A queue, a cache or both of the app's own on the group redis_hosts: docs/redis.md.",
+        examples=["redis: {queue: true, cache: true}"],
+    )
     health: Health = Field(default_factory=Health, description="How a slot shows that it can serve.")
     workers: Annotated[int | str, Must('"auto" or a whole number from 1 to 64', _workers_problem)] = Field(
         default="auto", description="Worker processes; `auto` is one for each core of the host."
@@ -797,7 +825,7 @@ class App(Part):
     egress: Annotated[list[Outgoing] | None, Must("a list such as [{to: [192.0.2.0/24], ports: [443]}]")] = Field(
         default=None,
         description="What the app may connect to; none given: anything, `[]`: nothing. Always allowed are the host itself, the resolvers in its "
-        "/etc/resolv.conf, and the database that the entry asks for: docs/security.md.",
+        "/etc/resolv.conf, and the database, queue and cache that the entry asks for: docs/security.md.",
         examples=["egress: [{to: [192.0.2.0/24], ports: [443]}]"],
     )
     commands: Commands = Field(default_factory=Commands, description="Programs of the app that a release runs.")

@@ -26,6 +26,7 @@ INPUTS = {
     "node_exporter": "node_exporter_listen",
     "postgres_exporter": "postgres_exporter_listen",
     "prometheus": "prometheus_listen",
+    "redis_exporter": "redis_exporter_listen",
 }
 
 

@@ -105,7 +105,8 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         "why": Option("A reason, for whoever finds a host drained."),
         "update": Option("Whether to bring packages up to date; true.", "true or false"),
         "outage": Option(
-            "Also a database host without a standby; its apps have no database meanwhile.", "true or false"
+            "Also a database host without a standby, and the Redis host; apps do without them meanwhile.",
+            "true or false",
         ),
     },
     "maintenance": {
@@ -153,8 +154,8 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         "app": _APP,
         "format": _FORMAT,
         "table": Option(
-            "Which table; `demo` has a command to try for each host, `databases` is without apps.",
-            choices=("status", "demo", "databases"),
+            "Which table; `demo` has a command to try for each host, `databases` and `redis` are without apps.",
+            choices=("status", "demo", "databases", "redis"),
         ),
     },
     "switchover": {"to": _TO},
