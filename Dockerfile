@@ -37,8 +37,10 @@ ARG INVENTORY=inventories/container
 # same input makes the same image.
 ARG COMMIT=
 ARG CREATED=
+# Of the hosts, such as 3.13, where not all supported Pythons are among them: they are part of the id.
+ARG PYTHONS=
 RUN PATH="/opt/uwsgi/venv/bin:$PATH" PYTHONPATH=src SOURCE_DATE_EPOCH=0 \
-    ansible-playbook playbooks/image.yml -i "$INVENTORY" -e "app=$APP" -e "commit=$COMMIT" -e "built_at=$CREATED"
+    ansible-playbook playbooks/image.yml -i "$INVENTORY" -e "app=$APP" -e "commit=$COMMIT" -e "built_at=$CREATED" -e "{pythons: '$PYTHONS'}"
 # All that the image gets from here, under one directory.
 RUN mkdir -p /image/srv/apps /image/etc/nginx /image/usr/local/bin /image/usr/local/lib/praetor/praetor/host \
  && mv "/srv/apps/$APP" /image/srv/apps/ \
@@ -66,7 +68,8 @@ LABEL org.opencontainers.image.title="$APP" \
       org.opencontainers.image.created="$CREATED"
 USER 10001:10001
 VOLUME /srv/apps/$APP/data
-EXPOSE 80 9117
+# Not the port of the metrics: `docker run -P` would publish it.
+EXPOSE 80
 HEALTHCHECK --interval=5s --timeout=4s --start-period=20s --retries=2 CMD ["praetor-container", "health"]
 ENTRYPOINT ["praetor-container"]
 CMD ["serve"]

@@ -135,12 +135,14 @@ test-%: $(VENV)/dev
 	@set -o pipefail; mkdir -p .test; export PRAETOR_LAB="$${PRAETOR_LAB:-praetor}$(NUMBER)" PRAETOR_LAB_NET="$$(($${PRAETOR_LAB_NET:-0} + $(NUMBER)))"; \
 	  $(MAKE) $(if $(wildcard molecule/$*),molecule SCENARIO=$*,$*) 2>&1 | tee .test/$* | sed -u 's/^/$*: /' && rm .test/$*
 
-# The id of the release in the image is that of hosts: it counts the last commit of the app's source.
+# The id of the release in the image is that of hosts: it counts the last commit of the app's source, and the Pythons of the hosts, of which
+# PYTHONS=3.13 names some.
 image: ## build the reference API as an image called flaskapp, with the docker of this machine
-	docker build -t flaskapp --build-arg COMMIT="$$(git log -1 --format=%H -- app)" --build-arg CREATED="$$(git log -1 --format=%cI)" .
+	docker build -t flaskapp --build-arg COMMIT="$$(git log -1 --format=%H -- app)" --build-arg CREATED="$$(git log -1 --format=%cI)" --build-arg PYTHONS="$(PYTHONS)" .
 
 # From Debian, without starting docker's service: the tests have their own daemon. Where none can run they say why, which is a failure in CI only.
 IMAGE_NEEDS := docker.io iproute2 iptables mmdebstrap
+image-test-long: IMAGE_NEEDS += slirp4netns
 image-test: TRY := -m "not long"
 image-test-long: TRY := -rP
 image-test: $(VENV)/dev ## build and try the image with a docker daemon made for that
@@ -148,7 +150,7 @@ image-test-long: $(VENV)/dev ## the same and what takes longer: other apps, Debi
 image-test image-test-long:
 	@dpkg-query -W -f '$${db:Status-Status}\n' $(IMAGE_NEEDS) 2>&1 | grep -vqx installed || exit 0; \
 	  echo "==> installing from Debian what is missing of $(IMAGE_NEEDS)"; $(SUDO) $(BIN)/ansible localhost -o -m ansible.builtin.apt \
-	  -a "name=docker.io,iproute2,iptables,mmdebstrap install_recommends=false update_cache=true policy_rc_d=101" >/dev/null
+	  -a "name=$$(echo $(IMAGE_NEEDS) | tr ' ' ,) install_recommends=false update_cache=true policy_rc_d=101" >/dev/null
 	@$(SUDO) env PATH="$$PATH" pytest -q -rs -p no:cacheprovider $(TRY) tests/image
 
 .PHONY: image image-test image-test-long

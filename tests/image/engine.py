@@ -109,6 +109,8 @@ def running() -> Iterator[None]:
         daemon = _start()
         for kind in ("container", "volume"):  # of a run that was killed
             docker(kind, "prune", "--force")
+        # What builds of earlier days have left: each is most of a gigabyte.
+        docker("image", "prune", "--force", "--filter", "until=72h")
         yield
     finally:
         if daemon:

@@ -37,9 +37,11 @@ def labels(image: str) -> dict[str, str]:
     return {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
 
 
-def test_the_release_is_that_of_hosts(committed: str) -> None:
+def built_for_hosts(*options: str) -> str:
+    """Build the release as a controller does, and return its id."""
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "playbooks/build.yml"]
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("ansible-playbook")), "playbooks/build.yml", "-i", "inventories/container"],
+        [*command, "-i", "inventories/container", *options],
         cwd=ROOT,
         env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"},
         capture_output=True,
@@ -48,9 +50,25 @@ def test_the_release_is_that_of_hosts(committed: str) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     [found] = re.findall(r"api (\S+): release it with", done.stdout)
+    return str(found)
+
+
+def test_the_release_is_that_of_hosts(committed: str) -> None:
+    found = built_for_hosts()
     assert facts(committed)["release"] == found
     # Without the commit it is another one: the image has no history to ask.
     assert facts(IMAGE)["release"] != found
+
+
+@pytest.mark.long
+def test_the_release_is_that_of_hosts_which_all_have_one_python(committed: str) -> None:
+    image = build("--build-arg", f"COMMIT={labels(committed)['revision']}", "--build-arg", "PYTHONS=3.13")
+    found = built_for_hosts("-e", "pythons=3.13")
+    assert facts(image)["release"] == found
+    assert found != facts(committed)["release"]
+    refused = docker("build", "--network", "host", "--build-arg", "PYTHONS=3.11", ".", check=False, timeout_s=900)
+    assert refused.returncode != 0
+    assert "api was built for cp311, and the base image has cp313" in " ".join(refused.stdout.split())
 
 
 def test_labels_and_the_bill_of_materials_say_what_it_is(committed: str) -> None:

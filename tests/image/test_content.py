@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from conftest import inside
 from engine import docker
 
@@ -11,6 +13,12 @@ LARGEST_MB = 190
 def test_it_is_small(image: str) -> None:
     size = int(docker("image", "inspect", "--format", "{{.Size}}", image).stdout)
     assert size <= LARGEST_MB * 1_000_000
+
+
+def test_no_other_port_than_that_of_clients_can_be_published_by_chance(image: str) -> None:
+    assert json.loads(docker("image", "inspect", "--format", "{{json .Config.ExposedPorts}}", image).stdout) == {
+        "80/tcp": {}
+    }
 
 
 def test_nothing_in_it_lends_rights_or_can_be_written_by_everybody(image: str) -> None:

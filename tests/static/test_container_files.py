@@ -1,6 +1,7 @@
 """The files around the image, judged by those who know their formats."""
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from project import ROOT
+from project import ROOT, defaults
 
 CONTAINER = ROOT / "container"
-LONGEST_S = 50  # role nginx: 30 s for a request, and what its answer may take
+LIMITS = defaults("nginx")
+# As the role has it: a request, what the app may add to that, and a client that is slow to take the answer.
+LONGEST_S = LIMITS["nginx_longest_request_s"] + 5 + LIMITS["nginx_send_timeout_s"]
 
 
 def tool(name: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -122,6 +125,8 @@ def test_a_stop_has_the_time_that_the_longest_request_takes() -> None:
     pod = deployment["spec"]["template"]["spec"]
     [drain] = [int(each["value"]) for each in pod["containers"][0]["env"] if each["name"] == "DRAIN_S"]
     assert pod["terminationGracePeriodSeconds"] > LONGEST_S + drain
+    [told] = re.findall(r"--stop-timeout (\d+)", (CONTAINER / "README.md").read_text(encoding="utf-8"))
+    assert int(told) > LONGEST_S
 
 
 @pytest.mark.parametrize("pod", pods())

@@ -26,6 +26,7 @@ _LOCK_WAIT = Option("Seconds to wait for another run on the same app.", "a whole
 _TURN_WAIT = Option("Seconds to wait for another run that takes hosts out; 0.", "a whole number")
 _CACHE = Option("Directory on the controller that keeps what was built; ~/.cache/praetor unless given.")
 _UPGRADE = Option("Take newer versions of what the project does not lock itself.", "true or false")
+_PYTHONS = Option("Python versions to build for, such as '3.11 3.13'; without it all that supported hosts have.")
 _FORMAT = Option("How the table is printed.", choices=("table", "json"))
 _RESTORE_FIRST = Option(
     "Everything was lost but the backups: database hosts get no data, restore.yml brings it.", "true or false"
@@ -47,9 +48,7 @@ HELP = Option("Print these options and end.", "true or false")
 PLAYBOOKS: dict[str, dict[str, Option]] = {
     "build": {
         "app": _APP,
-        "pythons": Option(
-            "Python versions to build for, such as '3.11 3.13'; without it all that supported hosts have."
-        ),
+        "pythons": _PYTHONS,
         "upgrade": _UPGRADE,
         "release_cache": _CACHE,
     },
@@ -83,6 +82,7 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
     "image": {
         "app": Option("The app. Needed."),
         "commit": Option("Commit of its source, where the build has no history."),
+        "pythons": _PYTHONS,
         "built_at": Option("A time to note instead of now, so that the same input makes the same image."),
         "release_cache": _CACHE,
     },
