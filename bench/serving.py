@@ -32,13 +32,13 @@ machine's noise."""
 Turns = list[dict[str, float]]
 
 
-def play(playbook: str, *arguments: str) -> None:
+def play(playbook: str, *arguments: str, inventory: str = INVENTORY) -> None:
     """Run a playbook; what it says goes to stderr.
 
     Raises:
         SystemExit: it failed.
     """
-    command = [str(Path(sys.executable).with_name("ansible-playbook")), playbook, "-i", INVENTORY, *arguments]
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), playbook, "-i", inventory, *arguments]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
     if code := subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, check=False).returncode:
         raise SystemExit(code)
