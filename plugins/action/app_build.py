@@ -21,7 +21,7 @@ from praetor.build.manifest import (
     with_data_dir,
 )
 from praetor.build.parts import site, slot, units, vassal
-from praetor.build.requirements import PYTHONS
+from praetor.build.systems import SYSTEMS, WITHOUT_HOSTS
 from praetor.host.layout import ReleaseError
 from praetor.run.notices import event_of, given, run_hooks
 from praetor.run.on_controller import ControllerAction
@@ -40,7 +40,7 @@ class ActionModule(ControllerAction):
     Arguments: `apps`, `secrets` and `root` as check_inventory returned them; `vassal`, the template of vassal files; `site`, that of sites, and whether
     these speak `tls` and log to the `journal` too; `units`, the directory with those of unit files, and `sandbox`, the directives of all units of apps; `server`, locked requirements with pyuwsgi; `cache`, a directory; `hosts` of the run; `action` and `why`; `only`,
     the one app to release; `release`, the id of one built before; `commit` of a source that has no history here; `pythons`, those of the hosts as versions or
-    wheel tags (none: all that hosts may have); `upgrade`, whether to resolve requirements again; `copies`, releases as app_copy returned them: those
+    tags of systems (none: those of all x86-64 hosts); `upgrade`, whether to resolve requirements again; `copies`, releases as app_copy returned them: those
     apps are not built.
     """
 
@@ -91,7 +91,7 @@ class ActionModule(ControllerAction):
 
 def told(manifest: Manifest, *, known: bool) -> str:
     """What `build.yml` says of a release, `known` being whether somebody named the Pythons of its hosts."""
-    app, release, versions = manifest["app"], manifest["id"], [PYTHONS[tag] for tag in manifest["python"]]
+    app, release, versions = manifest["app"], manifest["id"], [SYSTEMS[tag].name for tag in manifest["python"]]
     said = f"{app} {release}: release it with -e app={app} -e release={release}"
     if known or len(versions) == 1:
         return said
@@ -168,17 +168,17 @@ def _how(app: Mapping[str, Any], release: str, hosts: list[str]) -> Travel:
 
 
 def _tags(asked: Any) -> list[str]:
-    """The wheel tags of Pythons: those of the hosts, or those that an operator names; all that hosts may have when nobody says.
+    """The tags of systems: those of the hosts, or those that an operator names; when nobody says, the Pythons that x86-64 hosts may have.
 
     Raises:
-        ReleaseError: a Python that no supported host has.
+        ReleaseError: a system that is not supported.
     """
     words = asked.replace(",", " ").split() if isinstance(asked, str) else list(asked or [])
-    versions = {version: tag for tag, version in PYTHONS.items()}
-    unknown = [word for word in words if word not in PYTHONS and word not in versions]
+    versions = {system.name: tag for tag, system in SYSTEMS.items()}
+    unknown = [word for word in words if word not in SYSTEMS and word not in versions]
     if unknown:
         raise ReleaseError(
             f"pythons={' '.join(unknown)}: expected some of {' '.join(versions)}, which supported hosts have"
         )
     found = {versions.get(word, word) for word in words}
-    return [tag for tag in PYTHONS if not found or tag in found]
+    return [tag for tag in SYSTEMS if tag in (found or WITHOUT_HOSTS)]

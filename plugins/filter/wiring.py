@@ -309,7 +309,7 @@ def silent(hosts: list[str], hostvars: dict[str, dict[str, Any]], register: str)
 
 
 def pythons(hosts: list[str], hostvars: Mapping[str, Any], sources: list[str], cache: str) -> dict[str, str]:
-    """Return the wheel tag of each host's Python, as cp311; an empty one for a host that nobody has asked yet.
+    """Return the tag of each host's system, as cp311; an empty one for a host that nobody has asked yet.
 
     Args:
         hosts: their names.

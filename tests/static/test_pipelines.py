@@ -55,9 +55,9 @@ def test_every_make_target_of_a_pipeline_exists(pipeline: str) -> None:
 def test_a_pipeline_tests_on_the_python_of_each_supported_debian(pipeline: str, matrix: str) -> None:
     found = load(ROOT / "docs/ci" / pipeline)
     jobs = found.get("jobs", found)
-    supported = set(load(ROOT / "roles/base/vars/main.yml")["__base_supported"])
+    supported = {each.partition(" on ")[0] for each in load(ROOT / "roles/base/vars/main.yml")["__base_supported"]}
     for job in ("checks", "machines"):
-        assert {f"Debian {each} on x86_64" for each in re.findall(r"\b1[0-9]\b", str(jobs[job][matrix]))} == supported
+        assert {f"Debian {each}" for each in re.findall(r"\b1[0-9]\b", str(jobs[job][matrix]))} == supported
 
 
 @pytest.mark.parametrize("pipeline", SCHEMAS)

@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 from project import ROOT, load
 
-from praetor.build import debian, requirements
+from praetor.build.systems import SYSTEMS as BUILT_FOR
 
-SYSTEMS = [
-    re.fullmatch(r"(\w+) (\d+) on x86_64", each) for each in load(ROOT / "roles/base/vars/main.yml")["__base_supported"]
-]
-NAMES = {system[1] for system in SYSTEMS if system}
-RELEASES = {system[2] for system in SYSTEMS if system}
+SYSTEMS = [each.replace(" on", "").split() for each in load(ROOT / "roles/base/vars/main.yml")["__base_supported"]]
+NAMES = {name for name, _, _ in SYSTEMS}
+RELEASES = {release for _, release, _ in SYSTEMS}
+SUITES = {"12": "bookworm", "13": "trixie"}
 
 
 def table(place: str, name: str) -> set[str]:
@@ -35,14 +34,14 @@ def test_what_differs_between_systems_is_said_of_each(place: str, name: str) -> 
     assert table(place, name) == RELEASES, f"{place} {name}: a value for each system of roles/base/vars/main.yml"
 
 
-def test_the_build_has_a_python_of_each_system_and_a_tree_to_compile_in() -> None:
-    assert len(requirements.PYTHONS) == len(RELEASES), (
-        "src/praetor/build/requirements.py PYTHONS: the Python of each system"
-    )
-    assert set(requirements.EXACT) == set(requirements.PYTHONS.values()), "src/praetor/build/requirements.py EXACT"
-    assert set(debian.SUITES) == set(requirements.PYTHONS), "src/praetor/build/debian.py SUITES"
+def test_the_build_knows_each_system() -> None:
+    expected = {(SUITES[release], machine) for _, release, machine in SYSTEMS}
+    assert {(each.suite, each.machine) for each in BUILT_FOR.values()} == expected, "src/praetor/build/systems.py"
+
+
+def test_the_lab_has_machines_of_each_release() -> None:
     specs = load(ROOT / "roles/lab_host/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
-    assert set(debian.SUITES.values()) == set(specs["lab_host_suite"]["choices"]), "roles/lab_host: the lab's machines"
+    assert set(specs["lab_host_suite"]["choices"]) == {each.suite for each in BUILT_FOR.values()}, "roles/lab_host"
 
 
 def test_security_updates_are_named_for_each_distribution() -> None:

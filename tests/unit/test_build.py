@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import tarfile
@@ -18,8 +19,9 @@ from praetor.build.cache import Wheel, keep
 from praetor.build.indexes import Indexes
 from praetor.build.manifest import files_of, fingerprint, identify, recorded, sbom, sbom_of
 from praetor.build.parts import vassal
-from praetor.build.requirements import PYTHONS, Requirement
+from praetor.build.requirements import Requirement
 from praetor.build.sources import Source
+from praetor.build.systems import SYSTEMS, WITHOUT_HOSTS
 from praetor.documents import Artifact
 from praetor.host.layout import ReleaseError
 
@@ -66,7 +68,7 @@ class Workshop:
     ) -> tuple[list[Wheel], list[Requirement]]:
         """Stand in for the index."""
         assert cache == self.cache
-        chosen = [each for each in locked if requirements.applies(each, PYTHONS[tag])]
+        chosen = [each for each in locked if requirements.applies(each, tag)]
         self.fetched[tag] = sorted({*self.fetched.get(tag, []), *(each.name for each in chosen)})
         found = []
         for each in chosen:
@@ -102,7 +104,7 @@ class Workshop:
         )
         return done.stdout.strip()
 
-    def build(self, pythons: tuple[str, ...] = tuple(PYTHONS)) -> Artifact:
+    def build(self, pythons: tuple[str, ...] = WITHOUT_HOSTS) -> Artifact:
         """Build the artifact."""
         self.fetched.clear()
         return build(self.app, self.cache, self.place, self.server, pythons)
@@ -594,6 +596,20 @@ def test_build_commands_find_what_the_app_needs(shop: Workshop) -> None:
         ]
     ]
     assert "made.txt" in names_in(shop)
+
+
+def test_build_commands_find_it_for_another_processor_too(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host has another processor than this controller: the wheels that go there are of no use here."""
+    other = "aarch64" if platform.machine() == "x86_64" else "x86_64"
+    tag = next(tag for tag, system in SYSTEMS.items() if system.machine == other and system.python == "3.11")
+    shop.app["build"] = [["python", "-c", "import flask; open('made.txt', 'w').write(flask.VERSION)"]]
+    manifest = shop.build((tag,))
+    assert list(manifest["wheels"]) == [tag]
+    assert len(shop.fetched) == 2, "those of the host, and those for the commands"
+    monkeypatch.setattr(platform, "machine", lambda: "sparc64")
+    shop.put("main.py", "app = 2\n")
+    with pytest.raises(ReleaseError, match="this controller has none of the hosts'"):
+        shop.build((tag,))
 
 
 def test_a_template_that_the_backend_leaves_out_is_named(shop: Workshop) -> None:

@@ -90,7 +90,7 @@ def test_nothing_speaks_against_a_fine_release() -> None:
             "frozen until 20.* by ann: sale",
             False,
         ),
-        ({"python": "cp39"}, "has Python cp39, and api was built for cp311 only", True),
+        ({"python": "cp39"}, "has cp39, and api was built for cp311 only", True),
     ],
 )
 def test_what_speaks_against_a_release_names_host_and_reason(

@@ -13,7 +13,8 @@ from praetor.build import debian, indexes
 from praetor.build.cache import Wheel, keep, place_of
 from praetor.build.indexes import Indexes
 from praetor.build.requirements import Requirement, applies, parsed
-from praetor.build.wheels import content_digest, fetch, made_of_source
+from praetor.build.systems import SYSTEMS
+from praetor.build.wheels import content_digest, fetch, made_of_source, own_file
 from praetor.host.layout import ReleaseError
 
 
@@ -74,7 +75,48 @@ other==2.0 --hash=sha256:cc
 )
 def test_a_marker_is_judged_for_each_python(marker: str, on_311: bool, on_313: bool) -> None:  # noqa: FBT001
     requirement = Requirement(f"a==1{' ; ' + marker if marker else ''}", ())
-    assert (applies(requirement, "3.11"), applies(requirement, "3.13")) == (on_311, on_313)
+    assert (applies(requirement, "cp311"), applies(requirement, "cp313")) == (on_311, on_313)
+
+
+@pytest.mark.parametrize(
+    ("marker", "on_x86", "on_arm"),
+    [
+        ('platform_machine == "aarch64"', False, True),
+        ('platform_machine != "arm64" and os_name == "posix"', True, True),
+    ],
+)
+def test_a_marker_is_judged_for_each_processor(marker: str, on_x86: bool, on_arm: bool) -> None:  # noqa: FBT001
+    requirement = Requirement(f"a==1 ; {marker}")
+    assert (applies(requirement, "cp313"), applies(requirement, "cp313-aarch64")) == (on_x86, on_arm)
+
+
+@pytest.mark.parametrize(
+    ("built_for", "systems"),
+    [
+        ("cp313-cp313-manylinux_2_39_x86_64", {"cp313"}),
+        ("cp313-cp313-manylinux_2_39_aarch64", {"cp313-aarch64"}),
+        ("cp311-cp311-manylinux2014_aarch64", {"cp311-aarch64"}),
+        ("cp38-abi3-manylinux_2_17_aarch64.manylinux2014_aarch64", {"cp311-aarch64", "cp313-aarch64"}),
+        ("cp313-cp313-manylinux_2_42_x86_64", set()),
+        ("cp313-cp313-musllinux_1_2_aarch64", set()),
+        ("py3-none-any", set(SYSTEMS)),
+    ],
+)
+def test_a_wheel_fits_the_systems_that_it_was_built_for(place: Path, built_for: str, systems: set[str]) -> None:
+    wheel = make_wheel(place, "thing", tag=built_for)
+    lying = Requirement(f"./{wheel.name}", base=place)
+    if systems:
+        assert own_file(lying, sorted(systems), place / "cache").keys() == systems
+    if unfit := set(SYSTEMS) - systems:
+        with pytest.raises(ReleaseError, match=f"does not fit {SYSTEMS[min(unfit)]}"):
+            own_file(lying, sorted(unfit), place / "cache")
+
+
+def test_an_index_is_asked_for_the_wheels_of_a_processor(index: Path, place: Path) -> None:
+    mine = make_wheel(index, "mine", tag="cp313-cp313-manylinux_2_39_aarch64")
+    other = make_wheel(index, "other", tag="cp313-cp313-manylinux_2_39_x86_64")
+    found, lacking = fetch([pinned(mine), pinned(other)], "cp313-aarch64", None, place / "cache")
+    assert ([each.file for each in found], [each.name for each in lacking]) == ([mine.name], ["other"])
 
 
 def fetched(locked: list[Requirement], place: Path) -> list[Wheel]:

@@ -26,8 +26,9 @@ from .cache import Wheel, normalised, place_of, write
 from .locks import Asked, Lock
 from .manifest import canonical, entry_of, files_of, sbom
 from .programs import without_credentials
-from .requirements import PYTHONS, Requirement
+from .requirements import Requirement
 from .sources import Source
+from .systems import SYSTEMS, WITHOUT_HOSTS, named, on_this_processor, runs_here
 
 
 @dataclass
@@ -47,7 +48,7 @@ def build(
     cache: pathlib.Path,
     project: pathlib.Path,
     server: pathlib.Path,
-    pythons: Sequence[str] = tuple(PYTHONS),
+    pythons: Sequence[str] = WITHOUT_HOSTS,
     *,
     upgrade: bool = False,
 ) -> Artifact:
@@ -58,7 +59,7 @@ def build(
         cache: directory of the controller that outlives runs.
         project: what a relative `source.path` is relative to.
         server: locked requirements that hold pyuwsgi, added where the app's own lock does not name it.
-        pythons: wheel tags of the hosts' Pythons.
+        pythons: tags of the hosts' systems.
         upgrade: resolve again what no lock of the project decides.
 
     Raises:
@@ -96,7 +97,12 @@ def _build_tree(
     own_name = str(pyproject.get("project", {}).get("name", "")) if packaged else ""
     _gather(parts, server, source, cache, without=own_name)
     if app["build"]:
-        source = steps.run_all(app, source, parts.wheels, cache)
+        wheels_here = parts.wheels
+        if not any(runs_here(tag) for tag in fitting):
+            here = _Parts(app, lock, on_this_processor(fitting))
+            _gather(here, server, source, cache, without=own_name)
+            wheels_here = here.wheels
+        source = steps.run_all(app, source, wheels_here, cache)
     digest = sources.digest(source)
     left_out = list(source.left_out)
     if packaged:
@@ -175,7 +181,7 @@ def _gather(
     for each in needed:
         if each.path is not None or each.git is not None:
             try:
-                tags = [tag for tag in parts.pythons if requirements.applies(each, PYTHONS[tag])]
+                tags = [tag for tag in parts.pythons if requirements.applies(each, tag)]
                 _add(parts, _special(parts, each, tags, source, cache) if tags else {}, made=True)
             except ReleaseError as error:
                 problems.append(str(error))
@@ -213,10 +219,7 @@ def _add_published(parts: _Parts, published: list[Requirement], cache: pathlib.P
         try:
             _add(parts, wheels.made_of_source(each, tags, parts.lock.indexes, packages, cache), made=True)
         except ReleaseError as error:
-            named = " and ".join(PYTHONS[tag] for tag in tags)
-            about = (
-                f"{each.name}=={each.version} has no wheel for Python {named} on x86-64 Linux, and its source: {error}"
-            )
+            about = f"{each.name}=={each.version} has no wheel for Python {named(tags)}, and its source: {error}"
             problems.append(f"{about}\n  -> {wheels.advice(each.name, packages)}")
     return problems
 
@@ -340,10 +343,10 @@ def _pythons(pyproject: Mapping[str, Any], app: str, asked: Sequence[str]) -> li
         raise ReleaseError(
             f"{app}: pyproject.toml: requires-python = '{wanted}' is no version specifier such as '>=3.11'"
         ) from None
-    fitting = [tag for tag in PYTHONS if tag in asked and required.contains(f"{PYTHONS[tag]}.99")]
+    fitting = [tag for tag in SYSTEMS if tag in asked and required.contains(f"{SYSTEMS[tag].python}.99")]
     if not fitting:
-        named = " and ".join(PYTHONS[tag] for tag in PYTHONS if tag in asked)
-        raise ReleaseError(f"{app}: pyproject.toml asks for Python {required}; the hosts have {named}")
+        had = named([tag for tag in SYSTEMS if tag in asked])
+        raise ReleaseError(f"{app}: pyproject.toml asks for Python {required}; the hosts have {had}")
     return fitting
 
 

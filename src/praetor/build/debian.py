@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pathlib
+import platform
 import re
 import shutil
 import subprocess
@@ -24,8 +25,8 @@ from praetor.host.layout import ReleaseError
 from .cache import Wheel, keep
 from .indexes import Indexes
 from .programs import last_lines
+from .systems import SYSTEMS, runs_here
 
-SUITES = {"cp311": "bookworm", "cp313": "trixie"}
 BASES = pathlib.Path("/var/cache/praetor-lab/base")  # role lab_host's
 ALWAYS = ("build-essential", "pkgconf", "python3-dev", "ca-certificates")
 _NOBODY = "65534"
@@ -174,7 +175,13 @@ def prepared(tag: str, packages: Sequence[str], cache: pathlib.Path, reason: str
     Raises:
         ReleaseError: this controller cannot have one, with what it lacks; or a package does not exist.
     """
-    suite = SUITES[tag]
+    system = SYSTEMS[tag]
+    suite = system.suite
+    if not runs_here(tag):
+        raise ReleaseError(
+            f"{reason}\nIt is compiled in a clean Debian ({suite}) on {system.machine}, and this controller is {platform.machine()}: "
+            "build it on a controller like the host, or put its wheel into your own index."
+        )
     base = max(BASES.glob(f"{suite}-????????"), key=lambda path: path.stat().st_mtime, default=None)
     lacks = _lacks(base is not None, suite)
     if lacks:

@@ -21,8 +21,9 @@ from . import indexes, requirements
 from .cache import write
 from .indexes import Indexes
 from .programs import run, tool
-from .requirements import PYTHONS, Requirement, Told
+from .requirements import Requirement, Told
 from .sources import Source
+from .systems import SYSTEMS
 
 # What other tools lock with, and the command that writes it down for pip. Their files are not read: each tool has own words for markers and sources.
 _EXPORTS = {
@@ -50,7 +51,7 @@ class Asked:
     file: str  # empty: the first that the project has
     extras: tuple[str, ...]
     more: tuple[str, ...]
-    pythons: tuple[str, ...]  # wheel tags
+    pythons: tuple[str, ...]  # tags of systems
     upgrade: bool  # resolve again what no lock of the project decides
 
     @classmethod
@@ -62,7 +63,7 @@ class Asked:
     @property
     def lowest(self) -> str:
         """The oldest Python that it is for."""
-        return min((PYTHONS[tag] for tag in self.pythons), key=lambda python: int(python.split(".")[1]))
+        return min((SYSTEMS[tag] for tag in self.pythons), key=lambda system: system.minor).python
 
 
 def of_package(wanted: str, asked: Asked, cache: pathlib.Path) -> Lock:

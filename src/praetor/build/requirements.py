@@ -17,9 +17,8 @@ from praetor.host.layout import ReleaseError
 from .cache import normalised
 from .indexes import Indexes, option
 from .programs import without_credentials
+from .systems import SYSTEMS
 
-PYTHONS = {"cp311": "3.11", "cp313": "3.13"}  # Debian 12 and 13
-EXACT = {"3.11": "3.11.2", "3.13": "3.13.5"}  # what they have; markers ask for it
 _HASH = re.compile(r"--hash[= ](\S+)")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 _NO_MATTER = frozenset({"--require-hashes", "--prefer-binary", "--use-feature", "--no-emit-index-url"})
@@ -242,27 +241,28 @@ def _expanded(text: str, here: str) -> str:
     return _VARIABLE.sub(value, text)
 
 
-def marker_environment(python: str) -> dict[str, str]:
-    """The environment that markers are evaluated in, PEP 508, for a Python on a supported host."""
+def marker_environment(tag: str) -> dict[str, str]:
+    """The environment that markers are evaluated in, PEP 508, on a supported system."""
+    system = SYSTEMS[tag]
     return {
         "implementation_name": "cpython",
-        "implementation_version": EXACT[python],
+        "implementation_version": system.exact,
         "os_name": "posix",
-        "platform_machine": "x86_64",
+        "platform_machine": system.machine,
         "platform_python_implementation": "CPython",
         "platform_release": "",
         "platform_system": "Linux",
         "platform_version": "",
-        "python_full_version": EXACT[python],
-        "python_version": python,
+        "python_full_version": system.exact,
+        "python_version": system.python,
         "sys_platform": "linux",
         "extra": "",
     }
 
 
-def applies(requirement: Requirement, python: str) -> bool:
-    """Whether the requirement's marker holds for a Python on a supported host."""
+def applies(requirement: Requirement, tag: str) -> bool:
+    """Whether the requirement's marker holds on a supported system."""
     if not requirement.marker:
         return True
     marker = Parsed(f"x ; {requirement.marker}").marker
-    return marker is None or marker.evaluate(marker_environment(python))
+    return marker is None or marker.evaluate(marker_environment(tag))

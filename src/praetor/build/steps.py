@@ -21,8 +21,8 @@ from . import cache as caches
 from . import sources
 from .cache import Wheel
 from .programs import last_lines, run, tool
-from .requirements import PYTHONS
 from .sources import Source
+from .systems import SYSTEMS, runs_here
 
 _PYTHON = frozenset({"python", "python3"})
 
@@ -133,11 +133,12 @@ def _needs_python(command: Sequence[str]) -> bool:
 
 
 def _virtualenv(app: str, wheels: Mapping[str, list[Wheel]], place: pathlib.Path, cache: pathlib.Path) -> None:
-    """A virtualenv with what the app needs, of the newest of its Pythons that this controller has."""
+    """A virtualenv with what the app needs, of the newest of its Pythons that this controller has and whose wheels run here."""
     cache_free = [tool("uv"), "--quiet", "--no-config", "--offline", "--no-python-downloads"]
-    for tag in sorted(wheels, key=lambda tag: int(PYTHONS[tag].split(".")[1]), reverse=True):
+    here = [tag for tag in wheels if runs_here(tag)]
+    for tag in sorted(here, key=lambda tag: SYSTEMS[tag].minor, reverse=True):
         found = subprocess.run(
-            [*cache_free, "python", "find", "--no-project", "--system", PYTHONS[tag]],
+            [*cache_free, "python", "find", "--no-project", "--system", SYSTEMS[tag].python],
             capture_output=True,
             text=True,
             check=False,
@@ -152,7 +153,7 @@ def _virtualenv(app: str, wheels: Mapping[str, list[Wheel]], place: pathlib.Path
                 f"{app}: what it needs cannot be installed for `build`",
             )
             return
-    versions = " or ".join(PYTHONS[tag] for tag in wheels)
+    versions = " or ".join(SYSTEMS[tag].name for tag in wheels)
     raise ReleaseError(
         f"{app}: `build` runs Python, and this controller has none of the hosts' ({versions}): install it, or build for another host's (-e pythons=)"
     )

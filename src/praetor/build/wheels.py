@@ -20,11 +20,11 @@ from . import debian, requirements, sources
 from .cache import Wheel, keep, normalised, note, noted
 from .indexes import Indexes
 from .programs import last_lines, run, tool, without_credentials
-from .requirements import PYTHONS, Requirement
+from .requirements import Requirement
 from .sources import Source
+from .systems import SYSTEMS
 
 EPOCH = "315532800"  # 1980 is the beginning of time in zip files: equal input, equal wheel
-GLIBC = (2, 36)  # Debian 12's, the older one
 
 _NO_WHEEL = re.compile(r"No matching distribution found for ([^\s(;]+)")
 _NO_INDEX = re.compile(r"Retrying \(|Could not fetch URL")  # pip says both: it saw no file, because it saw no index
@@ -73,7 +73,7 @@ def fetch(
     Raises:
         ReleaseError: an index was not reached, does not have the package at all, or has another file.
     """
-    needed = [each for each in locked if requirements.applies(each, PYTHONS[tag])]
+    needed = [each for each in locked if requirements.applies(each, tag)]
     lines = sorted({each.line for each in needed})
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     kept = cache / "sets" / f"{tag}-{digest}.json"
@@ -104,12 +104,17 @@ class _NoWheelError(ReleaseError):
 
 
 def _download(lines: list[str], tag: str, indexes: Indexes | None, cache: pathlib.Path) -> list[Wheel]:
-    platforms = [f"manylinux_{GLIBC[0]}_{minor}_x86_64" for minor in range(GLIBC[1], 4, -1)]
-    platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
+    system = SYSTEMS[tag]
     command = [tool("python"), "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     command += ["--only-binary=:all:", "--disable-pip-version-check"]
-    command += ["--implementation=cp", f"--python-version={PYTHONS[tag]}", f"--abi={tag}", "--abi=abi3", "--abi=none"]
-    command += [f"--platform={platform}" for platform in platforms]
+    command += [
+        "--implementation=cp",
+        f"--python-version={system.python}",
+        f"--abi={system.abi}",
+        "--abi=abi3",
+        "--abi=none",
+    ]
+    command += [f"--platform={platform}" for platform in system.platforms]
     with tempfile.TemporaryDirectory(prefix="wheels-") as directory:
         place = pathlib.Path(directory)
         (place / "lock.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -117,7 +122,7 @@ def _download(lines: list[str], tag: str, indexes: Indexes | None, cache: pathli
             try:
                 run(
                     [*command, "--dest", directory, "--requirement", str(place / "lock.txt")],
-                    f"cannot download the wheels for Python {PYTHONS[tag]}",
+                    f"cannot download the wheels for {system}",
                     env=indexes.variables() if indexes else None,
                 )
             except ReleaseError as error:
@@ -295,10 +300,10 @@ def own_file(requirement: Requirement, tags: Sequence[str], cache: pathlib.Path)
     assert path is not None  # noqa: S101  the caller has asked
     fits = {tag: _fits(path.name, tag) for tag in tags}
     if not all(fits.values()):
-        unfit = ", ".join(PYTHONS[tag] for tag, fit in fits.items() if not fit)
-        raise ReleaseError(
-            f"{path.name}: this wheel does not fit Python {unfit} on x86-64 Linux (glibc {GLIBC[0]}.{GLIBC[1]})"
+        unfit = " or ".join(
+            f"{SYSTEMS[tag]} (glibc {'.'.join(map(str, SYSTEMS[tag].glibc))})" for tag, fit in fits.items() if not fit
         )
+        raise ReleaseError(f"{path.name}: this wheel does not fit {unfit}")
     for value in requirement.hashes:
         kind, _, wanted = value.partition(":")
         if hashlib.new(kind, path.read_bytes()).hexdigest() != wanted:
@@ -307,10 +312,9 @@ def own_file(requirement: Requirement, tags: Sequence[str], cache: pathlib.Path)
 
 
 def _fits(file: str, tag: str) -> bool:
-    python = tuple(int(part) for part in PYTHONS[tag].split("."))
-    platforms = [f"manylinux_2_{minor}_x86_64" for minor in range(GLIBC[1], 4, -1)]
-    platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
-    allowed = {*cpython_tags(python, [tag], platforms), *compatible_tags(python, tag, platforms)}
+    system = SYSTEMS[tag]
+    python, platforms = (3, system.minor), system.platforms
+    allowed = {*cpython_tags(python, [system.abi], platforms), *compatible_tags(python, system.abi, platforms)}
     return bool(allowed & parse_wheel_filename(file)[3])
 
 
@@ -348,7 +352,7 @@ def scm_version(source: Source) -> str:
 
 def by_tag(made: Mapping[str, Wheel], needed: Requirement, tags: Sequence[str]) -> dict[str, Wheel]:
     """Only for the Pythons that a requirement's marker names."""
-    return {tag: made[tag] for tag in tags if tag in made and requirements.applies(needed, PYTHONS[tag])}
+    return {tag: made[tag] for tag in tags if tag in made and requirements.applies(needed, tag)}
 
 
 def names_in(wheel: pathlib.Path) -> frozenset[str]:

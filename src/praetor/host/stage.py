@@ -27,9 +27,14 @@ if TYPE_CHECKING:
     from praetor.documents import Content, Manifest, TreeEntry, WheelEntry
 
 
+def system_tag(major: int, minor: int, machine: str) -> str:
+    """What an artifact calls a system: the wheel tag of its Python, as cp311, and the processor if it is not x86-64, as cp313-aarch64."""
+    return f"cp{major}{minor}" + ("" if machine == "x86_64" else f"-{machine}")
+
+
 def python_tag() -> str:
-    """The wheel tag of this host's Python, as cp311."""
-    return f"cp{sys.version_info.major}{sys.version_info.minor}"
+    """The tag of this host's system."""
+    return system_tag(sys.version_info.major, sys.version_info.minor, os.uname().machine)
 
 
 def files_of(manifest: Manifest, tag: str) -> list[WheelEntry | TreeEntry]:

@@ -26,7 +26,9 @@ _LOCK_WAIT = Option("Seconds to wait for another run on the same app.", "a whole
 _TURN_WAIT = Option("Seconds to wait for another run that takes hosts out; 0.", "a whole number")
 _CACHE = Option("Directory on the controller that keeps what was built; ~/.cache/praetor unless given.")
 _UPGRADE = Option("Take newer versions of what the project does not lock itself.", "true or false")
-_PYTHONS = Option("Python versions to build for, such as '3.11 3.13'; without it all that supported hosts have.")
+_PYTHONS = Option(
+    "Pythons to build for, such as '3.11 3.13', with the processor where it is not x86-64: '3.13-aarch64'; without it those of all x86-64 hosts."
+)
 _FORMAT = Option("How the table is printed.", choices=("table", "json"))
 _RESTORE_FIRST = Option(
     "Everything was lost but the backups: database hosts get no data, restore.yml brings it.", "true or false"

@@ -61,8 +61,8 @@ def refusals(release: Release, surveys: Surveys, *, force: bool, planning: bool 
         if state["python"] not in release["manifest"]["wheels"]:
             tags = ", ".join(sorted(release["manifest"]["wheels"]))
             found.append(
-                f"{host}: has Python {state['python']}, and {release['app']} was built for {tags} only. Does requires-python in its pyproject.toml exclude it? "
-                "If the host was upgraded since the last run, run the same command again: it is built for its Python now"
+                f"{host}: has {state['python']}, and {release['app']} was built for {tags} only. Does requires-python in its pyproject.toml exclude it? "
+                "If the host was upgraded since the last run, run the same command again: it is built for its Python and processor now"
             )
     return found
 

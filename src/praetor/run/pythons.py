@@ -1,4 +1,4 @@
-"""Which Python each host has, as the last survey saw it: kept on the controller, so that a build need not ask."""
+"""Which system each host has, as the last survey saw it: kept on the controller, so that a build need not ask."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from praetor.build import cache as caches
+from praetor.host.stage import system_tag
 
 
 def known(cache: pathlib.Path, variables: Mapping[str, Any], host: str) -> str:
-    """The wheel tag of a host's Python, as cp311; empty when nobody has asked it yet."""
-    found = variables["hostvars"][host]
-    version = (found.get("ansible_facts") or {}).get("python", {}).get("version", {})
-    if version:  # gathered in this run
-        return f"cp{version['major']}{version['minor']}"
+    """The tag of a host's system, as cp311 or cp313-aarch64; empty when nobody has asked it yet."""
+    if tag := gathered(variables["hostvars"][host]):
+        return tag
     note = _note(cache, variables, host)
     return str(json.loads(note.read_text(encoding="utf-8"))) if note.is_file() else ""
+
+
+def gathered(variables: Mapping[str, Any]) -> str:
+    """The tag of a host's system by the facts that this run has gathered; empty where it has not."""
+    facts = variables.get("ansible_facts") or {}
+    version = facts.get("python", {}).get("version", {})
+    return system_tag(version["major"], version["minor"], facts["architecture"]) if version else ""
 
 
 def remember(cache: pathlib.Path, variables: Mapping[str, Any], host: str, python: str) -> None:
