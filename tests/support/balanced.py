@@ -36,7 +36,7 @@ KEEPING = {
 }  # whose connections an event can meet
 
 
-def until(what: str, true: Callable[[], bool], patience_s: float = 60) -> float:
+def until(what: str, true: Callable[[], bool], patience_s: float = 180) -> float:
     """Wait until something is true; returns the seconds it took."""
     began = time.monotonic()
     while not true():
@@ -183,7 +183,7 @@ class Balanced(Fleet):
         """Let HAProxy read its files again; systemctl's word is not enough."""
         before = self.look(balancer)["worker"]
         balancer.run("systemctl reload haproxy")
-        until(f"{balancer.name} has another worker", lambda: self.look(balancer)["worker"] not in ([], before), 30)
+        until(f"{balancer.name} has another worker", lambda: self.look(balancer)["worker"] not in ([], before))
 
     @contextlib.contextmanager
     def new_connections(self, address: str = "", roots: str = "") -> Iterator[NewConnections]:
