@@ -151,6 +151,7 @@ def loaded(
         with psycopg.connect(migrated[kind].replace("+psycopg", ""), autocommit=True) as connection:
             connection.execute("DELETE FROM items")
             connection.execute("DELETE FROM idempotency")
+            connection.execute("DELETE FROM reports")
             connection.execute(f"UPDATE alembic_version SET version_num = '{HEAD}'".encode())
     return load(environ)
 

@@ -9,10 +9,10 @@ from api import logs, metrics, problems
 from api.config import Loaded
 from api.database import Database
 from api.edge import Edge
-from api.routes import docs, health, items
+from api.routes import docs, health, items, reports
 from api.services import Services
 
-ROUTES = (health.routes, items.routes)
+ROUTES = (health.routes, items.routes, reports.routes)
 
 
 class _NoSessions(SessionInterface):

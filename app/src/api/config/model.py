@@ -88,6 +88,19 @@ class Items(Section):
     """How long the answer to an `Idempotency-Key` is kept for repeats."""
 
 
+class Reports(Section):
+    """The reports resource, and the worker that makes them."""
+
+    poll_s: float = Field(default=1.0, gt=0, le=60)
+    """How long a worker that found nothing to do waits before it looks again."""
+
+    lease_s: int = Field(default=120, ge=1, le=86_400)
+    """How long a worker has a report to itself. Longer than any takes: then another worker may make it again."""
+
+    tries: int = Field(default=3, ge=1, le=20)
+    """How often a report is begun before it counts as failed."""
+
+
 class Settings(Section):
     """All of it."""
 
@@ -101,6 +114,7 @@ class Settings(Section):
     http: Http = Http()
     database: Database = Database()
     items: Items = Items()
+    reports: Reports = Reports()
 
     @model_validator(mode="after")
     def _development_stays_in_development(self) -> Self:

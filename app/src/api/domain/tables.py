@@ -51,3 +51,17 @@ class IdempotencyRow(Base):
     fingerprint: Mapped[str] = mapped_column(String(64))
     body: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(Moment, index=True)
+
+
+class ReportRow(Base):
+    """A report, and its place in the queue."""
+
+    __tablename__ = "reports"
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    state: Mapped[str] = mapped_column(String(10), index=True)
+    tries: Mapped[int]
+    leased_until: Mapped[datetime] = mapped_column(Moment)
+    created_at: Mapped[datetime] = mapped_column(Moment)
+    ended_at: Mapped[datetime | None] = mapped_column(Moment)
+    stock: Mapped[dict[str, int] | None] = mapped_column(JSON(none_as_null=True))
