@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 
 from api.config import Loaded, load
+from api.migrations import HEAD
 from conftest import Postgres, database_of, free_port
 
 Make = Callable[[Loaded], Flask]
@@ -40,7 +41,7 @@ def test_without_migrations_it_is_alive_but_not_ready(environ: dict[str, str], t
     client = make_app(load(environ)).test_client()
     ready = client.get("/health/ready")
     assert (ready.status_code, ready.mimetype, ready.headers["Retry-After"]) == (503, "application/problem+json", "5")
-    assert ready.get_json()["detail"] == "database: schema none, needs 0001: run python -m api.migrate"
+    assert ready.get_json()["detail"] == f"database: schema none, needs {HEAD}: run python -m api.migrate"
     assert client.get("/health/live").status_code == 200
 
 

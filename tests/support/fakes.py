@@ -174,6 +174,10 @@ class Units:
         elif verb == "stop":
             for name in names:
                 self._stop(name, wait="--no-block" not in arguments)
+        elif verb == "reset-failed":
+            for name in names:
+                if self.known[name]["ActiveState"] == "failed":
+                    self.known.pop(name)
         elif verb == "show":
             said = "\n\n".join(
                 "\n".join(f"{key}={value}" for key, value in {"Id": name, **found}.items())
@@ -200,10 +204,13 @@ class Units:
         else:
             self.known.pop(name, None)
 
-    def end(self, name: str) -> None:
-        """Let a busy unit finish."""
+    def end(self, name: str, result: str = "success") -> None:
+        """Let a busy unit finish; what did not go well systemd keeps."""
         self.busy.discard(name)
-        self.known.pop(name)
+        if result == "success":
+            self.known.pop(name)
+        else:
+            self.known[name] |= {"ActiveState": "failed", "SubState": "failed", "Result": result}
 
     def power_cut(self, layout: Layout) -> None:
         """Boot again: what has a link is started."""

@@ -86,6 +86,28 @@ def test_what_an_old_one_is_doing_is_not_waited_for_and_its_release_is_kept(host
     assert processes.in_use(host) == {"2-b"}
 
 
+@pytest.mark.parametrize("result", ["exit-code", "timeout", "oom-kill"])
+def test_an_old_one_that_ended_badly_is_forgotten_by_the_next_settle(host: AppHost, units: Units, result: str) -> None:
+    started, [old] = Started(host, process()), names(("worker", 1, 1))
+    units.busy.add(old)
+    started.flip()
+    units.end(old, result)
+    assert [each["state"] for each in look(host)] == ["failed", "active"], "until then it is seen"
+    with phase(host, a_run("r1"), "settle") as journal:
+        settles.settle(host, journal, "2-b", 1, 1)
+    assert [each["release"] for each in look(host)] == ["2-b"]
+    assert not (host.layout.units / "app-api-worker-1@.service").exists()
+    assert processes.in_use(host) == {"2-b"}
+
+
+def test_a_live_one_that_failed_is_not_forgotten(host: AppHost, units: Units) -> None:
+    Started(host, process())
+    [own] = names(("worker", 1, 1))
+    units.end(own, "exit-code")
+    processes.forget_ended(host)
+    assert [(each["release"], each["state"]) for each in look(host)] == [("1-a", "failed")]
+
+
 def test_a_program_that_ends_at_once_undoes_the_start_before_anything_serves(host: AppHost, units: Units) -> None:
     started = Started(host, process())
     units.broken.add("2-b")

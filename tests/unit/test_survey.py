@@ -189,6 +189,11 @@ def test_notes_say_what_stands_out(settled: AppHost) -> None:
     silent: Any = {"unreachable": True}
     found = seen(settled)
     found["apps"]["api"]["refused"] = ["192.0.2.1:443/tcp"]
+    old = {"process": "worker", "number": 0, "release": "0-z", "restarts": 0, "ended": "exit status 1"}
+    found["apps"]["api"]["processes"] = [
+        {**old, "instance": number, "state": state}
+        for number, state in enumerate(("deactivating", "active", "failed"), start=1)
+    ]
     text = "\n".join(notes.notes({"web1": found | {"others": ["old"]}, "web2": silent}))
     for words in (
         "web1: old is on the host and not in the inventory; playbooks/remove.yml -e app=old removes it",
@@ -197,6 +202,9 @@ def test_notes_say_what_stands_out(settled: AppHost) -> None:
         "api is frozen by ann: sale",
         "web1: api tried to connect to 192.0.2.1:443/tcp since a day ago, which its egress does not allow",
         "api 1-a was not settled",
+        "api is draining 0-z worker 1",
+        "api still runs 0-z worker 2",
+        "api had 0-z worker 3 end with a failure when it was told to end; journalctl -u app-api-worker-0@3",
     ):
         assert words in text
 

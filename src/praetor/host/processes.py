@@ -274,8 +274,15 @@ def breach_of_rest(host: AppHost, slot: Slot, wanted: Share) -> str | None:
 
 
 def forget_ended(host: AppHost) -> None:
-    """Remove the files of units that have ended and are not of what is live."""
-    live, running = host.live(), {(each["process"], each["number"]) for each in look(host)}
+    """Remove the files of units that have ended and are not of what is live.
+
+    One that ended with a failure, or was killed when `drain_s` was over, systemd would keep for ever, and its release with it.
+    """
+    live = host.live()
+    failed = [each for each in look(host) if each["state"] == "failed" and not (live and each["number"] == live.number)]
+    if failed:
+        systemctl("reset-failed", *(_name(host, each) for each in failed))
+    running = {(each["process"], each["number"]) for each in look(host)}
     gone = [
         unit
         for unit, _ in _files(host)

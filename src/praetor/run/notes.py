@@ -80,12 +80,17 @@ def _leftovers(_app: str, state: AppSurvey) -> Iterator[str]:
         yield f"has leftovers of an interrupted run, which the next run repairs: {', '.join(state['leftovers'])}"
 
 
-def _old_processes(_app: str, state: AppSurvey) -> Iterator[str]:
-    """Those of other releases: they end their work."""
+def _old_processes(app: str, state: AppSurvey) -> Iterator[str]:
+    """Those of other releases: they end their work, or did not end it well."""
     for each in state["processes"]:
-        if not is_live(each, state):
-            doing = "is draining" if each["state"] == "deactivating" else "still runs"
-            yield f"{doing} {each['release']} {each['process']} {each['instance']}"
+        if is_live(each, state):
+            continue
+        name = f"{each['release']} {each['process']} {each['instance']}"
+        if each["state"] == "failed":
+            unit = f"app-{app}-{each['process']}-{each['number']}@{each['instance']}"
+            yield f"had {name} end with a failure when it was told to end; journalctl -u {unit}; the next release forgets it"
+        else:
+            yield f"{'is draining' if each['state'] == 'deactivating' else 'still runs'} {name}"
 
 
 def _ended_processes(app: str, state: AppSurvey) -> Iterator[str]:
