@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from bucket import ENDPOINT, bucket
 from ledgers import Site
 
 short = pytest.mark.short
@@ -132,9 +133,11 @@ def test_failover_and_the_return_of_the_old_primary(site: Site) -> None:
     site.step.forgives_after = time.time() - 1
     others = [host.address for host in (site.app, new, site.backup)]
     old.run("; ".join(f"ip route add blackhole {address}/32" for address in others))
+    typed = time.time()
     site.play("failover", f"to={new.name}", "force=true")
     assert new.is_primary()
     site.await_writes()
+    site.step.notes.append(f"writes came back {time.time() - typed:.0f} s after it was typed, at the latest")
     # It was fenced, for the controller could reach it. One that was not comes back as what it was:
     old.run("rm -f /var/lib/postgresql/*/main/standby.signal")
     old.run(f"systemctl start --no-block {UNIT}")
@@ -289,6 +292,56 @@ def test_a_repository_that_is_gone_is_not_made_again_without_a_word(site: Site) 
     finally:
         site.backup.run("umount /var/lib/pgbackrest; rmdir /run/nothing")
     site.await_streaming()
+
+
+def test_a_second_repository_on_s3_compatible_storage(site: Site, tmp_path: Path) -> None:
+    """What the backup host has is gone, and everything comes back from a bucket; what does not fit it is said."""
+    site.await_streaming()
+    site.backup.run(f"echo {site.gateway} {ENDPOINT} >>/etc/hosts")
+    with bucket(site.gateway, tmp_path) as storage:
+        for wrong, said in (
+            ({"key_secret": "none-that-fits"}, "the storage refuses the key"),
+            ({"bucket": "of-somebody-else"}, "the storage has no such bucket"),
+        ):
+            site.refused("provision", storage.variable(**wrong), tags="pgbackrest", said=said)
+        site.play("provision", storage.variable(), tags="pgbackrest")
+        for host in site.databases:
+            assert storage.key_secret not in host.run("cat /etc/pgbackrest.conf"), (
+                "databases need no key of the storage"
+            )
+        assert "S3-compatible storage of backup1 has 1 backup" in site.status()
+        site.restored(site.play("drill", storage.variable()))
+        site.await_rows_older_than(0)
+        point = time.time()
+        time.sleep(2)
+        site.backup.run(
+            "mkdir /run/nothing; chown postgres: /run/nothing; mount --bind /run/nothing /var/lib/pgbackrest"
+        )
+        try:
+            # The last WAL is there: it is stored in each repository by itself.
+            text = site.play("restore", f"host={site.backup.name}", site.to_time(point), storage.variable())
+            assert "on S3" in text
+            there = {int(line) for line in site.backup.sql("select n from rows", "ledger", COPY).splitlines()}
+            assert {number for number, when in site.told().items() if when < point - 0.5} - there == set()
+            site.backup.run(f"{RESTORE} --remove")
+            old, new = site.primary, site.standby
+            point = site.step.forgives_after = time.time()
+            time.sleep(2)
+            site.play("restore", f"host={new.name}", "take_over=true", site.to_time(point), storage.variable())
+            assert site.primary is new
+        finally:
+            site.backup.run("umount /var/lib/pgbackrest; rmdir /run/nothing")
+        site.play("rejoin", f"host={old.name}")
+        site.await_streaming()
+        site.backup.run("systemctl start pgbackrest@differential pgbackrest@verify")
+        assert "S3-compatible storage of backup1 has 2 backups" in site.status()
+    # The storage is away: writes go on, and WAL that it has not got is kept until it is back or given up.
+    site.primary.sql("select pg_switch_wal()")
+    site.await_status("cannot bring its WAL to the backup host")
+    site.await_writes()
+    site.play("provision", tags="pgbackrest")
+    site.await_status("cannot bring its WAL to the backup host", said=False)
+    assert "S3" not in site.status()
 
 
 def test_full_disk_of_the_archive(site: Site) -> None:

@@ -4,6 +4,7 @@ The rules and words are in `praetor.inventory`; here is only what needs Ansible:
 templating, decryption, and the file and line that each value came from.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from praetor.inventory.egress import with_services
 from praetor.inventory.notices import check as check_notices
 from praetor.inventory.notices import plain
 from praetor.inventory.redis import mistakes as redis_mistakes
+from praetor.inventory.storage import NAME as S3
+from praetor.inventory.storage import bare as storage_bare
+from praetor.inventory.storage import mistakes as storage_mistakes
 from praetor.run.reader import Reader
 
 OTHER_TIERS = ("app_hosts", "monitoring_hosts", "database_hosts", "backup_hosts", "redis_hosts")
@@ -71,13 +75,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         apps = [{**app, "config_secrets": secrets.get(app["name"], [])} for app in checked.apps]
         # What tiers mean for each other can be told of apps that are right.
         found = found or [*self._balancers(variables, checked.apps), *self._databases(variables, apps)]
+        storage, storage_warnings = self._storage(variables, root)
+        found += storage
         if lines := [*dict.fromkeys(found), *self._notices(variables)]:
             return self._failed(result, lines)
         try:
             reachable = with_services(checked.apps, variables["groups"], variables["hostvars"])
         except ValueError as error:
             return self._failed(result, [str(error)])
-        result["warnings"] = [*self._warnings(reader, root), *database_warnings(apps, variables["groups"])]
+        of_databases = [*database_warnings(apps, variables["groups"]), *storage_warnings]
+        result["warnings"] = [*self._warnings(reader, root), *of_databases]
         result.update(
             apps=reachable,
             secrets=checked.secrets,
@@ -145,6 +152,37 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             *database_mistakes(apps, groups, int(self._task.args["max_connections"])),
             *redis_mistakes(apps, groups),
         ]
+
+    def _storage(self, variables: dict[str, Any], root: Path) -> tuple[list[str], list[str]]:
+        """Return what is wrong with the second repository of backups, and what is hardly intended."""
+        hostvars = variables["hostvars"]
+        groups = {name: list(hosts) for name, hosts in variables["groups"].items()}
+        given: dict[str, object] = {}
+        vaulted: dict[str, frozenset[str]] = {}
+        passphrases: dict[str, object] = {}
+        origins: dict[str, tuple[str, int]] = {}
+        hosts = [*groups.get("database_hosts", []), *groups.get("backup_hosts", []), variables["inventory_hostname"]]
+        for host in hosts:
+            reader = Reader(self._templar)
+            try:
+                given[host] = reader.read(hostvars[host].get(S3))
+                passphrases[host] = reader.read(hostvars[host].get("pgbackrest_passphrase"), ("pgbackrest_passphrase",))
+            except AnsibleError as error:
+                reason = str(error).partition("\n")[0]
+                return [
+                    f"{S3} of {host}: found what cannot be resolved ({reason}), expected plain or vaulted values"
+                ], []
+            if reader.problems:
+                return [f"{S3} of {host}: found {one.found}, expected {one.expected}" for one in reader.problems], []
+            origins = origins or {str(where[0]) if where else "": origin for where, origin in reader.origins.items()}
+            vaulted[host] = frozenset(str(where[0]) for where in reader.vaulted if where)
+        found = storage_mistakes(given, groups, passphrases, root), storage_bare(given, groups, vaulted)
+        # A line begins with the key that it is about.
+        mistakes, warnings = (
+            [_line(origins.get(re.split("[ .:]", line)[1], origins.get("", ("", 0))), line) for line in lines]
+            for lines in found
+        )
+        return mistakes, warnings
 
     @staticmethod
     def _balancers(variables: dict[str, Any], apps: list[dict[str, Any]]) -> list[str]:

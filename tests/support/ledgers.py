@@ -111,6 +111,8 @@ class Site:
         }
         self.app, self.backup = found["app1"], found["backup1"]
         self.databases = [found["db1"], found["db2"]]
+        # This machine, as the hosts see it.
+        self.gateway = f"{self.app.address.rpartition('.')[0]}.1"
         authority = self.app.run("cat /etc/praetor/tls/host/authority.pem")
         self._place = client.Site(self.app.address, ssl.create_default_context(cadata=authority))
         self._lock, self._end = threading.Lock(), threading.Event()

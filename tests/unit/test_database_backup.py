@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.machinery
+import json
 import shutil
 import subprocess
+import time
 import types
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Any
 
 import pytest
 from project import ROOT
+
+from praetor.run import databases
 
 FULL = {"label": "F", "timestamp": {"stop": 1000}, "info": {"size": 500_000_000}}
 NEXT = {"label": "D", "timestamp": {"stop": 2000}, "info": {"size": 600_000_000}}
@@ -72,7 +76,8 @@ def test_what_pgbackrest_says_of_a_wrong_passphrase_may_hold_control_characters(
     restore: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = '[{"status": {"message": "[FormatError] at line 1: \x01\x1f"}, "repo": [], "backup": []}]'
-    monkeypatch.setattr(restore, "pgbackrest", lambda *_: said)
+    monkeypatch.setattr(restore, "pgbackrest", lambda *_, **__: said)
+    monkeypatch.setattr(restore, "repositories", lambda _: [1])
     with pytest.raises(restore.RestoreError, match="another passphrase"):
         restore.backups()
 
@@ -122,10 +127,13 @@ def test_what_a_directory_takes_is_what_its_files_take(tmp_path: Path, restore: 
 def backup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Return the program with a repository in a scratch directory; what it runs does nothing."""
     found = script("database-backup")
-    found.REPOSITORY, found.MADE = tmp_path / "repository", tmp_path / "made"
+    found.REPOSITORY, found.MADE, found.MADE_S3 = tmp_path / "repository", tmp_path / "made", tmp_path / "made-s3"
     found.REPOSITORY.mkdir()
-    done = subprocess.CompletedProcess[str]([], 0, stdout='[{"backup": [1]}]')
-    monkeypatch.setattr(found, "pgbackrest", lambda *_: done)
+    found.CONFIG, found.METRICS = tmp_path / "pgbackrest.conf", tmp_path / "database_backup.prom"
+    found.DRILL = tmp_path / "database_drill.prom"
+    found.CONFIG.write_text("[global]\nrepo1-path=/var/lib/pgbackrest\n")
+    done = subprocess.CompletedProcess[str]([], 0, stdout='[{"backup": [1]}]', stderr="")
+    monkeypatch.setattr(found, "pgbackrest", lambda *_, **__: done)
     return found
 
 
@@ -164,3 +172,191 @@ def test_only_a_repository_of_an_earlier_version_goes_on_with_another_database(
     for name in ("15", "17"):
         (tmp_path / name).mkdir()
     assert backup.is_of_earlier_version({"db": [{"id": 1, "version": one} for one in stored]}) is goes_on
+
+
+def stored(kind: str, stop: int, number: int = 1) -> dict[str, Any]:
+    """Return a backup as pgBackRest tells of it."""
+    info = {"size": 5, "repository": {"delta": 2}}
+    return {
+        "label": kind[0].upper(),
+        "type": kind,
+        "timestamp": {"stop": stop},
+        "info": info,
+        "database": {"repo-key": number},
+    }
+
+
+class Told:
+    """pgBackRest with two repositories: what it was asked, and what it says of each."""
+
+    def __init__(self, *held: list[dict[str, Any]], fails: str = "", gone: int = 0) -> None:
+        self.asked: list[tuple[str, ...]] = []
+        self.held, self.fails, self.gone = held, fails, gone
+
+    def __call__(self, *argv: str, quiet: bool = False) -> subprocess.CompletedProcess[str]:
+        self.asked.append(argv)
+        if argv[0] == "info":
+            number = int(argv[1].removeprefix("--repo="))
+            said = {"message": "missing stanza path" if number == self.gone else "ok"}
+            return subprocess.CompletedProcess([], 0, json.dumps([{"backup": self.held[number - 1], "status": said}]))
+        return subprocess.CompletedProcess([], 7 * (self.fails in argv), "", "" if quiet else None)
+
+
+@pytest.fixture
+def two(backup: Any) -> Any:
+    """Return the program with a second repository on S3-compatible storage."""
+    backup.CONFIG.write_text("[global]\nrepo1-path=/var/lib/pgbackrest\nrepo2-type=s3\n")
+    return backup
+
+
+def test_each_repository_gets_each_backup_and_one_that_fails_takes_none_from_the_other(
+    two: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Told([], [], fails="--repo=1")
+    monkeypatch.setattr(two, "pgbackrest", told)
+    assert two.back_up("diff") == 7
+    assert told.asked == [("--repo=1", "--type=diff", "backup"), ("--repo=2", "--type=diff", "backup")]
+
+
+def test_metrics_tell_of_each_repository_by_itself(two: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told([stored("full", 10), stored("diff", 30)], [stored("full", 20, 2)])
+    monkeypatch.setattr(two, "pgbackrest", told)
+    two.tell({"host": True, "s3": False})
+    lines = two.METRICS.read_text().splitlines()
+    assert 'praetor_database_backup_end_seconds{kind="diff",repository="host"} 30' in lines
+    assert 'praetor_database_backup_end_seconds{kind="full",repository="s3"} 20' in lines
+    assert 'praetor_database_backups{repository="s3"} 1' in lines
+    assert 'praetor_database_backup_verify_failed{repository="host"} 0' in lines
+    assert 'praetor_database_backup_verify_failed{repository="s3"} 1' in lines
+    two.tell()
+    assert sorted(two.METRICS.read_text().splitlines()) == sorted(lines), "what was verified is forgotten"
+    # And the storage is given up again.
+    two.CONFIG.write_text("[global]\n")
+    two.tell()
+    assert "s3" not in two.METRICS.read_text()
+
+
+def test_when_a_verification_last_succeeded_stays_to_be_seen(backup: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backup, "pgbackrest", Told([stored("full", 10)]))
+    backup.tell({"host": True})
+    [well] = [line for line in backup.METRICS.read_text().splitlines() if "verified_seconds" in line]
+    backup.tell({"host": False})
+    assert well in backup.METRICS.read_text()
+
+
+def test_a_bucket_that_had_backups_and_has_none_is_not_begun_again(
+    two: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(two, "pgbackrest", Told([stored("full", 10)], []))
+    assert two.first() == 0
+    (two.REPOSITORY / "backup/main").mkdir(parents=True)
+    (two.REPOSITORY / "backup/main/backup.info").touch()
+    monkeypatch.setattr(two, "pgbackrest", told := Told([stored("full", 10)], [], gone=2))
+    assert two.first() == 1
+    assert "the bucket of pgbackrest_s3 had backups and has none now" in capsys.readouterr().err
+    assert all(argv[0] == "info" for argv in told.asked)
+    two.MADE_S3.unlink()
+    assert two.first() == 0
+    assert ("--repo=2", "--type=full", "backup") in told.asked
+
+
+def test_status_tells_of_each_repository(
+    two: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(two, "pgbackrest", Told([stored("full", 10)], [stored("full", 20, 2), stored("diff", 25, 2)]))
+    two.DRILL.write_text(
+        'praetor_database_drill_end_seconds{repository="s3"} 40\npraetor_database_drill_failed{repository="s3"} 1\n'
+    )
+    assert two.show() == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["backups"], shown["newest"], shown["drill"], shown["drill_failed"]) == (1, 10, 0, False)
+    assert shown["s3"] == {"backups": 2, "newest": 25, "full": 20, "drill": 40, "drill_failed": True}
+    said = " ".join(databases.notes({}, {"backup1": shown}, 100))
+    assert "S3-compatible storage of backup1 has 2 backups, the newest 75 s old" in said
+    del shown["s3"]
+    assert "S3" not in " ".join(databases.notes({}, {"backup1": shown}, 100))
+
+
+@pytest.mark.parametrize(("to", "begins_with"), [(None, 1), (at(5000), 1), (at(1500), 2)])
+def test_a_restore_begins_in_the_first_repository_that_has_what_fits(
+    restore: Any, to: datetime | None, begins_with: int
+) -> None:
+    kept = [stored("full", 2000), stored("full", 1000, 2), stored("diff", 3000, 2)]
+    found = restore.fits(to, kept)
+    assert restore.repository(found) == begins_with
+    assert restore.named(found) == {1: "F", 2: "F on S3"}[begins_with]
+
+
+def test_a_drill_of_one_repository_forgets_nothing_of_the_other(
+    restore: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(restore, "METRICS", tmp_path / "drill.prom")
+    monkeypatch.setattr(restore, "DRILL_CONFIGS", {"host": tmp_path, "s3": tmp_path})
+    restore.tell({"end": 10, "seconds": 1, "backup_end": 5, "rows": 3}, "host")
+    restore.tell({"error": "no"}, "s3")
+    restore.tell({"error": "no"}, "host")
+    lines = restore.METRICS.read_text().splitlines()
+    assert 'praetor_database_drill_end_seconds{repository="host"} 10' in lines
+    assert 'praetor_database_drill_failed{repository="host"} 1' in lines
+    assert 'praetor_database_drill_failed{repository="s3"} 1' in lines
+    assert len(lines) == len(set(lines))
+    # The storage is given up.
+    monkeypatch.setattr(restore, "DRILL_CONFIGS", {"host": tmp_path, "s3": tmp_path / "none"})
+    restore.tell({"end": 20, "seconds": 1, "backup_end": 5, "rows": 3}, "host")
+    lines = restore.METRICS.read_text().splitlines()
+    assert not any("s3" in line for line in lines)
+    assert 'praetor_database_drill_failed{repository="host"} 0' in lines
+
+
+def test_a_repository_that_takes_wal_just_now_is_waited_for(backup: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = iter([50, 50, 0])
+    told = Told([stored("full", 10)])
+
+    def pgbackrest(*argv: str, quiet: bool = False) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], next(ended), "", "") if quiet else told(*argv)
+
+    monkeypatch.setattr(backup, "pgbackrest", pgbackrest)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    assert backup.first() == 0
+    assert list(ended) == []
+
+
+@pytest.mark.parametrize(
+    ("complaint", "hint"),
+    [
+        # As pgBackRest 2.45 says it.
+        (
+            "ERROR: [039]: HTTP request failed with 403 (FORBIDDEN):\n       *** Path/Query ***:",
+            "Look at key and key_secret",
+        ),
+        ("<Error><Code>NoSuchBucket</Code>", "the storage has no such bucket"),
+        (
+            "ERROR: [095]: unable to verify certificate presented by 's3.example.com:443': [20] unable to get local issuer certificate",
+            "Its authority is what authority_file names",
+        ),
+        (
+            "ERROR: [095]: unable to find hostname 's3.example.com' in certificate common name or subject alternative names",
+            "of another name than endpoint says",
+        ),
+    ],
+)
+def test_storage_that_refuses_says_where_to_look(
+    two: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], complaint: str, hint: str
+) -> None:
+    monkeypatch.setattr(two, "pgbackrest", lambda *_, **__: subprocess.CompletedProcess([], 39, "[]", complaint))
+    assert two.first() == 39
+    assert hint in capsys.readouterr().err
+    assert not two.MADE_S3.exists()
+
+
+def test_each_repository_is_asked_by_itself(restore: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = tmp_path / "pgbackrest.conf"
+    held = {"--repo=1": [stored("full", 10)], "--repo=2": [stored("full", 20, 2)]}
+    monkeypatch.setattr(restore, "pgbackrest", lambda *argv, **_: json.dumps([{"backup": held[argv[1]]}]))
+    for text, stops in (
+        ("[global]\nrepo1-host=backup1\nrepo2-host=backup1\n", [10, 20]),
+        ("[global]\nrepo1-path=/var/lib/pgbackrest\n", [10]),
+        ("[global]\nrepo2-type=s3\n", [20]),
+    ):
+        config.write_text(text)
+        assert [backup["timestamp"]["stop"] for backup in restore.backups(config)] == stops

@@ -658,7 +658,7 @@ def _rules_of_files(entry: dict[str, Any], here: Where, root: Path, vaulted: fro
         found = f"{describe(directives)}, which is no file in {root}"
         yield Problem((*here, "http", "directives"), found, "a file with NGINX directives")
     authority = _mapping(_mapping(entry.get("http")).get("access")).get("authority")
-    if isinstance(authority, str) and (reason := _authority_problem(root / authority)):
+    if isinstance(authority, str) and (reason := authority_problem(root / authority)):
         yield Problem(
             (*here, "http", "access", "authority"),
             f"{describe(authority)}, {reason}",
@@ -689,7 +689,7 @@ def _rules_of_files(entry: dict[str, Any], here: Where, root: Path, vaulted: fro
         yield from schema_problems(schema, entry.get("config", {}), (*here, "config"), vaulted)
 
 
-def _authority_problem(path: Path) -> str:
+def authority_problem(path: Path) -> str:
     """What is wrong with a file of authorities; empty when nothing is. A key in it would go to every host."""
     try:
         text = path.read_text(encoding="ascii")

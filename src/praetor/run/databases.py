@@ -219,14 +219,20 @@ def restored(host: str, found: Restored) -> str:
     )
 
 
-class Backups(TypedDict, total=False):
-    """What a backup host says of its backups; empty when it did not answer. Times in seconds since 1970, 0 for never."""
+class Kept(TypedDict, total=False):
+    """What a repository has. Times in seconds since 1970, 0 for never."""
 
     backups: int
     newest: int
     full: int
     drill: int
     drill_failed: bool
+
+
+class Backups(Kept, total=False):
+    """What a backup host says of its backups, and of those on S3-compatible storage; empty when it did not answer."""
+
+    s3: Kept
 
 
 def rows(seen: Mapping[str, Seen]) -> list[dict[str, str | int]]:
@@ -268,15 +274,9 @@ def notes(seen: Mapping[str, Seen], kept: Mapping[str, Backups], now: float) -> 
         if "backups" not in one:
             lines.append(f"{host} does not say what backups there are: systemctl status 'pgbackrest@*' there.")
             continue
-        if not one["backups"]:
-            lines.append(f"{host} has no backup: systemctl start pgbackrest@full there.")
-            continue
-        drill = f"restored on trial {age(now - one['drill'])} ago" if one.get("drill") else "never restored on trial"
-        failed = ", and the last try failed: playbooks/drill.yml says why" if one.get("drill_failed") else ""
-        lines.append(
-            f"{host} has {_many(one['backups'])}, the newest {age(now - one['newest'])} old, the newest full one "
-            f"{age(now - one['full'])}; {drill}{failed}."
-        )
+        lines.append(_backups(host, one, now))
+        if "s3" in one:
+            lines.append(_backups(f"S3-compatible storage of {host}", one["s3"], now))
     if seen and not kept:
         lines.append("The databases have no backup: put a host into the group backup_hosts (docs/databases.md).")
     return lines
@@ -305,6 +305,17 @@ def controller_note(host: str, about: About, authority: str) -> list[str]:
     return [
         f"{host} has {has}, so what would be lost with this machine is nowhere else: playbooks/controller_copy.yml."
     ]
+
+
+def _backups(place: str, one: Kept, now: float) -> str:
+    if not one["backups"]:
+        return f"{place} has no backup: systemctl start pgbackrest@full {'there' if ' ' not in place else 'on the backup host'}."
+    drill = f"restored on trial {age(now - one['drill'])} ago" if one.get("drill") else "never restored on trial"
+    failed = ", and the last try failed: playbooks/drill.yml says why" if one.get("drill_failed") else ""
+    return (
+        f"{place} has {_many(one['backups'])}, the newest {age(now - one['newest'])} old, the newest full one "
+        f"{age(now - one['full'])}; {drill}{failed}."
+    )
 
 
 def _many(backups: int) -> str:
