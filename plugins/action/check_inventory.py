@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible import constants
 from ansible.errors import AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible.plugins.action import ActionBase
 
@@ -148,8 +149,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
     def _databases(self, variables: dict[str, Any], apps: list[dict[str, Any]]) -> list[str]:
         """Return what apps, database hosts, backup hosts and the Redis host cannot be for each other."""
         groups = {name: list(hosts) for name, hosts in variables["groups"].items()}
+        hosts = groups.get("database_hosts", [])
+        # One that is only ever given by -e is found at any host.
+        asked = variables["hostvars"][hosts[0] if hosts else variables["inventory_hostname"]].get(
+            "postgresql_synchronous", False
+        )
+        synchronous = boolean(self._templar.template(asked), strict=False)
         return [
-            *database_mistakes(apps, groups, int(self._task.args["max_connections"])),
+            *database_mistakes(apps, groups, int(self._task.args["max_connections"]), synchronous=synchronous),
             *redis_mistakes(apps, groups),
         ]
 

@@ -71,6 +71,13 @@ def test_an_app_with_a_database_needs_a_host_for_it() -> None:
     assert line.startswith("groups.database_hosts: found no host, expected at least one: the database of shop")
 
 
+@pytest.mark.parametrize(("hosts", "refused"), [([], True), (["db1"], True), (["db1", "db2"], False)])
+def test_writes_that_nobody_would_acknowledge_are_refused(hosts: list[str], *, refused: bool) -> None:
+    found = mistakes([], {"database_hosts": hosts}, 100, synchronous=True)
+    assert ["postgresql_synchronous: found true with" in line for line in found] == [True] * refused
+    assert mistakes([], {"database_hosts": hosts}, 100) == []
+
+
 def test_connections_of_all_apps_are_added_up() -> None:
     apps = [
         entry(database={"connections": 60}),

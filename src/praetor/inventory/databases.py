@@ -11,6 +11,7 @@ from .ports import HOST_TLS
 AUTO_WORKERS = 8
 COMMANDS = 5
 """Connections of an app besides its slots': a migration, a check, a person who looks."""
+TWO = 2
 RESERVED = 12
 """Connections that no app gets: standbys, backups, the exporter, administrators."""
 TAKEN = frozenset({"standby", "template0", "template1"})
@@ -59,11 +60,17 @@ def wanted(apps: Sequence[Mapping[str, Any]], app_hosts: int) -> list[Wanted]:
     return found
 
 
-def mistakes(apps: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[str]], max_connections: int) -> list[str]:
+def mistakes(
+    apps: Sequence[Mapping[str, Any]],
+    groups: Mapping[str, Sequence[str]],
+    max_connections: int,
+    *,
+    synchronous: bool = False,
+) -> list[str]:
     """Say what does not fit, a sentence each: place, found, expected."""
     databases, backups, hosts = (list(groups.get(name, [])) for name in ("database_hosts", "backup_hosts", "app_hosts"))
     asked = wanted(apps, len(hosts))
-    lines = [*_groups(databases, backups, hosts)]
+    lines = [*_groups(databases, backups, hosts), *_synchronous(databases, asked=synchronous)]
     if asked and not databases:
         names = ", ".join(one["app"] for one in asked)
         lines.append(
@@ -97,6 +104,14 @@ def mistakes(apps: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[st
                     f"app {app['name']}: found {', '.join(taken)} among its variables, expected other names: `database` sets them"
                 )
     return lines
+
+
+def _synchronous(databases: list[str], *, asked: bool) -> Iterator[str]:
+    if asked and len(databases) < TWO:
+        yield (
+            f"postgresql_synchronous: found true with {', '.join(databases) or 'no host'} in database_hosts, expected at least two: a write waits until "
+            "another host has it, so none would ever be acknowledged"
+        )
 
 
 def _groups(databases: list[str], backups: list[str], hosts: list[str]) -> Iterator[str]:
