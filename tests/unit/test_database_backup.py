@@ -360,3 +360,26 @@ def test_each_repository_is_asked_by_itself(restore: Any, monkeypatch: pytest.Mo
     ):
         config.write_text(text)
         assert [backup["timestamp"]["stop"] for backup in restore.backups(config)] == stops
+
+
+def test_storage_that_does_not_answer_is_said_and_its_backups_get_old(
+    two: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(two, "pgbackrest", Told([stored("full", 10)], [stored("full", 20, 2)]))
+    two.tell({"host": True, "s3": True})
+    before = sorted(two.METRICS.read_text().splitlines())
+
+    def away(*argv: str) -> subprocess.CompletedProcess[str]:
+        # As pgBackRest 2.45 says it.
+        if "--repo=1" in argv:
+            return subprocess.CompletedProcess([], 0, json.dumps([{"backup": [stored("full", 10)]}]))
+        status = {"code": 99, "message": "[HostConnectError] unable to connect"}
+        return subprocess.CompletedProcess([], 0, json.dumps([{"backup": [], "repo": [{"key": 2, "status": status}]}]))
+
+    monkeypatch.setattr(two, "pgbackrest", away)
+    two.tell()
+    assert sorted(two.METRICS.read_text().splitlines()) == before
+    two.show()
+    said = " ".join(databases.notes({}, {"backup1": json.loads(capsys.readouterr().out)}, 100))
+    assert "backup1 has 1 backup" in said
+    assert "S3-compatible storage of backup1 does not say what backups there are" in said

@@ -271,9 +271,6 @@ def notes(seen: Mapping[str, Seen], kept: Mapping[str, Backups], now: float) -> 
                 f"{host} is being restored to {database['restoring']}, or that was interrupted: type the same restore.yml again."
             )
     for host, one in kept.items():
-        if "backups" not in one:
-            lines.append(f"{host} does not say what backups there are: systemctl status 'pgbackrest@*' there.")
-            continue
         lines.append(_backups(host, one, now))
         if "s3" in one:
             lines.append(_backups(f"S3-compatible storage of {host}", one["s3"], now))
@@ -308,6 +305,8 @@ def controller_note(host: str, about: About, authority: str) -> list[str]:
 
 
 def _backups(place: str, one: Kept, now: float) -> str:
+    if "backups" not in one:
+        return f"{place} does not say what backups there are: on the backup host runuser -u postgres -- pgbackrest info."
     if not one["backups"]:
         return f"{place} has no backup: systemctl start pgbackrest@full {'there' if ' ' not in place else 'on the backup host'}."
     drill = f"restored on trial {age(now - one['drill'])} ago" if one.get("drill") else "never restored on trial"
