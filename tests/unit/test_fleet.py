@@ -158,6 +158,7 @@ def test_a_reload_that_loaded_nothing_is_tried_again_however_young_systemd_says_
 STAT = """# pxname,svname,qcur,qmax,scur,smax,status,weight,check_status,last_chk,
 metrics,FRONTEND,,,0,1,OPEN,,,,
 exporter_node,local,0,0,0,1,no check,1,,,
+acme-peers,peer1,0,0,0,1,no check,1,,,
 api,app1,0,0,2,9,UP,1,L7OK,,
 api,app2,1,1,0,9,NOLB,1,L7OKC,Not Found,
 api,BACKEND,0,1,2,9,UP,2,,,

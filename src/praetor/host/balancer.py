@@ -11,6 +11,7 @@ from typing import TypedDict
 from .layout import ReleaseError, write_atomically
 
 ADMIN = pathlib.Path("/run/haproxy/admin.sock")
+OTHERS = ("exporter_", "acme-")  # backends that are no app's
 LISTS = pathlib.Path("/etc/haproxy")
 
 
@@ -76,7 +77,7 @@ def servers(text: str) -> Servers:
     """Read the table of `show stat`: the servers of each site."""
     found: Servers = {}
     for row in csv.DictReader(text.removeprefix("# ").splitlines()):
-        if row["svname"] in {"FRONTEND", "BACKEND"} or row["pxname"].startswith("exporter_"):
+        if row["svname"] in {"FRONTEND", "BACKEND"} or row["pxname"].startswith(OTHERS):
             continue
         why = f"{row.get('check_status') or ''} {row.get('last_chk') or ''}".strip()
         server = Server(status=row["status"], sessions=int(row["scur"] or 0), queued=int(row["qcur"] or 0), why=why)
