@@ -306,7 +306,9 @@ def controller_note(host: str, about: About, authority: str) -> list[str]:
 
 def _backups(place: str, one: Kept, now: float) -> str:
     if "backups" not in one:
-        return f"{place} does not say what backups there are: on the backup host runuser -u postgres -- pgbackrest info."
+        return (
+            f"{place} does not say what backups there are: on the backup host runuser -u postgres -- pgbackrest info."
+        )
     if not one["backups"]:
         return f"{place} has no backup: systemctl start pgbackrest@full {'there' if ' ' not in place else 'on the backup host'}."
     drill = f"restored on trial {age(now - one['drill'])} ago" if one.get("drill") else "never restored on trial"
