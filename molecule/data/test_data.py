@@ -6,11 +6,12 @@ Steps with the mark `short` are the short form, which scenario `databases` runs.
 from __future__ import annotations
 
 import time
+import urllib.parse
 from pathlib import Path
 
 import pytest
 from bucket import ENDPOINT, bucket
-from ledgers import Site
+from ledgers import Host, Site
 
 short = pytest.mark.short
 
@@ -21,6 +22,21 @@ COPY = "/var/lib/postgresql/restored"
 BOOT = "cat /proc/sys/kernel/random/boot_id"
 HISTORY = "/srv/apps/ledger/history.jsonl"
 RESTORE = "runuser -u postgres -- /usr/local/libexec/praetor/database-restore"
+
+
+def asked(query: str) -> str:
+    """Return the command that asks Prometheus."""
+    url = f"http://127.0.0.1:9090/api/v1/query?query={urllib.parse.quote(query)}"
+    return f"""python3 -c "import urllib.request as r; print(r.urlopen('{url}').read().decode())" """
+
+
+def await_text(host: Host, command: str, text: str, *, there: bool = True, timeout_s: float = 120) -> str:
+    """Return what a command prints as soon as a text is in it, or no longer."""
+    deadline = time.monotonic() + timeout_s
+    while (text in (found := host.run(command, check=False))) is not there:
+        assert time.monotonic() < deadline, f"{text!r} is {'not ' if there else ''}there: {found}"
+        time.sleep(1)
+    return found
 
 
 @short
@@ -498,6 +514,46 @@ def test_copies_of_files_are_thinned_out_on_the_backup_host(site: Site) -> None:
     site.play("restore", f"host={site.app.name}", "app=ledger")
     assert site.noted("data.restored")
     site.play("restore", f"host={site.app.name}", "app=ledger", "remove=true")
+
+
+def test_a_monitoring_host_tells_of_the_drill_and_gets_back_what_it_kept(site: Site) -> None:
+    """A drill that fails is told; what Prometheus measured and Alertmanager was told outlive the loss of both."""
+    monitor = site.add_monitoring_host()
+    tell = "amtool --alertmanager.url=http://127.0.0.1:9093"
+    place = "/etc/praetor/pgbackrest/restore-host.conf"
+    site.backup.run(f"cp -a {place} {place}.kept; sed -i 's/^repo1-cipher-pass=.*/repo1-cipher-pass=wrong/' {place}")
+    try:
+        site.backup.run("systemctl start praetor-database-drill || true")
+        assert 'praetor_database_drill_failed{repository="host"} 1' in site.backup.run(
+            "cat /var/lib/praetor/metrics/database_drill.prom"
+        )
+        told = await_text(monitor, f"{tell} alert query alertname=BackupDrillMissing", "backup1")
+        site.step.notes.append(told.splitlines()[-1])
+    finally:
+        site.backup.run(f"mv {place}.kept {place}")
+    site.restored(site.play("drill"))
+    await_text(monitor, f"{tell} alert query alertname=BackupDrillMissing", "backup1", there=False)
+    measured = asked(f"count_over_time(praetor_database_drill_failed[1h] @ {time.time():.0f})")
+    assert "backup1" in monitor.run(measured)
+    silence = monitor.run(f"{tell} silence add --duration=2h --comment=kept --author=ops alertname=BackupMissing")
+    # It writes what it knows every quarter of an hour, and when it ends.
+    monitor.run("systemctl restart prometheus-alertmanager; systemctl start praetor-files-backup")
+    monitor.run(
+        "systemctl stop prometheus prometheus-alertmanager; rm -r /var/lib/prometheus/metrics2 /var/lib/prometheus/alertmanager; "
+        "install -d -o prometheus -g prometheus /var/lib/prometheus/metrics2 /var/lib/prometheus/alertmanager; systemctl start prometheus prometheus-alertmanager"
+    )
+    await_text(monitor, measured, '"result":[]')
+    assert silence not in monitor.run(f"{tell} silence query")
+    site.refused("restore", f"host={monitor.name}", "to_time=2001-01-01", said="that is the oldest copy")
+    site.play("restore", f"host={monitor.name}")
+    assert silence not in monitor.run(f"{tell} silence query"), "next to it only"
+    site.play("restore", f"host={monitor.name}", "take_over=true")
+    await_text(monitor, measured, "backup1")
+    await_text(monitor, f"{tell} silence query", silence)
+    # It goes on from there.
+    await_text(monitor, asked('up{job="postgres"}'), "db1")
+    site.play("restore", f"host={monitor.name}", "remove=true")
+    assert monitor.run("ls -d /var/lib/prometheus/*.before /var/lib/prometheus/*.restored 2>/dev/null || true") == ""
 
 
 @short

@@ -25,6 +25,10 @@ from load import Record
 from project import ROOT
 
 INVENTORY = ROOT / "molecule" / "data" / "inventory"
+MONITORED = ROOT / "molecule" / "data" / "monitored"
+"""What a monitoring host adds to it."""
+SKIPPED = "fail2ban,unattended_upgrades,journal_upload,journal_remote,blackbox_exporter"
+"""No part of what a monitoring host is asked here."""
 NAME = "ledger.lab.example"
 EVERY_S = 0.1
 OK, CREATED = 200, 201
@@ -104,6 +108,7 @@ class Site:
 
     def __init__(self) -> None:
         """Start the load."""
+        self.inventories = [INVENTORY]
         found = {
             name: Host(name, one)
             for group in ("app_hosts", "database_hosts", "backup_hosts")
@@ -275,9 +280,21 @@ class Site:
             assert time.monotonic() < deadline, f"status.yml {'does not say' if said else 'goes on saying'}: {text}"
             time.sleep(2)
 
-    def play(self, name: str, *flags: str, well: bool = True, kill_at: str = "", tags: str = "") -> str:
+    def add_monitoring_host(self) -> Host:
+        """Let a monitoring host join, which sees all others from now on."""
+        self.inventories = [INVENTORY, MONITORED]
+        self.play("lab_up")
+        self.play("provision", skip_tags=SKIPPED)
+        [settings] = hosts_of(INVENTORY, "backup_hosts").values()
+        return Host("mon1", {**settings, "address": f"{self.gateway.removesuffix('.1')}.41"})
+
+    def play(
+        self, name: str, *flags: str, well: bool = True, kill_at: str = "", tags: str = "", skip_tags: str = ""
+    ) -> str:
         """Run a playbook; with kill_at, the controller is killed when that task begins."""
-        command = ["ansible-playbook", f"playbooks/{name}.yml", "-i", str(INVENTORY)]
+        command = ["ansible-playbook", f"playbooks/{name}.yml"]
+        command += [word for inventory in self.inventories for word in ("-i", str(inventory))]
+        command += [f"--skip-tags={skip_tags}"] if skip_tags else []
         command += [word for flag in flags for word in ("-e", flag)]
         command += [f"--tags={tags}"] if tags else []
         with subprocess.Popen(

@@ -134,7 +134,9 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
     },
     "restore": {
         "app": Option("Restore the files of this app, instead of databases; `host` is then an app host."),
-        "host": Option("The host that gets it: a database host or the backup host. Needed."),
+        "host": Option(
+            "The host that gets it: a database host, the backup host, or a monitoring host for what that keeps. Needed."
+        ),
         "to_time": Option("The moment: a time in UTC, or with a zone; without it all there is."),
         "take_over": Option("What was restored becomes what is used: the primary, or the files.", "true or false"),
         "remove": Option("Take away the copy of an earlier restore.", "true or false"),
