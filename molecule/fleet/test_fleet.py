@@ -17,6 +17,7 @@ from balanced import BREAK_S, Balanced, Certificate, NewConnections, until
 from client import Site
 from fleet import SITE, Host
 
+OTHER = "other.lab.example"
 short = pytest.mark.short
 
 
@@ -200,6 +201,33 @@ def test_bad_release(fleet: Balanced) -> None:
     # Only clients can find this out: those that the canary answered.
     fleet.step.excuse(lambda it: it.status == 500)
     fleet.step.may_serve(variant)
+
+
+def test_release_with_another_name_and_another_health_check(fleet: Balanced) -> None:
+    variant = fleet.variant()
+    code = variant.path / "sample.py"
+    text = code.read_text(encoding="utf-8")
+    # What balancers have asked for until now is gone with the flip, and what they are to ask for is not there before.
+    code.write_text(
+        text.replace('"/health/ready"', '"/health/whole"').replace('answer("ready")', 'answer("ready", 203)')
+    )
+    source, health = str(variant.path), {"path": "/health/whole", "status": 203}
+    asked = fleet.with_names([OTHER, SITE], health)
+    # The company has given out no certificate for it.
+    fleet.run_with(asked, "release", sample_source=source).must_end(OTHER, well=False)
+    Certificate(fleet).renew(OTHER)
+    fleet.run_with(asked, "release", sample_source=source).must_end(well=True)
+    fleet.now_live(variant)
+    answer = Site(fleet.address, ssl.create_default_context(cafile=fleet.roots)).ask(OTHER, "/")
+    assert answer.status == 200
+    # What provision.yml tells them by itself fits what is live, too.
+    flags = ["--limit=app1:balancer_hosts", "--tags=certificates,haproxy"]
+    fleet.run("provision", flags=flags).must_end(well=True)
+    until("both balancers use every host", lambda: all(fleet.says(host, "UP") for host in fleet.hosts))
+    renamed = fleet.with_names(["third.lab.example"], health)
+    refused = fleet.run_with(renamed, "release", sample_source=source)
+    refused.must_end("balancers reach hosts by a name that both have", well=False)
+    fleet.release(fleet.variant())
 
 
 def test_drain_survives_a_reload_and_a_reboot(fleet: Balanced) -> None:

@@ -10,16 +10,16 @@ from ansible.utils.display import Display
 from praetor.host.layout import ReleaseError
 from praetor.run.on_controller import ControllerAction
 from praetor.run.places import fleet, places
-from praetor.run.plan import describe_all, needed, refusals
+from praetor.run.plan import announced, describe_all, needed, refusals
 
 if TYPE_CHECKING:
     from praetor.documents import Release
 
 
 class ActionModule(ControllerAction):
-    """Returns `releases`, those that have to travel, and for the plays that follow `travel`, the hosts that they go to, and `certify`, the same if a name lacks a certificate.
+    """Returns `releases`, those that have to travel, and for the plays that follow `travel`, the hosts that they go to.
 
-    Both are empty where there is nothing to do, and in check mode: plays without hosts cost nothing. `migrates` has by app the hosts that migrate.
+    `certify` is the same if a name lacks a certificate, `announce` if balancers must know of it. They are empty where there is nothing to do, and in check mode: plays without hosts cost nothing. `migrates` has by app the hosts that migrate.
 
     Arguments: `releases` and `run` as app_build returned them; `register`, the variable with each host's survey; `force`.
     """
@@ -31,7 +31,12 @@ class ActionModule(ControllerAction):
             release["places"] = places(release["app"], surveys, fleet(release["app"], self.variables))
         wanted: list[Release] = [release for release in args["releases"] if needed(release, surveys)]
         dry = bool(self.variables["ansible_check_mode"])
-        refused = [line for release in wanted for line in refusals(release, surveys, force=args["force"], planning=dry)]
+        asked = {
+            "force": args["force"],
+            "planning": dry,
+            "balanced": bool(self.variables["groups"].get("balancer_hosts")),
+        }
+        refused = [line for release in wanted for line in refusals(release, surveys, **asked)]
         if refused:
             raise ReleaseError("\n".join(["Nothing was changed.", *refused]))
         if wanted or dry:
@@ -42,6 +47,7 @@ class ActionModule(ControllerAction):
             "releases": wanted,
             "travel": self.hosts if wanted and not dry else [],
             "certify": self.hosts if bare and not dry else [],
+            "announce": self.hosts if not dry and any(announced(each, surveys) for each in wanted) else [],
             "migrates": {each["app"]: each["migrate_hosts"] if each["commands"]["migrate"] else [] for each in wanted},
             "run": self.planned(args["run"], wanted),
         }

@@ -198,26 +198,54 @@ def open_ports(host: str, groups: dict[str, list[str]], variables: dict[str, dic
 
 
 def haproxy_sites(
-    apps: list[dict[str, Any]], groups: dict[str, list[str]], variables: dict[str, dict[str, Any]]
+    apps: list[dict[str, Any]],
+    groups: dict[str, list[str]],
+    variables: dict[str, dict[str, Any]],
+    surveys: list[dict[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Turn checked apps into the sites of role haproxy: each served by every app host."""
+    """Turn checked apps into the sites of role haproxy: each served by every app host.
+
+    Balancers hear of a change before hosts serve it. So hosts are asked as those know it which `surveys` found live: by one of their names, for their
+    path (to a later release it means its own one), and what they answer means that a host is well, too.
+    """
     servers = []
     for host in groups.get("app_hosts", []):
         found = addresses([host], variables)[0]
         servers.append({"name": host, "address": f"[{found}]:443" if ":" in found else f"{found}:443"})
+    live = {app["name"]: _live(app["name"], surveys or []) for app in apps}
     return [
         {
             "name": app["name"],
             # NGINX leads from the second kind to the first.
-            "server_names": [*app["server_names"], *app["redirect_names"]],
+            "server_names": [*_known_first(app["server_names"], live[app["name"]]), *app["redirect_names"]],
             "certificate": f"/etc/praetor/tls/sites/{app['name']}/fullchain.pem",
             "key": f"/etc/praetor/tls/sites/{app['name']}/key.pem",
             "servers": servers,
-            "health": {"path": app["health"]["path"] or "/", "status": app["health"]["status"] or 200},
+            "health": {
+                "path": [*(settings["health"]["path"] for settings in live[app["name"]]), app["health"]["path"]][0]
+                or "/",
+                "status": sorted(
+                    {
+                        app["health"]["status"] or 200,
+                        *(settings["health"]["status"] or 200 for settings in live[app["name"]]),
+                    }
+                ),
+            },
             "request_s": longest_answer_s(app),
         }
         for app in served(apps)
     ]
+
+
+def _live(app: str, surveys: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the settings of the releases of an app that are live."""
+    found = [survey.get("apps", {}).get(app, {}).get("manifest") for survey in surveys]
+    return [manifest["settings"] for manifest in found if manifest]
+
+
+def _known_first(names: list[str], live: list[dict[str, Any]]) -> list[str]:
+    """Return names with those first that all live releases have, too."""
+    return sorted(names, key=lambda name: not all(name in settings["server_names"] for settings in live))
 
 
 def releases_that_differ(survey: dict[str, Any], others: list[dict[str, Any]]) -> list[str]:
@@ -327,7 +355,7 @@ def planned(groups: dict[str, list[str]], hostvars: Mapping[str, Any], what: str
     Args:
         groups: the inventory's.
         hostvars: the variables of all hosts; empty while Ansible only looks at the syntax.
-        what: `travel` or `certify`, as app_plan returns them.
+        what: `travel`, `certify` or `announce`, as app_plan returns them.
     """
     plans = (hostvars[host].get("__plan") for host in groups.get("app_hosts", []) if host in hostvars)
     return list(next((plan[what] for plan in plans if plan), []))

@@ -75,3 +75,21 @@ def test_app_hosts_behind_balancers_have_certificates_that_balancers_believe(pat
         ({}, "provided"),
     ):
         assert template.render(inventory_hostname="app1", groups=groups, hostvars=mode) == expected
+
+
+@pytest.mark.parametrize("role", ["haproxy", "acme", "certificates"])
+def test_balancers_are_told_the_same_by_a_release_as_by_provisioning(role: str) -> None:
+    plays = load(ROOT / "playbooks/provision.yml")
+    given = [
+        each["vars"]
+        for play in plays
+        if "balancer_hosts" in str(play.get("hosts")) and "vars" in play and "__provision_apps" in play["vars"]
+        for each in play.get("roles", [])
+        if each["role"] == role
+    ]
+    told = [
+        task["vars"]
+        for task in load(ROOT / "playbooks/tasks/balance.yml")
+        if task["ansible.builtin.include_role"]["name"] == role
+    ]
+    assert given == told

@@ -277,6 +277,15 @@ class Balanced(Fleet):
         (place / "hosts.yml").write_text(yaml.safe_dump(groups), encoding="utf-8")
         return place
 
+    def with_names(self, names: list[str], health: dict[str, object]) -> Path:
+        """Return an inventory like this one in which the app has other names and another health check."""
+        place = self.with_hosts(self.known_hosts())
+        path = place / "group_vars/all/apps.yml"
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings["apps"][0] |= {"server_names": names, "health": settings["apps"][0]["health"] | health}
+        path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        return place
+
     def run_with(self, inventory: Path, playbook: str, **variables: Any) -> Run:
         """Start a playbook with another inventory."""
         return Run(playbook, inventory=inventory, **variables)
@@ -301,13 +310,13 @@ class Certificate:
         """Look where the authority is."""
         self.place = Path(fleet.roots).parent
 
-    def renew(self) -> str:
-        """Issue another one with another key; returns its fingerprint."""
+    def renew(self, *more: str) -> str:
+        """Issue another one with another key, for more names if any are given; returns its fingerprint."""
         subject = [
             "-subj",
             f"/CN={SITE}",
             "-addext",
-            f"subjectAltName=DNS:{SITE}",
+            f"subjectAltName={','.join(f'DNS:{name}' for name in (SITE, *more))}",
             "-addext",
             "basicConstraints=critical,CA:FALSE",
         ]

@@ -63,8 +63,21 @@ def test_every_app_becomes_a_site_that_every_app_host_serves() -> None:
     (site,) = imported("plugins/filter/wiring.py").haproxy_sites([APP], GROUPS, HOSTS)
     assert site.keys() == options("haproxy")["haproxy_sites"]["options"].keys()
     assert [server["address"] for server in site["servers"]] == ["192.0.2.11:443", "[2001:db8::12]:443"]
-    assert (site["health"], site["request_s"]) == ({"path": "/up", "status": 204}, 12)
+    assert (site["health"], site["request_s"]) == ({"path": "/up", "status": [204]}, 12)
     assert site["server_names"] == ["api.example.org", "*.api.example.org", "www.example.org"]
+
+
+def test_hosts_are_asked_by_a_name_and_for_a_status_that_what_is_live_has_too() -> None:
+    def survey(name: str, status: int | None) -> dict[str, Any]:
+        settings = {"server_names": [name, "*.api.example.org"], "health": {"path": "/old", "status": status}}
+        return {"apps": {"api": {"manifest": {"settings": settings}}}}
+
+    sites = imported("plugins/filter/wiring.py").haproxy_sites
+    (site,) = sites(
+        [APP], GROUPS, HOSTS, [survey("old.example.org", 302), survey("api.example.org", None), {"apps": {}}]
+    )
+    assert site["server_names"] == ["*.api.example.org", "api.example.org", "www.example.org"]
+    assert site["health"] == {"path": "/old", "status": [200, 204, 302]}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +91,7 @@ def test_every_app_becomes_a_site_that_every_app_host_serves() -> None:
 def test_a_balancer_waits_as_long_as_the_slowest_answer_may_take(paths: list[dict[str, Any]], expected: int) -> None:
     app = {**APP, "http": {"paths": paths, "stream_s": 3600, "access": None}, "health": {"path": None, "status": 302}}
     (site,) = imported("plugins/filter/wiring.py").haproxy_sites([app], GROUPS, HOSTS)
-    assert (site["request_s"], site["health"]) == (expected, {"path": "/", "status": 302})
+    assert (site["request_s"], site["health"]) == (expected, {"path": "/", "status": [302]})
 
 
 def test_names_are_asked_for_at_the_shared_address_and_at_each_host() -> None:

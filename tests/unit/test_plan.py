@@ -14,6 +14,7 @@ from praetor.host.processes import ALONE
 from praetor.run.plan import (
     BATCH_S,
     HOST_S,
+    announced,
     describe,
     describe_all,
     differences,
@@ -78,6 +79,36 @@ def test_a_release_travels_when_one_host_needs_it() -> None:
 
 def test_nothing_speaks_against_a_fine_release() -> None:
     assert refusals(release(), surveys(web1=state(), web2=state()), force=False) == []
+
+
+def renamed(*names: str, **changes: Any) -> Any:
+    """A release with other names than what is live."""
+    manifest: Any = manifest_of("2-b")
+    return release(manifest={**manifest, "settings": {**manifest["settings"], "server_names": [*names], **changes}})
+
+
+def test_balancers_hear_of_what_they_know_an_app_by_and_of_nothing_else() -> None:
+    found = surveys(web1=state(), web2=state(manifest=None))
+    assert not announced(release(), found)
+    assert not announced(renamed("api.example", env={"A": "1"}), found)
+    assert announced(renamed("api.example", "www.example"), found)
+    assert announced(renamed("api.example", health={"path": "/up", "status": 200}), found)
+    assert announced(renamed("api.example", redirect_names=["old.example"]), found)
+    assert announced(renamed("api.example", limits={"request_s": 60}), found)
+    assert announced(release(), surveys(web1=state(manifest=None)))
+
+
+def test_behind_balancers_a_release_has_a_name_that_is_live_too() -> None:
+    found = surveys(web1=state(), web2=state(manifest=None))
+    assert refusals(renamed("new.example"), found, force=False) == []
+    assert refusals(renamed("new.example", "api.example"), found, force=False, balanced=True) == []
+    [said] = refusals(renamed("new.example"), found, force=True, balanced=True)
+    assert said.startswith(
+        "api: found new.example in server_names and none of api.example, which is live: balancers reach"
+    )
+    # Processes and jobs alone have no names, and a first release nobody to differ from.
+    assert refusals(renamed(), found, force=False, balanced=True) == []
+    assert refusals(renamed("new.example"), surveys(web1=state(manifest=None)), force=False, balanced=True) == []
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,7 @@ ENTRY: dict[str, Any] = {
         "paths": [{"path": "/slow", "request_s": 9, "body_mb": 9, "stream": False}],
         "directives": "location = /gone { return 410; }",
     },
+    "health": {"path": "/where?of=live", "status": 200},
     "limits": {"request_s": REQUEST_S, "body_mb": 4, "memory_mb": 512},
 }
 # As on a host: the tree of URLs of the live release, and of the one before.
@@ -666,6 +667,16 @@ def test_a_balancer_asks_for_the_health_of_an_app_that_is_not_for_the_public_wit
 ) -> None:
     # It says of no client that it asks for him.
     assert private.ask("/")[0].status == 200
+
+
+@pytest.mark.parametrize("told", ["/where?of=before", "/gone", "/static/missing.js"])
+def test_a_balancer_that_was_told_of_another_release_is_answered_by_the_health_of_the_live_one(
+    serving: Serving, told: str
+) -> None:
+    answer, body = serving.ask(told, X_Praetor_Check="1")
+    assert (answer.status, body) == (200, b" /where")
+    # A client that says the same gets what it asked for.
+    assert serving.ask("/json", X_Praetor_Check="1", X_Forwarded_For="192.0.2.1")[1] != b" /where"
 
 
 def test_an_app_in_maintenance_answers_with_a_page_until_it_ends_by_itself(

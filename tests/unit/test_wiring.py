@@ -17,6 +17,7 @@ APP = {
     "wsgi": "api:app",
     "server_names": ["a.example", "b.example"],
     "redirect_names": [],
+    "health": {"path": "/up", "status": 200},
     "mount": "",
     "static": {},
     "limits": {"request_s": 12, "body_mb": 3},

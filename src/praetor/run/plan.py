@@ -26,13 +26,46 @@ def needed(release: Release, surveys: Surveys) -> bool:
     )
 
 
+def announced(release: Release, surveys: Surveys) -> bool:
+    """Whether balancers must know of a release before it serves: they hold its names, its health check and its longest request."""
+    wanted = release["manifest"]["settings"]
+    live = [
+        manifest["settings"] for survey in surveys.values() if (manifest := survey["apps"][release["app"]]["manifest"])
+    ]
+    if not wanted["server_names"]:
+        return False  # no client asks for it
+    return not live or any(
+        wanted["health"] != each["health"]
+        or wanted["server_names"] != each["server_names"]
+        or wanted.get("redirect_names", []) != each.get("redirect_names", [])
+        or wanted["limits"]["request_s"] != each["limits"]["request_s"]
+        or wanted.get("http") != each.get("http")
+        for each in live
+    )
+
+
 def moved(release: Release, host: str, survey: Survey) -> bool:
     """Whether a host is to run another number of some process than it does."""
     own = survey["apps"][release["app"]]["share"]
     return share_of(release["manifest"], own, release["places"][host]) != own
 
 
-def refusals(release: Release, surveys: Surveys, *, force: bool, planning: bool = False) -> list[str]:
+def _unreachable(release: Release, surveys: Surveys) -> list[str]:
+    """Why balancers could not reach both the hosts that have a release and those that do not yet."""
+    names = release["manifest"]["settings"]["server_names"]
+    live = [
+        manifest["settings"] for survey in surveys.values() if (manifest := survey["apps"][release["app"]]["manifest"])
+    ]
+    if not names or all(set(names) & set(each["server_names"]) for each in live):
+        return []
+    before = listed(sorted({name for each in live for name in each["server_names"]}))
+    why = f"found {listed(names)} in server_names and none of {before}, which is live: balancers reach hosts by a name that both have"
+    return [f"{release['app']}: {why}. Release it with the old and the new ones first, then without the old ones"]
+
+
+def refusals(
+    release: Release, surveys: Surveys, *, force: bool, planning: bool = False, balanced: bool = False
+) -> list[str]:
     """Why a release must not travel, a sentence per host and reason.
 
     Args:
@@ -40,8 +73,9 @@ def refusals(release: Release, surveys: Surveys, *, force: bool, planning: bool 
         surveys: of all hosts.
         force: whether marks and freezes are overridden.
         planning: whether this is a dry run, in which a host may still be bare: the plan says that it would be provisioned.
+        balanced: whether balancers reach the hosts by a name of the app.
     """
-    found = []
+    found = _unreachable(release, surveys) if balanced else []
     for host, survey in surveys.items():
         state = survey["apps"][release["app"]]
         marked, freeze = state["bad"].get(release["id"]), state["frozen"]
