@@ -189,6 +189,34 @@ def test_a_running_primary_that_was_cut_off_ends_when_it_sees_the_next(site: Sit
     site.await_streaming()
 
 
+def test_synchronous_writes(site: Site) -> None:
+    """What a client was told is on two hosts: the loss of the primary takes nothing with it. What it costs: no standby, no write."""
+    site.play("provision", "postgresql_synchronous=true", tags="postgresql")
+    site.await_streaming()
+    old, new = site.primary, site.standby
+    assert old.sql("select sync_state from pg_stat_replication") == "quorum"
+    new.run(f"systemctl stop {UNIT}")
+    time.sleep(1)
+    told = len(site.told())
+    time.sleep(5)
+    assert len(site.told()) == told, "acknowledged on one host only"
+    new.run(f"systemctl start {UNIT}")
+    site.await_writes()
+    time.sleep(2)
+    # Nothing is forgiven this time.
+    others = [host.address for host in (site.app, new, site.backup)]
+    old.run("; ".join(f"ip route add blackhole {address}/32" for address in others))
+    site.play("failover", f"to={new.name}", "force=true")
+    site.step.notes.append("synchronous: primary lost, nothing forgiven")
+    old.run("; ".join(f"ip route del blackhole {address}/32" for address in others))
+    # Without a standby nothing is acknowledged until it is back, so it comes back by the way that is documented.
+    site.play("rejoin", f"host={old.name}")
+    site.await_writes()
+    site.await_streaming()
+    site.play("provision", tags="postgresql")
+    assert new.sql("show synchronous_standby_names") == ""
+
+
 @short
 def test_restore_to_a_moment_next_to_what_serves(site: Site) -> None:
     point = time.time()
