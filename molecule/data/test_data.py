@@ -586,4 +586,4 @@ def test_a_monitoring_host_tells_of_the_drill_and_gets_back_what_it_kept(site: S
 
 @short
 def test_host_tests_of_the_data_tier(site: Site) -> None:
-    site.verify("test_databases.py", "test_backups.py", "test_files_backup.py")
+    site.verify("test_databases.py", "test_backups.py", "test_files_backup.py", "test_redis.py")

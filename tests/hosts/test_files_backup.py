@@ -39,6 +39,9 @@ def test_every_place_with_files_is_in_the_newest_copy_and_can_be_read(storing: H
     wanted, newest = stored(storing)
     there = [place["path"] for place in wanted["places"] if storing.file(place["path"]).exists]
     assert there, wanted["places"]
+    # A host makes a copy when it is provisioned, and its first release writes the first history after that.
+    began = datetime.fromisoformat(newest).timestamp()
+    there = [path for path in there if int(storing.check_output("stat -c %%W %s", path)) < began]
     archive = f"{wanted['repository']}::{newest}"
     # Taken out to nowhere: every block is fetched, decrypted and held against its checksum.
     for path in there:
