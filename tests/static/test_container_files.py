@@ -139,3 +139,12 @@ def test_a_pod_has_no_right_that_it_does_not_need(pod: dict[str, Any]) -> None:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }
+
+
+def test_nothing_that_git_ignores_is_part_of_the_build() -> None:
+    """A run that writes while an image is built would change its layers, and a secret would lie in one."""
+    ignored, left_out = (
+        {line.removeprefix("**/").strip("/") for line in (ROOT / name).read_text(encoding="utf-8").splitlines()}
+        for name in (".gitignore", ".dockerignore")
+    )
+    assert ignored - left_out == set()
