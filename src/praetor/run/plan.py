@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from praetor.documents import AppSurvey, Manifest, Release, Survey, Surveys, Target
+from praetor.documents import AppSurvey, Manifest, Release, Settings, Survey, Surveys, Target
 from praetor.host.journal import LEASE_S
 from praetor.host.layout import ReleaseError
 from praetor.host.processes import share_of
@@ -26,12 +26,16 @@ def needed(release: Release, surveys: Surveys) -> bool:
     )
 
 
+def _live_settings(release: Release, surveys: Surveys) -> list[Settings]:
+    """The settings of what is live, of each host that serves the app."""
+    manifests = [survey["apps"][release["app"]]["manifest"] for survey in surveys.values()]
+    return [manifest["settings"] for manifest in manifests if manifest]
+
+
 def announced(release: Release, surveys: Surveys) -> bool:
     """Whether balancers must know of a release before it serves: they hold its names, its health check and its longest request."""
     wanted = release["manifest"]["settings"]
-    live = [
-        manifest["settings"] for survey in surveys.values() if (manifest := survey["apps"][release["app"]]["manifest"])
-    ]
+    live = _live_settings(release, surveys)
     if not wanted["server_names"]:
         return False  # no client asks for it
     return not live or any(
@@ -53,9 +57,7 @@ def moved(release: Release, host: str, survey: Survey) -> bool:
 def _unreachable(release: Release, surveys: Surveys) -> list[str]:
     """Why balancers could not reach both the hosts that have a release and those that do not yet."""
     names = release["manifest"]["settings"]["server_names"]
-    live = [
-        manifest["settings"] for survey in surveys.values() if (manifest := survey["apps"][release["app"]]["manifest"])
-    ]
+    live = _live_settings(release, surveys)
     if not names or all(set(names) & set(each["server_names"]) for each in live):
         return []
     before = listed(sorted({name for each in live for name in each["server_names"]}))
