@@ -250,27 +250,41 @@ def _ended(host: AppHost, slot: Slot) -> bool:
 
 
 def _kill_loading_workers(host: AppHost, slot: Slot) -> None:
-    """Kill the workers of an ending slot that still load the app: they hold no request, and uWSGI's signal comes to nothing while they begin."""
-    found = _vassal(host, slot)
-    if not found.get("cursed"):
+    """Kill the workers of an ending slot that have not loaded the app: they hold no request.
+
+    uWSGI's signal comes to nothing while they begin. In one that was forked this instant it even runs the master's handler, which waits
+    for the slot's end, and the master waits for the worker's.
+    """
+    found, manifest = _vassal(host, slot), host.manifest(slot.release)
+    # Where the master loads the app, workers note nothing: they have it from the beginning.
+    if not found.get("cursed") or manifest is None or manifest["settings"].get("preload") is not False:
         return
-    for note in uwsgi.notes(host.state(slot)).values():
-        pid = note.get("pid")
-        # The app writes these notes: what is not its own process is not killed for it.
-        if note.get("loaded") is False and isinstance(pid, int) and _parent(pid, host) == found.get("pid"):
+    notes = uwsgi.notes(host.state(slot))
+    loaded = {note.get("pid") for note in notes.values() if note.get("loaded")}
+    for pid in _workers_of(int(found["pid"]), host):
+        if pid not in loaded:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
 
-def _parent(pid: int, host: AppHost) -> int | None:
-    """The parent of a process of the app's user; None if it is none."""
-    process = pathlib.Path(f"/proc/{pid}")
+def _workers_of(master: int, host: AppHost) -> list[int]:
+    """The processes that a slot's master has forked as workers. What it has started as daemons has another command line."""
     try:
-        if process.stat().st_uid != host.run_dir.stat().st_uid:
-            return None
-        return int((process / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1])
-    except (OSError, ValueError):
-        return None
+        if pathlib.Path(f"/proc/{master}").stat().st_uid != host.run_dir.stat().st_uid:
+            return []  # its number is another's by now
+        own = _command_line(master)
+        children = pathlib.Path(f"/proc/{master}/task/{master}/children").read_text(encoding="ascii").split()
+        named = {int(pid): _command_line(int(pid)) for pid in children}
+    except OSError:
+        return []
+    return [pid for pid, line in named.items() if line == own or b" uWSGI worker " in line]
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def wait_until(done: Callable[[], bool], timeout_s: float) -> bool:
@@ -297,10 +311,10 @@ def _probe(host: AppHost, slot: Slot, emperor: Emperor, health: Health) -> Probe
     if workers.failed:
         return Probe(None, "", workers.failed)
     status, said = None, "nothing listened on its socket"
+    # The socket takes requests already, and who waits for an answer does not see that the app cannot be loaded.
     if workers.loaded == 0:
-        # The socket takes requests already, and who waits for an answer does not see that the app cannot be loaded.
         said = "no worker had loaded the app"
-    else:
+    elif workers.loaded:
         try:
             answer = uwsgi.get(host.socket(slot), health.path, health.host, min(health.timeout_s, 5.0))
             status = answer.status
