@@ -55,7 +55,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         app_hosts = variables["groups"].get("app_hosts", [])
         if not app_hosts:
             sources = ", ".join(variables["ansible_inventory_sources"])
+            there = ", ".join(sorted(set(variables["groups"]) - {"all", "ungrouped"}))
             expected = "expected at least one host in the group app_hosts"
+            expected += f"; it has the groups {there}" if there else ""
             return {**result, "failed": True, "msg": f"groups.app_hosts: found no host in {sources}, {expected}"}
         hosts = [found for found in variables["ansible_play_hosts_all"] if found in app_hosts]
         if host not in hosts:

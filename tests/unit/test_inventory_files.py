@@ -10,8 +10,14 @@ from project import ROOT
 
 from praetor.inventory.files import mistakes
 
+VAULT = b"$ANSIBLE_VAULT;1.1;AES256\n36\n"
 HOSTS = "app_hosts:\n  hosts:\n    h1: {ansible_host: 192.0.2.10}\n"
 ANSIBLE = str(Path(sys.executable).with_name("ansible-playbook"))
+
+
+def no_password(content: bytes) -> bytes:
+    """Open nothing."""
+    raise ValueError(content)
 
 
 @pytest.fixture
@@ -26,7 +32,7 @@ def said(place: Path, text: str | bytes, name: str = "group_vars/all/apps.yml") 
     """What is said of an inventory with this file, without its directory."""
     (place / name).parent.mkdir(parents=True, exist_ok=True)
     (place / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-    return [each.replace(f"{place}/", "") for each in mistakes([str(place)], ROOT / "playbooks")]
+    return [each.replace(f"{place}/", "") for each in mistakes([str(place)], ROOT / "playbooks", no_password)]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +68,6 @@ def test_a_mistake_is_named_with_file_and_line(place: Path, text: str | bytes, l
         "# nothing\n",
         "a: &b {c: 1}\nd: {<<: *b, e: 2}\nf: *b\n",
         '{\n\t"a": 1\n}\n',
-        "$ANSIBLE_VAULT;1.1;AES256\n36\n",
         "a: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  36\n",
         "a: !unsafe '{{ b }}'\n",
     ],
@@ -71,7 +76,7 @@ def test_what_ansible_takes_is_taken(place: Path, text: str) -> None:
     assert said(place, text) == []
 
 
-def test_all_files_that_ansible_reads_are_looked_at_and_no_others(place: Path, tmp_path: Path) -> None:
+def test_all_files_that_ansible_reads_are_looked_at_and_no_others(place: Path) -> None:
     bad = "a: {\n"
     for name in ("group_vars/app_hosts", "group_vars/web/deep/x.yaml", "host_vars/h1.json", "more.yml"):
         assert [each.partition(":")[0] for each in said(place, bad, name)] == [name]
@@ -79,19 +84,49 @@ def test_all_files_that_ansible_reads_are_looked_at_and_no_others(place: Path, t
     for name in ("group_vars/all/apps.yml~", "group_vars/.git/x.yml", "group_vars/README.md", "notes.txt", "dynamic"):
         assert said(place, bad, name) == []
     (place / "group_vars/all/apps.yml").write_text(bad, encoding="utf-8")
-    assert len(mistakes([str(place / "hosts.yml")], ROOT / "playbooks")) == 1, "variables next to a file"
-    assert mistakes(["h1,", str(tmp_path / "nothing")], ROOT / "playbooks") == []
+    next_to_a_file = mistakes([str(place / "hosts.yml")], ROOT / "playbooks", no_password)
+    assert len(next_to_a_file) == 1
+    assert mistakes(["h1,"], ROOT / "playbooks", no_password) == []
+
+
+def test_an_inventory_that_is_not_there_is_named(tmp_path: Path) -> None:
+    [said] = mistakes([str(tmp_path / "prdo")], ROOT / "playbooks", no_password)
+    assert said == f"{tmp_path}/prdo: found no such file or directory, expected an inventory"
+
+
+def test_a_vaulted_file_that_cannot_be_opened_is_named(place: Path) -> None:
+    [mistake] = said(place, VAULT, "group_vars/all/vault.yml")
+    assert mistake.startswith(
+        "group_vars/all/vault.yml: found a vaulted file that cannot be decrypted, expected the vault"
+    )
+
+
+def test_a_vaulted_files_text_is_not_shown(place: Path) -> None:
+    (place / "group_vars/all/vault.yml").write_bytes(VAULT)
+    playbooks = ROOT / "playbooks"
+    assert mistakes([str(place)], playbooks, lambda _: b"key: fine\n") == []
+    [mistake] = mistakes([str(place)], playbooks, lambda _: b"a: 1\nkey: {{ *secret }}\n")
+    assert mistake.endswith("group_vars/all/vault.yml:2: found what is not YAML; its text is vaulted and not shown")
 
 
 def test_every_inventory_of_the_project_is_read() -> None:
     places = [*ROOT.glob("inventories/*/"), *ROOT.glob("molecule/*/inventory"), ROOT / "bench/inventory"]
     assert len(places) > 10
-    assert mistakes(map(str, places), ROOT / "playbooks") == []
+    assert mistakes(map(str, places), ROOT / "playbooks", lambda _: b"") == []
 
 
-@pytest.mark.parametrize("name", ["group_vars/all/apps.yml", "hosts.yml"])
-def test_a_playbook_ends_with_the_mistake_before_anything_else(place: Path, name: str) -> None:
-    (place / name).write_text("a: {\n", encoding="utf-8")
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("group_vars/all/apps.yml", b"a: {\n", ":2: found what is not YAML"),
+        ("hosts.yml", b"a: {\n", ":2: found what is not YAML"),
+        ("group_vars/all/vault.yml", VAULT, ": found a vaulted file that cannot be decrypted"),
+    ],
+)
+def test_a_playbook_ends_with_the_mistake_before_anything_else(
+    place: Path, name: str, content: bytes, words: str
+) -> None:
+    (place / name).write_bytes(content)
     done = subprocess.run(
         [ANSIBLE, "playbooks/release.yml", "-i", str(place)],
         cwd=ROOT,
@@ -103,6 +138,6 @@ def test_a_playbook_ends_with_the_mistake_before_anything_else(place: Path, name
     )
     assert done.returncode == 4
     mistake, count = done.stderr.splitlines()[-2:]
-    assert mistake.startswith(f"{place / name}:2: found what is not YAML")
+    assert mistake.startswith(f"{place / name}{words}")
     assert count == "1 mistake in the inventory. No host was contacted."
     assert "PLAY" not in done.stdout

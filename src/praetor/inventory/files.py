@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import yaml
@@ -16,17 +16,25 @@ ENDINGS = {
     ".yaml",
     ".json",
 }  # ansible-core, docs "Using variables": of group_vars and host_vars also those without an ending
-VAULTED = "$ANSIBLE_VAULT;"
+VAULTED = b"$ANSIBLE_VAULT;"
+VAULT_PASSWORD = "the vault's password: --vault-password-file FILE, or vault_password_file in ansible.cfg"  # noqa: S105  what is asked for
 
 
-def mistakes(sources: Iterable[str], playbooks: Path) -> list[str]:
+def mistakes(sources: Iterable[str], playbooks: Path, decrypt: Callable[[bytes], bytes]) -> list[str]:
     """What is wrong with the files of an inventory as YAML, each with file and line.
 
     Args:
-        sources: what `-i` named; lists of hosts, programs and what is not there are Ansible's matter.
+        sources: what `-i` named; lists of hosts and programs are Ansible's matter.
         playbooks: where the playbook is; Ansible reads variables next to it, too.
+        decrypt: opens a vaulted file; raises ValueError if it cannot.
     """
-    return [mistake for path in dict.fromkeys(_files(sources, playbooks)) for mistake in _of(path)]
+    named = list(sources)
+    missing = [
+        f"{each}: found no such file or directory, expected an inventory"
+        for each in named
+        if "," not in each and not Path(each).exists()
+    ]
+    return missing + [mistake for path in dict.fromkeys(_files(named, playbooks)) for mistake in _of(path, decrypt)]
 
 
 def _files(sources: Iterable[str], playbooks: Path) -> Iterator[Path]:
@@ -50,17 +58,23 @@ def _files(sources: Iterable[str], playbooks: Path) -> Iterator[Path]:
                 )
 
 
-def _of(path: Path) -> Iterator[str]:
+def _of(path: Path, decrypt: Callable[[bytes], bytes]) -> Iterator[str]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        yield f"{path}:{line}: found a byte that is not UTF-8 (0x{error.object[error.start]:02x}), expected a file in UTF-8"
-        return
+        content = path.read_bytes()
     except OSError as error:
         yield f"{path}: cannot be read: {error.strerror}"
         return
-    if text.startswith(VAULTED):
+    if vaulted := content.startswith(VAULTED):
+        try:
+            content = decrypt(content)
+        except ValueError:
+            yield f"{path}: found a vaulted file that cannot be decrypted, expected {VAULT_PASSWORD}"
+            return
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        yield f"{path}:{line}: found a byte that is not UTF-8 ({content[error.start]:#04x}), expected a file in UTF-8"
         return
     # Ansible takes JSON first, and with it tabs.
     with contextlib.suppress(ValueError):
@@ -71,6 +85,9 @@ def _of(path: Path) -> Iterator[str]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
+        if vaulted:
+            yield f"{path}:{line}: found what is not YAML; its text is vaulted and not shown"
+            return
         began = f" {error.context} that begins in line {error.context_mark.line + 1}:" if error.context_mark else ""
         yield f"{path}:{line}: found what is not YAML:{began} {error.problem or error.context}{_why(text, line)}"
     except yaml.reader.ReaderError as error:

@@ -7,6 +7,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 
 from praetor.inventory.check import Problem, Where
+from praetor.inventory.files import VAULT_PASSWORD
 
 try:
     from ansible._internal._datatag._tags import Origin, VaultedValue
@@ -84,6 +85,6 @@ def _unresolved(where: Where, *, encrypted: bool, error: AnsibleError) -> Proble
         return Problem(
             where,
             "a vaulted value that cannot be decrypted",
-            "the vault's password: --vault-password-file FILE, or vault_password_file in ansible.cfg",
+            VAULT_PASSWORD,
         )
     return Problem(where, f"a template that cannot be resolved ({reason})", "a variable that is defined")
