@@ -97,6 +97,7 @@ class Balanced(Fleet):
         self.address = str(network[20])
         self.address6 = f"fd00:{':'.join(self.address.split('.')[:3])}::20"
         self.roots = self.balancers[0].authority
+        self.gone: list[Host] = []  # app hosts that have left the inventory
         super().__init__()
 
     @classmethod

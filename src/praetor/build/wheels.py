@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import subprocess
+import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -219,7 +220,9 @@ def made_of_tree(
 
     def on_controller(out: pathlib.Path) -> None:
         sources.export(source, out / "tree")
-        command = [tool("uv"), "build", "--wheel", "--out-dir", str(out), str(out / "tree")]
+        # This Python: uv would take, or download, whatever the project asks for.
+        command = [tool("uv"), "build", "--no-python-downloads", "--python", sys.executable]
+        command += ["--wheel", "--out-dir", str(out), str(out / "tree")]
         run(command, f"cannot build a wheel of {source.at.name}", env={**indexes.variables(), **environment})
 
     def in_tree(tree: debian.Tree, work: pathlib.Path) -> None:
@@ -262,8 +265,9 @@ def _made(
                 note(kept, [wheel])
                 return dict.fromkeys(tags, wheel)
         except ReleaseError as error:
-            # A project that does not build for another reason does not in a Debian tree either.
-            if not key.startswith("sdist-") and not _COMPILES.search(str(error)):
+            # A project that does not build for another reason does not in a Debian tree either, unless it is for its Python alone.
+            own_python = f"cp{sys.version_info.major}{sys.version_info.minor}" in tags
+            if own_python and not key.startswith("sdist-") and not _COMPILES.search(str(error)):
                 raise
             reason = str(error)
     answer = {}
