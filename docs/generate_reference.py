@@ -221,7 +221,8 @@ def playbooks_page() -> str:
         lines = (ROOT / "playbooks" / f"{playbook}.yml").read_text(encoding="utf-8").splitlines()
         first = next(line for line in lines if line.startswith("# "))
         rows = [
-            (f"`{name}`", ", ".join(option.choices) or option.kind, option.says) for name, option in options.items()
+            (f"`{name}`", ", ".join(option.choices) or option.kind, option.described)
+            for name, option in options.items()
         ]
         text += f"## {playbook}.yml\n\n{first.removeprefix('# ')}\n\n"
         text += (table(("option", "value", "meaning"), rows) if rows else "No options.\n") + "\n"

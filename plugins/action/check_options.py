@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import yaml
 from ansible import context
+from ansible.errors import AnsibleError
 from ansible.parsing.splitter import parse_kv
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
-from praetor.run.options import mistakes, unquoted, usage
+from praetor.run.options import mistakes, unquoted, usage, variables_in
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,8 +36,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             Display().display(usage(playbooks))
             return {**result, "failed": True, "msg": "This was the help; nothing was done."}
         found = [unquoted(text) for text in map(str, context.CLIARGS.get("extra_vars", ())) if _is_split(text)]
-        if given and not found:
-            found = mistakes(given, playbooks, _inputs(), _inventories(task_vars or {}))
+        if not found:
+            found = mistakes(given, playbooks, _inputs(), _mentioned(task_vars or {}), _inventory(task_vars or {}))
         if found:
             return {**result, "failed": True, "msg": "\n".join([*found, "Nothing was done. Options: -e help=true"])}
         return {**result, "changed": False}
@@ -55,13 +57,24 @@ def _inputs() -> set[str]:
     return found
 
 
-def _inventories(variables: dict[str, Any]) -> str:
-    """The text of all files of the inventories."""
-    found = []
+def _mentioned(variables: dict[str, Any]) -> set[str]:
+    """The variables that are in the files of the inventories."""
+    found: set[str] = set()
     for source in map(Path, variables.get("ansible_inventory_sources") or []):
         place = source if source.is_dir() else source.parent
-        found += [
-            path.read_text(encoding="utf-8", errors="replace") for path in place.rglob("*.y*ml") if path.is_file()
-        ]
-        found += [source.read_text(encoding="utf-8", errors="replace")] if source.is_file() else []
-    return "\n".join(found)
+        paths = {path for path in place.rglob("*.y*ml") if path.is_file()} | ({source} if source.is_file() else set())
+        for path in paths:
+            of_hosts = not {"group_vars", "host_vars"} & set(path.relative_to(place).parts)
+            found |= variables_in(path.read_text(encoding="utf-8", errors="replace"), of_hosts=of_hosts)
+    return found
+
+
+def _inventory(variables: dict[str, Any]) -> dict[str, list[str]]:
+    """The hosts by group, and the names of `apps`; none where they cannot be read, of which check_inventory tells."""
+    groups = {name: list(hosts) for name, hosts in (variables.get("groups") or {}).items()}
+    apps: object = []
+    if hosts := groups.get("app_hosts"):
+        with contextlib.suppress(AnsibleError):
+            apps = variables["hostvars"][hosts[0]].get("apps")
+    entries = [entry for entry in apps if isinstance(entry, dict)] if isinstance(apps, list) else []
+    return {**groups, "apps": [str(entry["name"]) for entry in entries if "name" in entry]}

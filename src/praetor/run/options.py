@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 Kind = Literal["text", "true or false", "a whole number"]
@@ -17,10 +17,18 @@ class Option(NamedTuple):
     says: str
     kind: Kind = "text"
     choices: tuple[str, ...] = ()
+    of: str = ""  # its value is one of these in the inventory: "apps", or a group of hosts
+    needed: bool = False
+
+    @property
+    def described(self) -> str:
+        """What it does, and whether a run needs it."""
+        return f"{self.says} Needed." if self.needed else self.says
 
 
-_APP = Option("This app only; without it all apps of the inventory.")
-_ONE_APP = Option("The app; not needed where the inventory has one.")
+_APP = Option("This app only; without it all apps of the inventory.", of="apps")
+_ONE_APP = Option("The app; not needed where the inventory has one.", of="apps")
+_THE_APP = Option("The app.", of="apps", needed=True)
 _WHY = Option("A reason, for the history.")
 _LOCK_WAIT = Option("Seconds to wait for another run on the same app.", "a whole number")
 _TURN_WAIT = Option("Seconds to wait for another run that takes hosts out; 0.", "a whole number")
@@ -34,8 +42,8 @@ _RESTORE_FIRST = Option(
     "Everything was lost but the backups: database hosts get no data, restore.yml brings it.", "true or false"
 )
 _PROVISION = {"release_cache": _CACHE, "restore_first": _RESTORE_FIRST}
-_TO = Option("The database host that becomes the primary. Needed.")
-_HOST = Option("The app host. Needed.")
+_TO = Option("The database host that becomes the primary.", of="database_hosts", needed=True)
+_HOST = Option("The app host.", of="app_hosts", needed=True)
 _KEEP = Option("How many other hosts must go on serving each app; 1.", "a whole number")
 _RELEASE = {
     "app": _APP,
@@ -82,7 +90,7 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         "format": _FORMAT,
     },
     "image": {
-        "app": Option("The app. Needed."),
+        "app": _THE_APP,
         "commit": Option("Commit of its source, where the build has no history."),
         "pythons": _PYTHONS,
         "built_at": Option("A time to note instead of now, so that the same input makes the same image."),
@@ -91,7 +99,7 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
     "lab_down": {"state": Option("`purged` also removes cached base trees and packages.", choices=("down", "purged"))},
     "lab_up": {},
     "logs": {
-        "app": Option("The app. Needed."),
+        "app": _THE_APP,
         "request_id": Option("Trace one request, by the id that the client got in X-Request-ID."),
         "host": Option("This host only, from the monitoring host if it does not answer or has left the inventory."),
         "since": Option("From when on: 15m, 2h, 3d, or a time in UTC; 15m, with `request_id` a day."),
@@ -119,23 +127,28 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         "end": Option("End it now.", "true or false"),
     },
     "move": {
-        "app": Option("The app. Needed."),
-        "process": Option("Its process, of which there is one in the fleet. Needed."),
-        "to": Option("The host on which it is to run. Needed."),
-        "dead": Option("A host that does not answer and is off: the process has ended there."),
+        "app": _THE_APP,
+        "process": Option("Its process, of which there is one in the fleet.", needed=True),
+        "to": Option("The host on which it is to run.", of="app_hosts", needed=True),
+        "dead": Option("A host that does not answer and is off: the process has ended there.", of="app_hosts"),
     },
     "provision": _PROVISION,
-    "rejoin": {"host": Option("The database host that becomes a standby; what it has is replaced. Needed.")},
+    "rejoin": {
+        "host": Option(
+            "The database host that becomes a standby; what it has is replaced.", of="database_hosts", needed=True
+        )
+    },
     "refresh": {"app": _APP, "why": _WHY, "lock_wait": _LOCK_WAIT},
     "release": _RELEASE,
     "remove": {
-        "app": Option("The app, which is no longer in the inventory. Needed."),
+        "app": Option("The app, which is no longer in the inventory.", needed=True),
         "confirm": Option("Its name again."),
     },
     "restore": {
-        "app": Option("Restore the files of this app, instead of databases; `host` is then an app host."),
+        "app": Option("Restore the files of this app, instead of databases; `host` is then an app host.", of="apps"),
         "host": Option(
-            "The host that gets it: a database host, the backup host, or a monitoring host for what that keeps. Needed."
+            "The host that gets it: a database host, the backup host, or a monitoring host for what that keeps.",
+            needed=True,
         ),
         "to_time": Option("The moment: a time in UTC, or with a zone; without it all there is."),
         "take_over": Option("What was restored becomes what is used: the primary, or the files.", "true or false"),
@@ -149,9 +162,9 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         "force": Option("Also one that is marked bad.", "true or false"),
     },
     "run": {
-        "app": Option("The app. Needed."),
-        "command": Option("The command and its arguments; no shell. Needed. It is in the history: no secrets."),
-        "host": Option("Where; without it the first host."),
+        "app": _THE_APP,
+        "command": Option("The command and its arguments; no shell. It is in the history: no secrets.", needed=True),
+        "host": Option("Where; without it the first host.", of="app_hosts"),
         "timeout_s": Option("Seconds after which it is ended; 600.", "a whole number"),
     },
     "status": {
@@ -182,34 +195,69 @@ def options_of(playbooks: Iterable[str]) -> dict[str, Option]:
     return found
 
 
-def mistakes(given: Mapping[str, object], playbooks: Iterable[str], others: Iterable[str], mentioned: str) -> list[str]:
+def mistakes(
+    given: Mapping[str, object],
+    playbooks: Collection[str],
+    others: Iterable[str],
+    mentioned: Collection[str],
+    inventory: Mapping[str, Collection[str]],
+) -> list[str]:
     """What is wrong with the values of `-e`, a sentence each.
 
     Args:
         given: the variables of `-e`.
         playbooks: names of the playbooks that were started.
         others: other names that may be given: the inputs of roles.
-        mentioned: text of the inventory's files; a variable that is in it is the inventory's business.
+        mentioned: variables that the inventory's files name, see `variables_in`: these are the inventory's business.
+        inventory: its hosts by group, and the names of its `apps`; what is not known is missing or empty.
     """
     options, inputs = options_of(playbooks), set(others)
     found = []
     for name, value in given.items():
         if name in options:
-            found += _problem(name, value, options[name])
-        elif (
-            name not in inputs
-            and not name.startswith("ansible_")
-            and not re.search(rf"\b{re.escape(name)}\b", mentioned)
-        ):
-            near = difflib.get_close_matches(name, [*options, *sorted(inputs)], n=1)
-            elsewhere = [f"{playbook}.yml" for playbook, declared in PLAYBOOKS.items() if name in declared]
-            if elsewhere:
-                meant = f"it is an option of {', '.join(elsewhere)}"
-            else:
-                meant = f"did you mean {near[0]}?" if near else f"expected one of: {', '.join(sorted(options))}"
+            found += _problem(name, value, options[name], inventory)
+        elif name not in inputs and not name.startswith("ansible_") and name not in mentioned:
             here = " and ".join(f"{playbook}.yml" for playbook in playbooks)
+            meant = _meant(name, options, inputs)
             found.append(f"-e {name}={_short(value)}: {here} has no such option and no role has such an input; {meant}")
+    # What imports some of ours gives them their options itself.
+    started = [PLAYBOOKS[playbook] for playbook in playbooks if playbook in PLAYBOOKS]
+    needed = {name: option for options in started for name, option in options.items() if option.needed}
+    for name, option in needed.items():
+        known = inventory.get(option.of, ())
+        if not str(given.get(name, "")) and (known or not option.of):
+            which = f", one of: {', '.join(known)}" if known else ""
+            found.append(f"-e {name}: found none, expected -e {name}=...{which}. {option.says}")
     return found
+
+
+def _meant(name: str, options: Collection[str], inputs: set[str]) -> str:
+    """What may have been meant by a name that is no option here."""
+    names = {known for declared in PLAYBOOKS.values() for known in declared}
+    near = difflib.get_close_matches(name, [*options, *sorted(inputs), *sorted(names)], n=1)
+    if not near:
+        return f"expected one of: {', '.join(sorted(options))}"
+    if near[0] in options or near[0] in inputs:
+        return f"did you mean {near[0]}?"
+    elsewhere = ", ".join(f"{playbook}.yml" for playbook, declared in PLAYBOOKS.items() if near[0] in declared)
+    return f"{'it' if near[0] == name else near[0]} is an option of {elsewhere}"
+
+
+def variables_in(text: str, *, of_hosts: bool) -> set[str]:
+    """The variables that an inventory's file sets, or asks for in a template.
+
+    Args:
+        text: the file's.
+        of_hosts: whether it lists hosts: then variables stand at any depth, else at the left edge.
+    """
+    asked = {word for template in _TEMPLATE.findall(text) for word in _WORD.findall(template)}
+    return asked | set((_SET_ANYWHERE if of_hosts else _SET).findall(text))
+
+
+_TEMPLATE = re.compile(r"\{[{%](.*?)[%}]\}", re.DOTALL)
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_SET = re.compile(r"(?m)^([A-Za-z_]\w*)[ \t]*:")
+_SET_ANYWHERE = re.compile(r"([A-Za-z_]\w*)[ \t]*[:=]")
 
 
 def unquoted(text: str) -> str:
@@ -222,8 +270,12 @@ def unquoted(text: str) -> str:
     return f"-e {name}={_short(value)}: found a space without quotes around it, expected -e {name}={quoted}"
 
 
-def _problem(name: str, value: object, option: Option) -> list[str]:
+def _problem(name: str, value: object, option: Option, inventory: Mapping[str, Collection[str]]) -> list[str]:
     text = str(value)
+    known = inventory.get(option.of, ())
+    if text and known and text not in known:
+        what = "app" if option.of == "apps" else f"host in {option.of}"
+        return [f"-e {name}={_short(value)}: the inventory has no such {what}, expected one of: {', '.join(known)}"]
     right = {
         "text": True,
         "true or false": text.lower() in {"true", "false", "yes", "no", "1", "0"},
@@ -244,7 +296,9 @@ def usage(playbooks: Iterable[str]) -> str:
     """The options of playbooks as text."""
     options = options_of(playbooks)
     wide = max(map(len, options))
-    lines = [f"  -e {name + '=...':<{wide + 4}}  {option.says}{_values(option)}" for name, option in options.items()]
+    lines = [
+        f"  -e {name + '=...':<{wide + 4}}  {option.described}{_values(option)}" for name, option in options.items()
+    ]
     return "\n".join(["Options:", *lines, "Any input of a role can be given with -e too: docs/reference/roles.md"])
 
 
