@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from fakes import put_release, put_slot
 from praetor.host import commands
 from praetor.host.journal import history
 from praetor.host.layout import AppHost, ReleaseError
+from praetor.host.output import Ended
 
 UNIT = "# Release: 1-a\n[Service]\nUser=api\nSystemCallFilter=@system-service\nSystemCallFilter=~@privileged\n# why\nReadWritePaths=/data\n"
 
@@ -20,12 +20,12 @@ def asked(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Return what systemd is asked to run; each command prints a line and ends with status 3."""
     found: list[list[str]] = []
 
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+    def run(command: list[str]) -> Ended:
         found.append(command)
-        return subprocess.CompletedProcess(command, 3, "said\n", "")
+        return Ended(" ".join(command), 3, None, "said\n", 0)
 
     monkeypatch.setattr(commands, "AppHost", lambda _: host)
-    monkeypatch.setattr("subprocess.run", run)
+    monkeypatch.setattr(commands, "run", run)
     return found
 
 

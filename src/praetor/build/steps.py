@@ -12,8 +12,9 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import IO, Any
 
+from praetor.host import output
 from praetor.host.layout import ReleaseError
 from praetor.host.stage import unpack
 
@@ -97,7 +98,7 @@ def _run(
 
 
 def _one(
-    command: Sequence[str], tree: pathlib.Path, environment: Mapping[str, str], log: pathlib.Path, written: Any
+    command: Sequence[str], tree: pathlib.Path, environment: Mapping[str, str], log: pathlib.Path, written: IO[str]
 ) -> None:
     shown = " ".join(command)
     written.write(f"$ {shown}\n")
@@ -107,25 +108,14 @@ def _one(
     if program is None and "/" not in command[0]:
         raise ReleaseError(f"build: '{shown}': this controller has no program {command[0]}")
     try:
-        done = subprocess.run(
-            [program or command[0], *command[1:]],
-            cwd=tree,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-        )
+        ended = output.run([program or command[0], *command[1:]], cwd=tree, env=environment, log=written)
     except OSError as error:
         raise ReleaseError(f"build: '{shown}': {error.strerror}") from None
-    written.write(f"{done.stdout}(exit status {done.returncode}, {time.monotonic() - began:.1f} s)\n")
+    written.write(f"(exit status {ended.status}, {time.monotonic() - began:.1f} s)\n")
     written.flush()
-    if done.returncode != 0:
-        raise ReleaseError(
-            f"build: '{shown}' failed with exit status {done.returncode}; all of its output is in {log}:\n{last_lines(done.stdout, 25)}"
-        )
+    if not ended.ok:
+        failure = ended._replace(command=shown).failure  # as the entry has it
+        raise ReleaseError(f"build: {failure}; all of its output is in {log}:\n{last_lines(ended.printed, 25)}")
 
 
 def _needs_python(command: Sequence[str]) -> bool:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import time
 from typing import TYPE_CHECKING
 
 from . import journal as journals
 from .layout import AppHost, ReleaseError, read_text
+from .output import run
 
 if TYPE_CHECKING:
     from praetor.documents import Event
 
-KEPT = 2**20  # characters of what it prints that the operator gets
 _DIRECTIVE = re.compile(r"^([A-Z][A-Za-z]+)=(.*)$", re.MULTILINE)
 
 
@@ -35,25 +34,17 @@ def work(*, app: str, command: list[str], timeout_s: float, by: str) -> dict[str
         )
     began = time.time()
     name = f"app-{host.app}-command-{time.time_ns()}"
-    done = subprocess.run(
-        started(described, name, str(place), command, timeout_s),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    ended = run(started(described, name, str(place), command, timeout_s))
     took = round(time.time() - began, 1)
-    result = "ok" if done.returncode == 0 else "failed"
+    result = "ok" if ended.ok else "failed"
     event: Event = {"action": "run", "to": live.release, "result": result, "by": by, "duration_s": took}
     journals.append(host, {**event, "why": " ".join(command)[:1000]})
     late = took >= timeout_s
     return {
         "changed": True,
         "release": live.release,
-        "status": done.returncode,
-        "output": done.stdout[-KEPT:],
+        "status": ended.status,
+        "output": ended.said,
         "late": late,
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import errno
 import hashlib
@@ -11,7 +10,6 @@ import json
 import os
 import pathlib
 import pwd
-import signal
 import subprocess
 import sys
 import tarfile
@@ -22,6 +20,7 @@ from . import access as accesses
 from . import static as statics
 from .layout import DISK_FULL, AppHost, ReleaseError, remove, sync_directory, user_of, write_atomically
 from .logs import read_only_hint
+from .output import run, tail
 
 if TYPE_CHECKING:
     from praetor.documents import Content, Manifest, TreeEntry, WheelEntry
@@ -136,43 +135,17 @@ def run_command(host: AppHost, release: str, command: list[str], timeout_s: floa
         ReleaseError: it failed or took too long; with the last lines that it printed.
     """
     place, user = host.release_dir(release), user_of(host.app)
-    shown = " ".join(command)
     try:
-        running = subprocess.Popen(
-            command,
-            cwd=place / "src",
-            env=environment(place, user),
-            user=user.pw_uid,
-            group=user.pw_gid,
-            extra_groups=[],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-            umask=0o027,  # as in a slot
-        )
+        ended = run(command, cwd=place / "src", env=environment(place, user), user=user, timeout_s=timeout_s)
     except (FileNotFoundError, PermissionError):
         raise ReleaseError(
-            f"command '{shown}': no program '{command[0]}' in the release's virtualenv or on the host"
+            f"command '{' '.join(command)}': no program '{command[0]}' in the release's virtualenv or on the host"
         ) from None
-    with running:
-        try:
-            printed, _ = running.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            # Kill its children too: one that lives on would hold the output open, and this run would wait for it.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(running.pid, signal.SIGKILL)
-            printed, _ = running.communicate()
-            raise ReleaseError(
-                f"command '{shown}' did not end within {timeout_s:.0f} s and was killed; it had printed:\n{_tail(printed)}"
-            ) from None
-    if running.returncode != 0:
-        raise ReleaseError(
-            f"command '{shown}' failed with exit status {running.returncode}:\n{_tail(printed)}{read_only_hint(printed)}"
-        )
-    return printed
+    if not ended.ok:
+        late = ended.late is not None
+        hint = "" if late else read_only_hint(ended.printed)
+        raise ReleaseError(f"command {ended.failure}{'; it had printed' if late else ''}:\n{tail(ended.printed)}{hint}")
+    return ended.said
 
 
 def environment(place: pathlib.Path, user: pwd.struct_passwd) -> dict[str, str]:
@@ -309,7 +282,7 @@ def _uv(command: list[str], host: AppHost) -> None:
     if done.returncode != 0:
         if "No space left" in done.stderr or "os error 28" in done.stderr:
             raise OSError(errno.ENOSPC, "no space left", str(host.root))
-        raise ReleaseError(f"the virtualenv cannot be made:\n{_tail(done.stderr or done.stdout)}")
+        raise ReleaseError(f"the virtualenv cannot be made:\n{tail(done.stderr or done.stdout)}")
 
 
 def _tree(host: AppHost, manifest: Manifest, place: pathlib.Path) -> None:
@@ -358,7 +331,7 @@ def _as_the_app(command: list[str], user: pwd.struct_passwd) -> None:
         umask=0o027,
     )
     if done.returncode != 0:
-        raise ReleaseError(f"a place of `data` cannot be made: {_tail(done.stderr, 3)}")
+        raise ReleaseError(f"a place of `data` cannot be made: {tail(done.stderr, 3)}")
 
 
 def unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, place: pathlib.Path) -> None:
@@ -406,7 +379,3 @@ def _full(path: pathlib.Path) -> str:
     room = os.statvfs(path)
     what = "inodes" if room.f_favail == 0 else "space"
     return f"no {what} left on the file system of {path} ({room.f_bavail * room.f_frsize // 2**20} MiB, {room.f_favail} inodes free)"
-
-
-def _tail(text: str, lines: int = 40) -> str:
-    return "\n".join(text.strip().splitlines()[-lines:])

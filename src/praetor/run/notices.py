@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from praetor.build.cache import place
+from praetor.host import output
 from praetor.inventory.notices import EventName, Mail, Notice, Notices, plain
 
 from .story import shown
@@ -178,24 +179,13 @@ def tell(notices: Sequence[Notice], event: Event, root: Path) -> list[str]:
 def run_hooks(name: str, commands: Sequence[Sequence[str]], event: Event, root: Path) -> str:
     """Run the commands of a hook one after the other, what they print on the terminal; return what went wrong, empty for nothing."""
     for command in commands:
-        shown = " ".join(command)
         try:
-            done = subprocess.run(
-                command,
-                cwd=root,
-                env=environment(event, name),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                check=False,
-            )
+            ended = output.run(command, cwd=root, env=environment(event, name))
         except OSError as error:
-            return f"hook {name}: '{shown}': {error.strerror}"
-        if done.returncode:
-            said = "\n".join(done.stdout.strip().splitlines()[-12:])
-            return f"hook {name}: '{shown}' failed with exit status {done.returncode}" + (f"\n{said}" if said else "")
+            return f"hook {name}: '{' '.join(command)}': {error.strerror}"
+        if not ended.ok:
+            said = output.tail(ended.printed, 12)
+            return f"hook {name}: {ended.failure}" + (f"\n{said}" if said else "")
     return ""
 
 
