@@ -163,7 +163,8 @@ def new_file(shop: Workshop) -> None:
 
 
 def renamed_file(shop: Workshop) -> None:
-    (shop.project / "main.py").rename(shop.project / "other.py")
+    (shop.project / "main").mkdir()
+    (shop.project / "main.py").rename(shop.project / "main/__init__.py")
 
 
 def program(shop: Workshop) -> None:
@@ -324,7 +325,7 @@ def test_a_package_is_built_from_its_pin_and_what_the_entry_adds(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = stand_in(monkeypatch)
-    shop.app["source"] = {"package": "flask==3.0", "extra_requirements": ["redis"]}
+    shop.app |= {"source": {"package": "flask==3.0", "extra_requirements": ["redis"]}, "wsgi": "flask:app"}
     artifact = shop.build()
     assert asked == [["3.11", "requirements.in", "flask==3.0\nredis\n"]]
     assert (artifact["version"], artifact["tree"], artifact["commit"]) == ("3.0", None, None)
@@ -488,7 +489,7 @@ def test_an_app_in_a_directory_of_a_repository(shop: Workshop) -> None:
     shop.put("services/api/requirements.txt", LOCK)
     shop.put("services/api/wsgi.py", "app = 1\n")
     shop.commit()
-    shop.app["source"] = {"git": str(shop.project), "ref": "main", "subdir": "services/api"}
+    shop.app |= {"source": {"git": str(shop.project), "ref": "main", "subdir": "services/api"}, "wsgi": "wsgi:app"}
     assert names_in(shop) == ["requirements.txt", "wsgi.py"]
     shop.app["source"]["subdir"] = "services/apy"
     with pytest.raises(ReleaseError, match="it has no directory services/apy"):
@@ -617,6 +618,7 @@ def test_a_template_that_the_backend_leaves_out_is_named(shop: Workshop) -> None
     shop.put("backend.py", BACKEND.replace('archive.write("own.py")', 'archive.write("own/__init__.py")'))
     shop.put("own/__init__.py", "")
     shop.put("own/templates/a.html", "")
+    shop.app["wsgi"] = "own:app"
     assert shop.build()["left_out"] == ["own/templates/a.html (not put into the wheel by the project's build backend)"]
 
 
@@ -664,6 +666,7 @@ def test_the_apps_own_wheel_is_built_from_its_files_and_not_looked_for_at_an_ind
     shop.put("backend.py", BACKEND)
     shop.put("own.py", "X = 1\n")
     shop.put("requirements.txt", LOCK + "own==1.5 --hash=sha256:ee\n")
+    shop.app["wsgi"] = "own:app"
     first = shop.build()
     assert shop.fetched["cp311"] == ["flask", "pyuwsgi"]
     [own] = [each for each in first["wheels"]["cp311"] if each["name"] == "own"]
@@ -677,6 +680,66 @@ def test_the_apps_own_wheel_is_built_from_its_files_and_not_looked_for_at_an_ind
     assert all(path.is_file() for path in files_of(again, shop.cache).values())
     shop.put("own.py", "X = 2\n")
     assert shop.build()["artifact"] != first["artifact"]
+
+
+def packaged(shop: Workshop) -> None:
+    """Make the project a package, with what is usual next to one."""
+    shop.put("pyproject.toml", PYPROJECT)
+    shop.put("backend.py", BACKEND)
+    shop.put("own.py", "X = 1\n")
+    for name in ("migrations/env.py", "migrations/versions/1.py", "tests/test_own.py"):
+        shop.put(name, "")
+
+
+def test_what_lies_next_to_a_package_is_shipped_if_it_is_named(shop: Workshop) -> None:
+    packaged(shop)
+    shop.app |= {"wsgi": "own:app"}
+    plain = shop.release()
+    shop.put("tests/test_own.py", "# changed\n")
+    assert shop.release() == plain, "what is not shipped is no part of a release"
+    shop.app |= {"source": {"path": "project", "include": ["main.py", "migrations", "own.py"]}, "wsgi": "main:app"}
+    assert names_in(shop) == ["main.py", "migrations/env.py", "migrations/versions/1.py"]
+    first = shop.release()
+    shop.put("migrations/versions/2.py", "")
+    assert shop.release() != first
+
+
+@pytest.mark.parametrize(
+    ("wsgi", "words"),
+    [
+        ("main:app", r"has no module main\. .* or ship main\.py next to the wheel: source: \{include: \[main\.py\]\}$"),
+        ("migrations.env:app", r"has no module migrations\.env\. .*include: \[migrations\]"),
+        ("wsgi:app", r"has no module wsgi\. Name the app where the package has it$"),
+    ],
+)
+def test_a_module_that_a_package_has_not_is_named(shop: Workshop, wsgi: str, words: str) -> None:
+    packaged(shop)
+    shop.app["wsgi"] = wsgi
+    with pytest.raises(ReleaseError, match=words):
+        shop.build()
+
+
+@pytest.mark.parametrize("wsgi", ["mian:app", "main.app:app", "shop.wsgi:app"])
+def test_a_module_that_is_nowhere_is_named(shop: Workshop, wsgi: str) -> None:
+    shop.app["wsgi"] = wsgi
+    with pytest.raises(ReleaseError, match=f"found {wsgi}, expected a module that is there: neither the project nor"):
+        shop.build()
+
+
+@pytest.mark.parametrize("wsgi", ["flask.made.as.it.likes:app", "wsgiref.simple_server:demo_app", "made.by.c:app"])
+def test_a_module_that_only_running_it_would_show_is_left_to_the_gate(shop: Workshop, wsgi: str) -> None:
+    shop.put("made/by/c.cpython-311-x86_64-linux-gnu.so", "")
+    shop.app["wsgi"] = wsgi
+    assert shop.build()["tree"]
+
+
+def test_a_build_uses_the_controllers_python_whatever_the_project_asks_for(shop: Workshop) -> None:
+    packaged(shop)
+    shop.put("pyproject.toml", PYPROJECT + 'requires-python = ">=3.99"\n')
+    source = Source(
+        shop.project, (Path("backend.py"), Path("own.py"), Path("pyproject.toml")), None, dirty=False, described=None
+    )
+    wheels.made_of_tree(source, "key", ["cp399"], Indexes(), [], shop.cache, "1.5")
 
 
 def test_a_wheel_that_does_not_build_shows_why(shop: Workshop) -> None:

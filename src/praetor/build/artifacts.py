@@ -12,7 +12,7 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from packaging.requirements import Requirement as Parsed
@@ -21,7 +21,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from praetor.documents import Artifact, Facts, TreeEntry
 from praetor.host.layout import ReleaseError
 
-from . import locks, requirements, sources, steps, wheels
+from . import contents, locks, requirements, sources, steps, wheels
 from .cache import Wheel, normalised, place_of, write
 from .locks import Asked, Lock
 from .manifest import canonical, entry_of, files_of, sbom
@@ -72,7 +72,7 @@ def build(
         _gather(parts, server, None, cache)
         version = str(next(iter(Parsed(wanted["package"]).specifier)).version)
         facts = _facts(version, None, wanted["package"], parts.lock)
-        _refuse_missing_static(parts, None, cache)
+        contents.refuse_missing(app, parts.wheels[parts.pythons[0]], None, None, cache)
         return _assembled(parts, facts, cache)
     with tempfile.TemporaryDirectory(prefix="source-") as scratch:
         source = sources.get(wanted, project, cache, pathlib.Path(scratch), copy=bool(app["build"]))
@@ -104,7 +104,7 @@ def _build_tree(
             wheels_here = here.wheels
         source = steps.run_all(app, source, wheels_here, cache)
     digest = sources.digest(source)
-    left_out = list(source.left_out)
+    left_out, first = list(source.left_out), None
     if packaged:
         static = pyproject.get("project", {}).get("version")
         scm = wheels.scm_version(source)
@@ -113,37 +113,20 @@ def _build_tree(
         _add(parts, own, made=True)
         first = next(iter(own.values()))
         version = first.version
-        left_out += _left_out_by_backend(source, place_of(first, cache))
+        # What the entry names and the wheel has not lies next to it, as it is.
+        asked, lacking = set(sources.matching(source, wanted.get("include", []))), contents.not_in(first, source, cache)
+        left_out += _left_out_by_backend([path for path in lacking if path not in asked], place_of(first, cache))
+        source = replace(source, files=tuple(path for path in lacking if path in asked))
+        digest = sources.digest(source)
     else:
+        version = str(pyproject.get("project", {}).get("version") or source.described or digest[:8])
+    if source.files or not packaged:
         packed = sources.pack(source, digest, cache)
         parts.tree = {"digest": packed["digest"], "file": packed["file"], "sha256": packed["sha256"]}
-        version = str(pyproject.get("project", {}).get("version") or source.described or digest[:8])
-    _refuse_missing_static(parts, None if packaged else source, cache)
+    contents.refuse_missing(app, parts.wheels[fitting[0]], source, first, cache)
     facts = _facts(version, source, _named(wanted), lock)
     facts["left_out"] = left_out
     return _assembled(parts, facts, cache)
-
-
-def _refuse_missing_static(parts: _Parts, tree: Source | None, cache: pathlib.Path) -> None:
-    """Refuse places of `static` that neither the project's files nor a package have.
-
-    Raises:
-        ReleaseError: all of them.
-    """
-    wanted: Mapping[str, str] = parts.app["static"]
-    if not wanted:
-        return
-    names = [str(path) for path in tree.files] if tree else []
-    for wheel in parts.wheels[parts.pythons[0]]:
-        names += wheels.names_in(place_of(wheel, cache))
-    absent = [
-        f"static: {path}: {place} is no file and no directory of the project or of an installed package"
-        for path, place in wanted.items()
-        if not any(f"{name}/".startswith(f"{place.strip('/')}/") for name in names)
-    ]
-    if absent:
-        hint = "; a project that is a package is named as it is imported: shop/static" if tree is None else ""
-        raise ReleaseError("\n".join(absent) + hint)
 
 
 def _named(wanted: Mapping[str, Any]) -> str:
@@ -350,14 +333,12 @@ def _pythons(pyproject: Mapping[str, Any], app: str, asked: Sequence[str]) -> li
     return fitting
 
 
-def _left_out_by_backend(source: Source, wheel: pathlib.Path) -> list[str]:
-    """Files in the project's packages that its build backend did not put into the wheel: templates and the like that were not declared."""
-    inside = wheels.names_in(wheel)
-    packages = {name.partition("/")[0] for name in inside if "/" in name and ".dist-info/" not in name}
+def _left_out_by_backend(lacking: Sequence[pathlib.Path], wheel: pathlib.Path) -> list[str]:
+    """Those of a project's files that belong to a package in its wheel and are not in it: templates and the like that were not declared."""
+    packages = {name.partition("/")[0] for name in wheels.names_in(wheel) if "/" in name and ".dist-info/" not in name}
     found = []
-    for path in source.files:
+    for path in lacking:
         parts = path.parts[1:] if path.parts[0] in {"src", "lib"} else path.parts
-        compiled = path.suffix in {".pyc", ".pyx", ".c", ".h", ".cpp"}
-        if len(parts) > 1 and parts[0] in packages and not compiled and "/".join(parts) not in inside:
+        if len(parts) > 1 and parts[0] in packages and path.suffix not in {".pyc", ".pyx", ".c", ".h", ".cpp"}:
             found.append(str(path))
     return [f"{name} (not put into the wheel by the project's build backend)" for name in found]

@@ -265,7 +265,7 @@ def _fetch_large_files(source: Source, repository: pathlib.Path) -> None:
 
 
 def include(source: Source, patterns: Sequence[str], at: pathlib.Path, *, made_later: bool = False) -> Source:
-    """Add what `source.include` names and git ignores.
+    """Add what `source.include` names, whether git ignores it or not.
 
     Args:
         source: the source.
@@ -278,8 +278,7 @@ def include(source: Source, patterns: Sequence[str], at: pathlib.Path, *, made_l
     """
     added: set[pathlib.Path] = set()
     for pattern in patterns:
-        found = [path for path in at.glob(pattern) if path.resolve().is_relative_to(at.resolve())]
-        files = [inner for path in found for inner in ([path] if not path.is_dir() else _files_below(path))]
+        files = _matching(at, pattern)
         if not files and not made_later:
             raise ReleaseError(
                 f"source.include: {pattern}: there is no such file in {at}. Is what builds it to be run first, or named in `build`?"
@@ -293,6 +292,16 @@ def include(source: Source, patterns: Sequence[str], at: pathlib.Path, *, made_l
         words for words in source.left_out if not any(path.is_relative_to(words.partition(" (")[0]) for path in added)
     ]
     return replace(source, files=tuple(sorted({*source.files, *added})), left_out=tuple(left_out))
+
+
+def matching(source: Source, patterns: Sequence[str]) -> list[pathlib.Path]:
+    """The files of a source that patterns of `source.include` name."""
+    return [path.relative_to(source.tree) for pattern in patterns for path in _matching(source.tree, pattern)]
+
+
+def _matching(place: pathlib.Path, pattern: str) -> list[pathlib.Path]:
+    found = [path for path in place.glob(pattern) if path.resolve().is_relative_to(place.resolve())]
+    return [inner for path in found for inner in ([path] if not path.is_dir() else _files_below(path))]
 
 
 def _files_below(place: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -373,7 +382,7 @@ def below(source: Source, folder: pathlib.Path) -> Source:
 
 
 def pack(source: Source, name: str, cache: pathlib.Path) -> dict[str, str]:
-    """The tree of a project that is no package, as a tar whose bytes depend on names and contents only; its entry in the manifest."""
+    """What is shipped of a project as it is, as a tar whose bytes depend on names and contents only; its entry in the manifest."""
     place = cache / "trees" / f"{name}.tar"
     if not place.is_file():
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -396,7 +396,7 @@ class Source(Part):
     )
     include: list[Annotated[str, Must("a file, directory or pattern in the project", _place_problem)]] = Field(
         default_factory=list,
-        description="Files that git ignores and the app needs, such as what a pipeline has built; they must be there.",
+        description="Files that git ignores and the app needs, such as what a pipeline has built, or that a package's wheel has not, such as wsgi.py next to it; they must be there.",
         examples=['include: ["static/bundle"]'],
     )
 
