@@ -5,6 +5,7 @@ templating, decryption, and the file and line that each value came from.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,57 +52,42 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         """Check what the first host of the play has, and that all hosts agree about their `apps`; say all mistakes at once."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
-        host: str = variables["inventory_hostname"]
         app_hosts = variables["groups"].get("app_hosts", [])
         if not app_hosts:
-            sources = ", ".join(variables["ansible_inventory_sources"])
-            there = ", ".join(sorted(set(variables["groups"]) - {"all", "ungrouped"}))
-            expected = "expected at least one host in the group app_hosts"
-            expected += f"; it has the groups {there}" if there else ""
-            return {**result, "failed": True, "msg": f"groups.app_hosts: found no host in {sources}, {expected}"}
-        hosts = [found for found in variables["ansible_play_hosts_all"] if found in app_hosts]
-        if host not in hosts:
+            return {**result, "failed": True, "msg": _no_app_hosts(variables)}
+        if variables["inventory_hostname"] not in app_hosts:
             return {**result, "skipped": True, "skip_reason": "this run leaves all app hosts out"}
         # A path source is relative to the project, which is where ansible.cfg is.
         root = Path(constants.CONFIG_FILE).parent if constants.CONFIG_FILE else Path(variables["playbook_dir"]).parent
         reader = Reader(self._templar)
         if "apps" not in variables:
-            message, near = missing(variables)
-            reader.note(variables.get(near) if near else None, ())
-            return self._failed(result, [_line(reader.origin(()), message), *self._notices(variables)])
+            return self._failed(result, [_no_apps(reader, variables), *self._notices(variables)])
         data = reader.read(variables["apps"])
         checked = check_apps(data, root, frozenset(reader.vaulted))
-        others = [other for other in hosts if other != host]
         # Hosts share most of their files, so they share mistakes.
-        found = [*_mistakes(reader, checked), *self._of_others(others, reader, data, root, variables)]
-        secrets = {app: list(values) for app, values in checked.secrets.items()}
-        apps = [{**app, "config_secrets": secrets.get(app["name"], [])} for app in checked.apps]
-        # What tiers mean for each other can be told of apps that are right.
-        found = found or [*self._balancers(variables, checked.apps), *self._databases(variables, apps)]
-        storage, storage_warnings = self._storage(variables, root)
-        found += storage
-        if lines := [*dict.fromkeys(found), *self._notices(variables)]:
+        found = [*_mistakes(reader, checked), *self._of_others(reader, data, root, variables)]
+        of_tiers, warnings = self._tiers(variables, checked, root, right=not found)
+        if lines := [*dict.fromkeys([*found, *of_tiers]), *self._notices(variables)]:
             return self._failed(result, lines)
         try:
-            reachable = with_services(checked.apps, variables["groups"], variables["hostvars"])
+            apps = with_services(checked.apps, variables["groups"], variables["hostvars"])
         except ValueError as error:
             return self._failed(result, [str(error)])
-        of_databases = [*database_warnings(apps, variables["groups"]), *storage_warnings]
-        result["warnings"] = [*self._warnings(reader, root), *of_databases]
-        result.update(
-            apps=reachable,
-            secrets=checked.secrets,
-            root=str(root),
-            _ansible_no_log=bool(any(checked.secrets.values())),
-        )
-        return result
+        return {
+            **result,
+            "warnings": [*self._warnings(reader, root), *warnings],
+            "apps": apps,
+            "secrets": checked.secrets,
+            "root": str(root),
+            "_ansible_no_log": bool(any(checked.secrets.values())),
+        }
 
-    def _of_others(
-        self, others: list[str], reader: Reader, data: object, root: Path, variables: dict[str, Any]
-    ) -> list[str]:
+    def _of_others(self, reader: Reader, data: object, root: Path, variables: dict[str, Any]) -> list[str]:
         """Return what is wrong with the `apps` of the play's other hosts, and where hosts do not agree."""
         lines: list[str] = []
-        everyone = {variables["inventory_hostname"]: data}
+        host, app_hosts = variables["inventory_hostname"], variables["groups"]["app_hosts"]
+        others = [other for other in variables["ansible_play_hosts_all"] if other in app_hosts and other != host]
+        everyone = {host: data}
         for other in others:
             read = Reader(self._templar)
             try:
@@ -147,6 +133,18 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                 reason = str(error).partition("\n")[0]
                 return [f"{name}: found what cannot be resolved ({reason}), expected plain or vaulted values"]
         return check_notices(given["release_notify"], given["release_hooks"])
+
+    def _tiers(
+        self, variables: dict[str, Any], checked: Checked, root: Path, *, right: bool
+    ) -> tuple[list[str], list[str]]:
+        """Return what tiers cannot be for each other, which can be told of apps that are `right`, and what is hardly intended."""
+        of_storage, warnings = self._storage(variables, root)
+        if not right:
+            return of_storage, warnings
+        secrets = {app: list(values) for app, values in checked.secrets.items()}
+        apps = [{**app, "config_secrets": secrets.get(app["name"], [])} for app in checked.apps]
+        between = [*self._balancers(variables, checked.apps), *self._databases(variables, apps)]
+        return [*between, *of_storage], [*database_warnings(apps, variables["groups"]), *warnings]
 
     def _databases(self, variables: dict[str, Any], apps: list[dict[str, Any]]) -> list[str]:
         """Return what apps, database hosts, backup hosts and the Redis host cannot be for each other."""
@@ -226,6 +224,21 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         message = f"{count} in the inventory. No host was contacted."
         result.update(failed=True, msg=message, mistakes="\n".join(lines) + "\n")
         return result
+
+
+def _no_app_hosts(variables: Mapping[str, Any]) -> str:
+    """What an inventory has instead of hosts for apps."""
+    sources = ", ".join(variables["ansible_inventory_sources"])
+    there = ", ".join(sorted(set(variables["groups"]) - {"all", "ungrouped"}))
+    expected = "expected at least one host in the group app_hosts" + (f"; it has the groups {there}" if there else "")
+    return f"groups.app_hosts: found no host in {sources}, {expected}"
+
+
+def _no_apps(reader: Reader, variables: Mapping[str, Any]) -> str:
+    """That there are no `apps`, with the place of what looks like them."""
+    message, near = missing(variables)
+    reader.note(variables.get(near) if near else None, ())
+    return _line(reader.origin(()), message)
 
 
 def _mistakes(reader: Reader, checked: Checked) -> list[str]:
