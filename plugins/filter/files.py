@@ -57,12 +57,27 @@ def below(names: Iterable[str], place: str) -> list[str]:
     return [f"{place}/{name}" for name in names]
 
 
+def certificate_links(pairs: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """Name each certificate and its key as HAProxy finds them next to each other; a list of link and target each."""
+    pairs = list(pairs)
+    return [[f"{pair['name']}.pem", str(pair["certificate"])] for pair in pairs] + [
+        [f"{pair['name']}.pem.key", str(pair["key"])] for pair in pairs
+    ]
+
+
+def allowed_lists(sites: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Name the files that say who is let in while a site is in maintenance."""
+    return [f"allowed_{site['name']}.lst" for site in sites]
+
+
 class FilterModule:
     """What Ansible looks for."""
 
     def filters(self) -> dict[str, Callable[..., object]]:
         """Name the filters."""
         return {
+            "allowed_lists": allowed_lists,
+            "certificate_links": certificate_links,
             "alertmanager_secrets": alertmanager_secrets,
             "alerts_after": alerts_after,
             "below": below,

@@ -9,6 +9,7 @@ from ansible.errors import AnsibleFilterError
 
 from praetor.build.cache import place
 from praetor.build.parts import site
+from praetor.host.site import waits_s
 from praetor.inventory.databases import Wanted, wanted
 from praetor.inventory.databases import variables as database_variables
 from praetor.inventory.egress import addresses as found_addresses
@@ -61,6 +62,20 @@ def longest_request_s(apps: list[dict[str, Any]]) -> int:
     """Return the longest time in seconds that any app may take for a request."""
     paths = [path["request_s"] or 0 for app in apps for path in app["http"]["paths"]]
     return max([*paths, *(int(app["limits"]["request_s"]) for app in served(apps))], default=30)
+
+
+def nginx_waits_s(configuration: str) -> int:
+    """Return the seconds that NGINX waits for requests when it is stopped, as its nginx.conf says.
+
+    Raises:
+        AnsibleFilterError: it says nothing.
+    """
+    found = waits_s(configuration)
+    if found is None:
+        raise AnsibleFilterError(
+            "nginx.conf: found no line with the seconds that a stop waits for requests, expected one"
+        )
+    return found
 
 
 def longest_answer_s(app: dict[str, Any]) -> int:
@@ -378,6 +393,7 @@ class FilterModule:
             "listed": listed,
             "longest_request_s": longest_request_s,
             "named_addresses": named_addresses,
+            "nginx_waits_s": nginx_waits_s,
             "open_ports": open_ports,
             "planned": planned,
             "pythons": pythons,

@@ -141,3 +141,13 @@ def test_tasks_use_no_forbidden_module_and_ignore_no_error(path: str) -> None:
 def test_a_handler_has_a_name_that_says_what_it_does(path: str) -> None:
     for handler in tasks(load(ROOT / path)):
         assert re.match(r"(Reload|Restart|Start|Stop|Apply|Load|Wait|Check) \S", handler["name"])
+
+
+@pytest.mark.parametrize(
+    "path", [path.relative_to(ROOT).as_posix() for path in files_of("roles/**/*.*", "playbooks/**/*.yml")]
+)
+def test_no_template_computes_what_a_filter_of_ours_can_be_tested_for(path: str) -> None:
+    text = (ROOT / path).read_text(encoding="utf-8")
+    for template in re.findall(r"\{[{%].*?[%}]\}", text, re.DOTALL):
+        found = re.findall(r"\bzip\b|\bregex_\w+|\bnamespace\(|\bitems2dict }}|\bcombine\(.*\bcombine\(", template)
+        assert not found, f"{path}: {template}: a filter in plugins/filter has a type and a test"

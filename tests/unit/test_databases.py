@@ -12,6 +12,8 @@ from project import ROOT, imported
 from praetor.inventory.check import check_apps
 from praetor.inventory.databases import RESERVED, mistakes, variables, wanted, warnings
 
+FILTERS = imported("plugins/filter/databases.py")
+
 GROUPS = {"app_hosts": ["app1", "app2"], "database_hosts": ["db1", "db2"], "backup_hosts": ["backup1"]}
 
 
@@ -201,3 +203,31 @@ def test_a_release_before_the_database_is_made_says_what_to_type() -> None:
     found = wiring.with_databases(given, asked, {"shop": "x"}, GROUPS, hosts)
     assert found["shop"]["PGHOST"] == "192.0.2.1,db2"
     assert (found["shop"]["TOKEN"], given) == ("t", {"shop": {"TOKEN": "t"}})
+
+
+@pytest.mark.parametrize(
+    ("found", "primaries", "primary"),
+    [
+        ({"db1": "none", "db2": "none"}, [], "db1"),
+        ({"db1": "none", "db2": "primary"}, ["db2"], "db2"),
+        ({"db1": "standby", "db2": "primary"}, ["db2"], "db2"),
+        ({"db1": "standby", "db2": "none"}, [], ""),
+        ({"db1": "primary", "db2": "primary"}, ["db1", "db2"], "db1"),
+        ({}, [], ""),
+    ],
+)
+def test_the_primary_is_who_takes_writes_or_the_first_host_of_all_that_are_new(
+    found: dict[str, str], primaries: list[str], primary: str
+) -> None:
+    variables = {
+        host: {"seen": {"primary": state == "primary", "exists": state != "none"}} for host, state in found.items()
+    }
+    assert FILTERS.cluster_of(list(found), variables, "seen") == {"primaries": primaries, "primary": primary}
+
+
+def test_hosts_have_slots_of_names_that_postgresql_takes_and_one_release_of_debian() -> None:
+    assert FILTERS.replication_slots(["DB-1.example", "db_2"]) == ["db_1_example", "db_2"]
+    facts = {"db1": {"ansible_facts": {"distribution_major_version": "13"}}}
+    assert FILTERS.debian_of(["db1"], facts) == {"db1": "13"}
+    assert FILTERS.only({"a": "1", "b": "2"}, ["b", "c"]) == {"b": "2"}
+    assert FILTERS.all_but({"a": "1", "b": "2"}, "a") == {"b": "2"}

@@ -56,3 +56,18 @@ def test_receivers_find_their_secrets_by_number() -> None:
         "email_password_1": "",
     }
     assert FILES.below(["x", "y"], "/s") == ["/s/x", "/s/y"]
+
+
+def test_haproxy_finds_a_key_next_to_its_certificate() -> None:
+    pairs = [
+        {"name": ".metrics", "certificate": "/m.pem", "key": "/m.key"},
+        {"name": "api", "certificate": "/a", "key": "/k"},
+    ]
+    assert FILES.certificate_links(pairs) == [
+        [".metrics.pem", "/m.pem"],
+        ["api.pem", "/a"],
+        [".metrics.pem.key", "/m.key"],
+        ["api.pem.key", "/k"],
+    ]
+    assert FILES.allowed_lists(pairs[1:]) == ["allowed_api.lst"]
+    assert FILES.certificate_links([]) == FILES.allowed_lists([]) == []

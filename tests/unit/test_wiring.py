@@ -41,6 +41,18 @@ def test_every_app_becomes_a_site_with_its_own_limits() -> None:
     assert filters["longest_request_s"]([APP | {"http": HTTP | {"paths": [report]}}]) == 400
 
 
+def test_how_long_a_stop_of_nginx_takes_is_read_from_what_the_role_writes() -> None:
+    waits_s = imported("plugins/filter/wiring.py").FilterModule().filters()["nginx_waits_s"]
+    [line] = [
+        line
+        for line in (ROOT / "roles/nginx/templates/nginx.conf.j2").read_text().splitlines()
+        if "A stop waits" in line
+    ]
+    assert waits_s(f"user x;\n{line.replace('{{ __nginx_longest_s }}', '70')}\n") == 70
+    with pytest.raises(AnsibleFilterError, match="found no line"):
+        waits_s("user x;")
+
+
 def test_a_site_without_tls_is_one_server() -> None:
     [text] = imported("plugins/filter/wiring.py").first_sites([APP], TEMPLATE, tls=False, journal=True).values()
     assert text.count("server {") == 1

@@ -152,7 +152,11 @@ def _keep(host: AppHost, text: str, *, check: bool) -> bool:
 
 def longest_s(host: AppHost) -> int | None:
     """Seconds that NGINX waits for requests when it is stopped, as it was provisioned; None where it was not."""
-    said = read_text(host.layout.nginx / "nginx.conf") or ""
+    return waits_s(read_text(host.layout.nginx / "nginx.conf") or "")
+
+
+def waits_s(said: str) -> int | None:
+    """The same, as a text of nginx.conf says it."""
     found = re.search(r"^# A stop waits for requests for (\d+) s|^worker_shutdown_timeout (\d+)s;", said, re.MULTILINE)
     return int(found[1] or found[2]) if found else None
 
