@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +21,7 @@ from praetor.build.manifest import (
     with_data_dir,
 )
 from praetor.build.parts import site, slot, units, vassal
-from praetor.build.systems import SYSTEMS, WITHOUT_HOSTS
+from praetor.build.systems import SYSTEMS, WITHOUT_HOSTS, named
 from praetor.host.layout import ReleaseError
 from praetor.run.notices import event_of, given, run_hooks
 from praetor.run.on_controller import ControllerAction
@@ -76,7 +76,9 @@ class ActionModule(ControllerAction):
             "warnings": [f"{problem}. The run goes on."] if problem else [],
             "releases": releases,
             "run": start(args["action"], args.get("why") or ""),
-            "told": [told(each["manifest"], known=bool(args.get("pythons"))) for each in releases],
+            "told": [
+                told(each["manifest"], _tags(args.get("pythons")), known=bool(args.get("pythons"))) for each in releases
+            ],
         }
 
     def _hook(self, name: str, args: Mapping[str, Any]) -> str:
@@ -89,10 +91,12 @@ class ActionModule(ControllerAction):
         return run_hooks(name, commands, event_of({**args, "app": names}, self.variables), Path(args["root"]))
 
 
-def told(manifest: Manifest, *, known: bool) -> str:
-    """What `build.yml` says of a release, `known` being whether somebody named the Pythons of its hosts."""
+def told(manifest: Manifest, asked: Sequence[str] = (), *, known: bool) -> str:
+    """What `build.yml` says of a release, `known` being whether somebody named the Pythons of its hosts, `asked` the tags of those."""
     app, release, versions = manifest["app"], manifest["id"], [SYSTEMS[tag].name for tag in manifest["python"]]
     said = f"{app} {release}: release it with -e app={app} -e release={release}"
+    if without := [tag for tag in asked if tag not in manifest["python"]]:
+        said += f" (not for Python {named(without)}, which requires-python in its pyproject.toml excludes)"
     if known or len(versions) == 1:
         return said
     # Pipelines (docs/ci) read the id from this line: it stands there once, and a space ends it.

@@ -341,6 +341,12 @@ def test_a_build_is_for_the_pythons_that_are_asked_for_and_resolves_from_the_low
     assert list(shop.fetched) == ["cp313"]
 
 
+def test_a_python_that_a_build_leaves_out_is_named() -> None:
+    told = imported("plugins/action/app_build.py").told
+    said = told({"app": "api", "id": "1-a", "python": ["cp313"]}, ["cp311", "cp313"], known=True)
+    assert said.endswith("release=1-a (not for Python 3.11, which requires-python in its pyproject.toml excludes)")
+
+
 def test_a_build_for_more_pythons_than_hosts_may_have_says_that_its_id_is_another(shop: Workshop) -> None:
     told, release = imported("plugins/action/app_build.py").told, {"app": "api", "id": "1-a"}
     both = told({**release, "python": ["cp311", "cp313"]}, known=False)
