@@ -35,6 +35,7 @@ STATE: dict[str, Any] = {
     "journal": None,
     "settled": True,
     "made_live_by": "20260101T000000Z-000000",
+    "made_live_on": [],
     "site": True,
     "nginx_waits_s": 3600,
     "manifest": None,

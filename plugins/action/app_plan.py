@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.utils.display import Display
 
 from praetor.host.layout import ReleaseError
+from praetor.run.away import gone
 from praetor.run.on_controller import ControllerAction
 from praetor.run.places import fleet, places
 from praetor.run.plan import announced, describe_all, needed, refusals
@@ -41,9 +42,11 @@ class ActionModule(ControllerAction):
             raise ReleaseError("\n".join(["Nothing was changed.", *refused]))
         if wanted or dry:
             Display().display(describe_all(args["releases"], surveys))
+        left = [gone(each["app"], surveys, self.variables["groups"]["app_hosts"]) for each in wanted]
         bare = any(survey["apps"][each["app"]]["uncertified"] for each in wanted for survey in surveys.values())
         return {
             "changed": bool(wanted and dry),
+            "warnings": [said for said in left if said],
             "releases": wanted,
             "travel": self.hosts if wanted and not dry else [],
             "certify": self.hosts if bare and not dry else [],

@@ -27,11 +27,12 @@ class ActionModule(ControllerAction):
         """Print."""
         seen: Surveys = self.registered(args["register"])
         surveys = {host: self._with_address(host, survey, args) for host, survey in seen.items()}
-        # What balancers said is about all hosts; it lies with the first.
+        # What is about all hosts lies with the first.
+        if self.hosts:
+            surveys[self.hosts[0]]["fleet"] = list(self.variables["groups"].get("app_hosts", []))
         looks = {each["item"]: each["servers"] for each in args.get("balancers", []) if "servers" in each}
         if looks:
             surveys[self.hosts[0]]["balancers"] = looks
-            surveys[self.hosts[0]]["fleet"] = list(self.variables["groups"].get("app_hosts", []))
             closed = {app: until for each in args["balancers"] for app, until in each.get("closed", {}).items()}
             surveys[self.hosts[0]]["closed"] = closed
         table = args["table"]

@@ -35,6 +35,7 @@ class Run(TypedDict):
     action: Action
     why: str  # as the operator said it
     lease_s: NotRequired[float]
+    hosts: NotRequired[list[str]]  # that it goes to; of a large fleet the first ones, and how many more
     without: NotRequired[list[str]]  # the app hosts that it leaves out
 
 
@@ -95,6 +96,7 @@ Event = TypedDict(
         "by": NotRequired[str],
         "why": NotRequired[str],  # as the operator said it
         "reason": NotRequired[str],  # why it failed
+        "hosts": NotRequired[list[str]],
         "without": NotRequired[list[str]],  # hosts
         "duration_s": NotRequired[float],
         "output": NotRequired[str],  # of a migration
@@ -398,6 +400,7 @@ class AppSurvey(Looked):
     journal: Journal | None
     settled: bool
     made_live_by: str | None  # the id of the run that did, if it went well
+    made_live_on: NotRequired[list[str]]  # the app hosts that this run knew; an earlier version does not tell
     site: bool
     share: dict[str, int]  # how many of each process run here
     refused: NotRequired[list[str]]  # what it tried to connect to and may not; an earlier version does not tell

@@ -170,6 +170,26 @@ def test_a_run_is_refused_in_the_words_of_the_project(nobody: Path, playbook: st
     assert "UNREACHABLE" not in said
 
 
+@pytest.mark.parametrize(
+    ("known", "there", "words"),
+    [
+        (["h1", "h2", "h3"], ["h1", "h2"], "h3: the last run of api knew it, and the inventory does not"),
+        (["h1", "h2", "h3"], ["h1"], "h2, h3: the last run"),
+        (["h1"], ["h1", "h2"], ""),
+        (["h1", "old", "3 more"], ["h1"], ""),
+        ([], ["h1"], ""),
+    ],
+)
+def test_a_host_that_left_the_inventory_is_named(known: list[str], there: list[str], words: str) -> None:
+    surveys: Any = {"h1": app("1-a", "run2", made_live_on=known), "h2": app("1-a", "run1", made_live_on=["older"])}
+    said = away.gone("api", surveys, there)
+    assert words in said if words else said == ""
+
+
+def test_what_an_earlier_version_left_names_nobody() -> None:
+    assert away.gone("api", {"h1": app("1-a", "run1")}, ["h1"]) == ""
+
+
 def test_hosts_of_a_limited_run_get_what_the_last_run_made_live_elsewhere() -> None:
     new, old = "20260102T000000Z-aa", "20260101T000000Z-zz"
     others = {"h1": app("2-b", new), "h2": {"away": "x"}}

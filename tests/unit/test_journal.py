@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from fakes import a_run, put_release
 
-from praetor.documents import Journal, Run
+from praetor.documents import Event, Journal, Run
 from praetor.host import journal as journals
 from praetor.host.journal import LockedError, append, before, history, phase, save, settled, unlock
 from praetor.host.layout import AppHost, ReleaseError
@@ -348,3 +348,11 @@ def test_a_freeze_ends_by_itself(host: AppHost, left: int, expected: bool) -> No
     freeze = {"until": time.time() + left, "reason": "sale", "by": "ann"}
     Path(host.root / "freeze.json").write_text(json.dumps(freeze), encoding="utf-8")
     assert (journals.frozen(host) is not None) is expected
+
+
+def test_the_hosts_that_the_last_good_run_knew_are_told(host: AppHost) -> None:
+    assert journals.made_live_on(host) == []
+    good: Event = {"action": "release", "to": "1-a", "from": None, "result": "ok", "hosts": ["h1"], "without": ["h2"]}
+    append(host, good)
+    append(host, {**good, "result": "failed", "hosts": ["h9"]})
+    assert journals.made_live_on(host) == ["h1", "h2"]

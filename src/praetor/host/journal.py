@@ -194,6 +194,12 @@ def made_live_by(host: AppHost, release: str) -> str | None:
     return str(ended.get("run", "")) if ended and ended["to"] == release else None
 
 
+def made_live_on(host: AppHost) -> list[str]:
+    """The app hosts that the last successful run knew, whether it went to them or not."""
+    ended = _last_success(host)
+    return [*ended.get("hosts", []), *ended.get("without", [])] if ended else []
+
+
 def _last_success(host: AppHost) -> Event | None:
     succeeded = [
         entry

@@ -149,6 +149,8 @@ def _ended(journal: Journal, before: str | None, release: str, result: str) -> E
         "why": run["why"],
         "duration_s": round(time.time() - journal["since"], 1),
     }
+    if hosts := run.get("hosts"):
+        event["hosts"] = hosts
     if without := run.get("without"):
         event["without"] = without
     return event

@@ -74,6 +74,7 @@ def survey(host: AppHost, wanted: Manifest | None = None) -> AppSurvey:
         "journal": journals.found(host),
         "settled": name is not None and journals.settled(host, name),
         "made_live_by": journals.made_live_by(host, name) if name else None,
+        "made_live_on": journals.made_live_on(host),
         "site": name is None or sites.is_current(host, name),
         "share": processes.share(host),
         "refused": egress.refused(host),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TypedDict
 
 from praetor.documents import Surveys
@@ -56,8 +56,25 @@ def refusal(surveys: Surveys, limit: str = "") -> str:
 def left_out(app_hosts: Iterable[str], run: Iterable[str]) -> list[str]:
     """The app hosts that a run leaves out, as its history keeps them."""
     chosen = set(run)
-    found = [host for host in app_hosts if host not in chosen]
-    return found if len(found) <= NAMED else [*found[:NAMED], f"{len(found) - NAMED} more"]
+    return named([host for host in app_hosts if host not in chosen])
+
+
+def named(hosts: list[str]) -> list[str]:
+    """Hosts as a history keeps them."""
+    return hosts if len(hosts) <= NAMED else [*hosts[:NAMED], f"{len(hosts) - NAMED} more"]
+
+
+def gone(app: str, surveys: Surveys, app_hosts: Collection[str]) -> str:
+    """Which hosts the last run of an app knew and the inventory does not, and what to do; empty for none, and for a fleet too large to be named."""
+    newest = latest(app, surveys)
+    known = surveys[newest[0]]["apps"][app].get("made_live_on", []) if newest else []
+    away = [host for host in known if host not in app_hosts]
+    if not away or any(" " in host for host in known):
+        return ""
+    return (
+        f"{', '.join(away)}: the last run of {app} knew it, and the inventory does not: if it is on, it serves what it did. "
+        "Turn it off, or give the inventory its name back; after the next release nobody knows of it"
+    )
 
 
 def latest(app: str, surveys: Surveys) -> tuple[str, str] | None:

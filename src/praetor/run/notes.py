@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from praetor.host import sandbox
 
-from .away import behind, latest
+from .away import behind, gone, latest
 from .fleet import strangers
 
 if TYPE_CHECKING:
@@ -49,6 +49,14 @@ def _behind(surveys: Surveys) -> Iterator[str]:
         if late and newest:
             hosts = ",".join(late)
             yield f"{', '.join(late)}: behind; the last run made {app} {newest[1]} live. playbooks/release.yml --limit {hosts} brings it there"
+
+
+def _gone(surveys: Surveys) -> Iterator[str]:
+    """Hosts that have left the inventory. Only a table of the whole inventory tells which."""
+    fleet = next((survey["fleet"] for survey in surveys.values() if "fleet" in survey), None)
+    for app in sorted({name for survey in surveys.values() for name in survey.get("apps", {})}):
+        if fleet is not None and (said := gone(app, surveys, fleet)):
+            yield said
 
 
 def _closed(surveys: Surveys) -> Iterator[str]:
@@ -134,7 +142,7 @@ def _unsettled(_app: str, state: AppSurvey) -> Iterator[str]:
 
 
 # In the order in which they are said.
-OF_FLEET: tuple[Callable[[Surveys], Iterator[str]], ...] = (_strangers, _behind, _closed)
+OF_FLEET: tuple[Callable[[Surveys], Iterator[str]], ...] = (_strangers, _gone, _behind, _closed)
 OF_HOST: tuple[Callable[[str, Survey], Iterator[str]], ...] = (_drained, _others)
 OF_APP: tuple[Callable[[str, AppSurvey], Iterator[str]], ...] = (
     *(_locked, _leftovers, _old_processes, _ended_processes, _jobs),

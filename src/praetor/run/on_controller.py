@@ -10,7 +10,7 @@ from ansible.plugins.action import ActionBase
 from praetor.documents import Run, Surveys, Target
 from praetor.host.layout import ReleaseError
 
-from .away import left_out, refusal
+from .away import left_out, named, refusal
 from .plan import lease_s
 
 
@@ -48,8 +48,9 @@ class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible-core has no
 
     def planned(self, run: Run, releases: Sequence[Target]) -> Run:
         """A run that brings these releases, with what the hosts must know of it."""
-        without = left_out(self.variables["groups"]["app_hosts"], self.hosts)
-        return {**run, "lease_s": lease_s(releases), "without": without}
+        everywhere = self.variables["groups"]["app_hosts"]
+        without = left_out(everywhere, self.hosts)
+        return {**run, "lease_s": lease_s(releases), "hosts": named(self.hosts), "without": without}
 
     @property
     def hosts(self) -> list[str]:
