@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from praetor.build.artifacts import build
 from praetor.build.cache import place
 from praetor.build.manifest import (
-    SETTINGS,
     files_of,
     fingerprint,
     identify,
     recorded,
     sbom_of,
+    settings_of,
     with_data_dir,
 )
 from praetor.build.parts import site, slot, units, vassal
@@ -29,7 +29,7 @@ from praetor.run.owner import start
 from praetor.run.plan import target
 
 if TYPE_CHECKING:
-    from praetor.documents import Copy, Manifest, Release, Settings, Travel
+    from praetor.documents import Copy, Entry, Manifest, Release, Travel
 
 
 class ActionModule(ControllerAction):
@@ -106,7 +106,7 @@ def told(manifest: Manifest, asked: Sequence[str] = (), *, known: bool) -> str:
     )
 
 
-def _release(app: dict[str, Any], secrets: dict[str, str], args: Mapping[str, Any], tags: list[str]) -> Release:
+def _release(app: Entry, secrets: dict[str, str], args: Mapping[str, Any], tags: list[str]) -> Release:
     cache = place(args["cache"])
     vassal_text = vassal(app, Path(args["vassal"]))
     if args.get("release"):
@@ -123,7 +123,7 @@ def _release(app: dict[str, Any], secrets: dict[str, str], args: Mapping[str, An
     manifest: Manifest = {
         **artifact,
         "id": release,
-        "settings": cast("Settings", {name: app[name] for name in SETTINGS}),
+        "settings": settings_of(app),
         "secrets": {key: fingerprint(app["name"], {key: value})[:4] for key, value in secrets.items()},
         # Those that the entry names, and those that hold what was compiled here is linked with.
         "packages": {tag: sorted({*app["packages"], *linked[tag]}) for tag in linked},
@@ -154,7 +154,7 @@ def _release(app: dict[str, Any], secrets: dict[str, str], args: Mapping[str, An
     }
 
 
-def _copied(app: Mapping[str, Any], copy: Copy, args: Mapping[str, Any]) -> Release:
+def _copied(app: Entry, copy: Copy, args: Mapping[str, Any]) -> Release:
     """A release that other hosts serve: they have migrated what is not each host's own."""
     found = _how(app, copy["manifest"]["id"], args["hosts"])
     if found["commands"]["migrate_on"] == "once":
@@ -162,7 +162,7 @@ def _copied(app: Mapping[str, Any], copy: Copy, args: Mapping[str, Any]) -> Rele
     return {**found, "manifest": copy["manifest"], "parts": copy["parts"], "files": copy["files"]}
 
 
-def _how(app: Mapping[str, Any], release: str, hosts: list[str]) -> Travel:
+def _how(app: Entry, release: str, hosts: list[str]) -> Travel:
     """How a release of an app goes to hosts, which is no part of it."""
     return {
         **target(app, release, hosts),

@@ -15,6 +15,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible.plugins.action import ActionBase
 
+from praetor.documents import Entry
 from praetor.inventory.balancers import BalancerVariables, CheckedApp
 from praetor.inventory.balancers import problems as balancer_problems
 from praetor.inventory.check import Checked, check_apps, differences, missing, path_text
@@ -142,11 +143,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         if not right:
             return of_storage, warnings
         secrets = {app: list(values) for app, values in checked.secrets.items()}
-        apps = [{**app, "config_secrets": secrets.get(app["name"], [])} for app in checked.apps]
+        apps: list[Entry] = [{**app, "config_secrets": secrets.get(app["name"], [])} for app in checked.apps]
         between = [*self._balancers(variables, checked.apps), *self._databases(variables, apps)]
         return [*between, *of_storage], [*database_warnings(apps, variables["groups"]), *warnings]
 
-    def _databases(self, variables: dict[str, Any], apps: list[dict[str, Any]]) -> list[str]:
+    def _databases(self, variables: dict[str, Any], apps: list[Entry]) -> list[str]:
         """Return what apps, database hosts, backup hosts and the Redis host cannot be for each other."""
         groups = {name: list(hosts) for name, hosts in variables["groups"].items()}
         hosts = groups.get("database_hosts", [])
@@ -192,7 +193,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         return mistakes, warnings
 
     @staticmethod
-    def _balancers(variables: dict[str, Any], apps: list[dict[str, Any]]) -> list[str]:
+    def _balancers(variables: dict[str, Any], apps: list[Entry]) -> list[str]:
         """Return why the inventory's balancers cannot work."""
         groups, hostvars = variables["groups"], variables["hostvars"]
         balancers = groups.get("balancer_hosts", [])

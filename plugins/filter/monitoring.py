@@ -11,6 +11,8 @@ from praetor.inventory.redis import instances
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from praetor.documents import Entry
+
 # The exporters of a host, by the roles that they are of: each is a job of Prometheus under the name without `_exporter`.
 EXPORTERS = ("node_exporter", "nginx_exporter", "app_exporter")
 BALANCER_EXPORTERS = ("node_exporter", "haproxy")
@@ -21,9 +23,7 @@ REDIS_EXPORTERS = ("node_exporter", "redis_exporter")
 PATHS = {"redis_exporter": "/scrape"}
 
 
-def probe_modules(
-    apps: Iterable[dict[str, Any]], certificates: str, balancers: Iterable[str] = ()
-) -> dict[str, dict[str, Any]]:
+def probe_modules(apps: Iterable[Entry], certificates: str, balancers: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
     """Make a module of the blackbox exporter for each status that means that an app is healthy: `http_200`, or `http_below_500`.
 
     Behind balancers, which then have the clients' certificates, the app hosts have the internal authority's: `http_200_host` trusts it.
@@ -46,7 +46,7 @@ def probe_modules(
     return modules
 
 
-def _statuses(app: dict[str, Any]) -> list[int]:
+def _statuses(app: Entry) -> list[int]:
     """Say which statuses are healthy, as the gate does; an app that is not for the public lets nobody in who has no password or certificate."""
     access, health = app["http"]["access"], app["health"]
     if access:
@@ -56,7 +56,7 @@ def _statuses(app: dict[str, Any]) -> list[int]:
     return [health["status"] or 200]
 
 
-def _module(app: dict[str, Any]) -> str:
+def _module(app: Entry) -> str:
     statuses = _statuses(app)
     return f"http_{statuses[0]}" if len(statuses) == 1 else "http_below_500"
 
@@ -64,7 +64,7 @@ def _module(app: dict[str, Any]) -> str:
 def probes(
     hosts: Iterable[str],
     hostvars: Mapping[str, Any],
-    apps: Iterable[dict[str, Any]],
+    apps: Iterable[Entry],
     certificates: str,
     balancers: Iterable[str] = (),
 ) -> list[dict[str, Any]]:
@@ -126,9 +126,7 @@ def endpoints(hosts: Iterable[str], hostvars: Mapping[str, Any]) -> list[dict[st
     return [{"targets": [f"{address(host, hostvars)}:{METRICS_PORT}"], "labels": {"instance": host}} for host in hosts]
 
 
-def redis_targets(
-    hosts: Iterable[str], hostvars: Mapping[str, Any], apps: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+def redis_targets(hosts: Iterable[str], hostvars: Mapping[str, Any], apps: Sequence[Entry]) -> list[dict[str, Any]]:
     """Ask each host's metrics endpoint for each instance of Redis, which its exporter then asks."""
     return [
         {

@@ -22,15 +22,15 @@ from praetor.run.story import listed
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from praetor.documents import Entry, JoinedHttp, Limits
 
-def served(apps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+
+def served(apps: list[Entry]) -> list[Entry]:
     """Return the apps that have a site; the others are processes and jobs alone."""
     return [app for app in apps if app["wsgi"] is not None]
 
 
-def first_sites(
-    apps: list[dict[str, Any]], template: str, *, tls: bool, journal: bool, answer: bool = True
-) -> dict[str, str]:
+def first_sites(apps: list[Entry], template: str, *, tls: bool, journal: bool, answer: bool = True) -> dict[str, str]:
     """Return the configuration of each app's site as its release will bring it, by its file.
 
     Args:
@@ -48,17 +48,17 @@ def first_sites(
     }
 
 
-def next_sites(apps: list[dict[str, Any]], template: str, *, tls: bool, journal: bool) -> dict[str, str]:
+def next_sites(apps: list[Entry], template: str, *, tls: bool, journal: bool) -> dict[str, str]:
     """Return the configuration of each app's site as its release will bring it, by the app; arguments as of `first_sites`."""
     return {app["name"]: site(_public(app), Path(template), tls=tls, journal=journal) for app in served(apps)}
 
 
-def _public(app: dict[str, Any]) -> dict[str, Any]:
+def _public(app: Entry) -> Entry:
     """The entry without what comes with a release and keeps people out: before that there is nothing, or what everybody may reach."""
     return {**app, "http": {**app["http"], "access": None}}
 
 
-def longest_request_s(apps: list[dict[str, Any]]) -> int:
+def longest_request_s(apps: list[Entry]) -> int:
     """Return the longest time in seconds that any app may take for a request."""
     paths = [path["request_s"] or 0 for app in apps for path in app["http"]["paths"]]
     return max([*paths, *(int(app["limits"]["request_s"]) for app in served(apps))], default=30)
@@ -78,27 +78,32 @@ def nginx_waits_s(configuration: str) -> int:
     return found
 
 
-def longest_answer_s(app: dict[str, Any]) -> int:
+def longest_answer_s(app: Entry) -> int:
     """Return for how many seconds an app may keep a client waiting, streams between two parts of them included."""
-    paths = app["http"]["paths"]
-    waits: list[int] = [app["limits"]["request_s"], *(path["request_s"] or 0 for path in paths)]
-    waits += map(longest_answer_s, app.get("joined", []))
-    return max([*waits, app["http"]["stream_s"]] if any(path["stream"] for path in paths) else waits)
+    return max(
+        _longest_s(app["limits"], app["http"]), *(_longest_s(one["limits"], one["http"]) for one in app["joined"]), 0
+    )
 
 
-def certificate_sites(apps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _longest_s(limits: Limits, http: JoinedHttp) -> int:
+    paths = http["paths"]
+    waits = [limits["request_s"], *(path["request_s"] or 0 for path in paths)]
+    return max([*waits, http["stream_s"]] if any(path["stream"] for path in paths) else waits)
+
+
+def certificate_sites(apps: list[Entry]) -> list[dict[str, Any]]:
     """Turn checked apps into the sites of role certificates: each with the names that clients use."""
     return [
         {"name": app["name"], "server_names": [*app["server_names"], *app["redirect_names"]]} for app in served(apps)
     ]
 
 
-def access_logs(apps: list[dict[str, Any]]) -> list[str]:
+def access_logs(apps: list[Entry]) -> list[str]:
     """Return where role nginx logs the requests to each app."""
     return [f"/var/log/nginx/{app['name']}.access.log" for app in served(apps)]
 
 
-def survey_targets(apps: list[dict[str, Any]], only: str = "") -> dict[str, str]:
+def survey_targets(apps: list[Entry], only: str = "") -> dict[str, str]:
     """Turn checked apps into what a survey asks for: the names, each with the server name that its health check uses, if it serves.
 
     Args:
@@ -184,7 +189,7 @@ def firewall_allow(
 
 
 def redis_allow(
-    apps: list[dict[str, Any]], groups: dict[str, list[str]], variables: dict[str, dict[str, Any]]
+    apps: list[Entry], groups: dict[str, list[str]], variables: dict[str, dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return what a Redis host lets in for checked apps: app hosts, to the instances that there are."""
     ports = [one["port"] for one in instances(apps)]
@@ -195,7 +200,7 @@ def redis_allow(
     )
 
 
-def file_places(apps: list[dict[str, Any]]) -> list[dict[str, str]]:
+def file_places(apps: list[Entry]) -> list[dict[str, str]]:
     """Return what apps have on one host alone: their data, and the history of their releases."""
     return [
         place
@@ -213,7 +218,7 @@ def open_ports(host: str, groups: dict[str, list[str]], variables: dict[str, dic
 
 
 def haproxy_sites(
-    apps: list[dict[str, Any]],
+    apps: list[Entry],
     groups: dict[str, list[str]],
     variables: dict[str, dict[str, Any]],
     surveys: list[dict[str, Any]] | None = None,
@@ -278,7 +283,7 @@ def releases_that_differ(survey: dict[str, Any], others: list[dict[str, Any]]) -
     return found
 
 
-def databases(apps: list[dict[str, Any]], groups: dict[str, list[str]]) -> list[Wanted]:
+def databases(apps: list[Entry], groups: dict[str, list[str]]) -> list[Wanted]:
     """Return the databases that apps ask for; none where no host has any."""
     return wanted(apps, len(groups.get("app_hosts", [])))
 
@@ -315,7 +320,7 @@ def with_databases(
     return found
 
 
-def redis_instances(apps: list[dict[str, Any]]) -> list[Instance]:
+def redis_instances(apps: list[Entry]) -> list[Instance]:
     """Return the queues and caches that apps ask for."""
     return instances(apps)
 

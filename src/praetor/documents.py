@@ -6,7 +6,7 @@ Keys that are `NotRequired` are missing in what earlier versions wrote, or until
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, Required, TypedDict
 
 if TYPE_CHECKING:
     from praetor.host.balancer import Servers
@@ -242,6 +242,116 @@ class Place(TypedDict):
     takes: bool  # whether this host takes what no host has
 
 
+class Origin(TypedDict, total=False):
+    """Where an app comes from, see `source` of an entry: one of path, git with ref, and package."""
+
+    path: str
+    git: str
+    ref: str
+    subdir: str
+    package: str
+    requirements: str
+    extras: Required[list[str]]
+    extra_requirements: Required[list[str]]
+    include: Required[list[str]]
+
+
+class PathLimits(TypedDict):
+    """What is different for a path, see `http.paths` of an entry."""
+
+    path: str
+    request_s: int | None
+    body_mb: int | None
+    stream: bool
+    app: str | None
+
+
+class Access(TypedDict):
+    """Who may reach an app, see `http.access` of an entry; the authority as text."""
+
+    users: str | None
+    authority: str | None
+
+
+class JoinedHttp(TypedDict):
+    """How NGINX speaks with clients of an app on another app's site."""
+
+    compress: bool
+    stream_s: int
+    paths: list[PathLimits]
+
+
+class Http(JoinedHttp):
+    """How NGINX speaks with clients, see `http` of an entry; the directives as text."""
+
+    headers: dict[str, str]
+    access: Access | None
+    directives: str | None
+
+
+class Database(TypedDict):
+    """The database that an app asks for, see `database` of an entry."""
+
+    name: str | None
+    connections: int | None
+    extensions: list[str]
+
+
+class Redis(TypedDict):
+    """The queue and the cache that an app asks for, see `redis` of an entry."""
+
+    queue: bool
+    cache: bool
+    queue_mb: int
+    cache_mb: int
+    port: int | None
+
+
+class Joined(TypedDict):
+    """An app that is served below a path of another app's site."""
+
+    name: str
+    mount: str
+    static: dict[str, str]
+    limits: Limits
+    http: JoinedHttp
+
+
+class Entry(TypedDict):
+    """A checked entry of the inventory's `apps`: every default is filled in, and its secrets are not in it."""
+
+    name: str
+    source: Origin
+    wsgi: str | None  # None: an app of processes and jobs alone
+    server_names: list[str]
+    redirect_names: list[str]
+    mount: str  # empty: the app has all paths
+    joined: list[Joined]
+    build: list[list[str]]
+    data: list[str]
+    static: dict[str, str]
+    packages: list[str]
+    build_packages: list[str]
+    profile: str
+    config: dict[str, object]  # the app's own
+    env: dict[str, str]
+    database: Database | None
+    redis: Redis | None
+    health: Health
+    workers: int | str
+    threads: int
+    preload: bool
+    http: Http
+    limits: Limits
+    sandbox: Sandbox
+    egress: list[Outgoing] | None  # None: anything
+    commands: Commands
+    processes: list[Process]
+    jobs: list[Job]
+    release: Options
+    config_secrets: NotRequired[list[str]]  # their names, while an inventory is checked
+
+
 class Settings(TypedDict):
     """The keys of an inventory entry that are part of a release."""
 
@@ -250,13 +360,13 @@ class Settings(TypedDict):
     redirect_names: NotRequired[list[str]]
     mount: NotRequired[str]  # empty: the app has all paths
     profile: str
-    config: dict[str, Any]
+    config: dict[str, object]  # the app's own
     env: dict[str, str]
     health: Health
     workers: int | str
     threads: int
     preload: NotRequired[bool]
-    http: NotRequired[dict[str, Any]]
+    http: NotRequired[Http]
     limits: Limits
     sandbox: NotRequired[Sandbox]
     egress: NotRequired[list[Outgoing] | None]  # None: anything

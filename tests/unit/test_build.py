@@ -8,6 +8,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 from project import ROOT, app_entry, imported
@@ -22,7 +23,7 @@ from praetor.build.parts import vassal
 from praetor.build.requirements import Requirement
 from praetor.build.sources import Source
 from praetor.build.systems import SYSTEMS, WITHOUT_HOSTS
-from praetor.documents import Artifact
+from praetor.documents import Artifact, Entry
 from praetor.host.layout import ReleaseError
 
 TEMPLATE = ROOT / "roles/flask_app/templates/vassal.ini.j2"
@@ -104,10 +105,15 @@ class Workshop:
         )
         return done.stdout.strip()
 
+    @property
+    def entry(self) -> Entry:
+        """The app as the inventory's check returns it."""
+        return cast("Entry", self.app)
+
     def build(self, pythons: tuple[str, ...] = WITHOUT_HOSTS) -> Artifact:
         """Build the artifact."""
         self.fetched.clear()
-        return build(self.app, self.cache, self.place, self.server, pythons)
+        return build(self.entry, self.cache, self.place, self.server, pythons)
 
     def tree(self) -> Path:
         """Build, and say where the tree that was packed is."""
@@ -117,7 +123,7 @@ class Workshop:
 
     def release(self) -> str:
         """Build and identify."""
-        return identify(self.app, self.build(), [vassal(self.app, TEMPLATE)], self.secrets, self.cache)
+        return identify(self.entry, self.build(), [vassal(self.entry, TEMPLATE)], self.secrets, self.cache)
 
 
 @pytest.fixture
@@ -317,7 +323,7 @@ def test_what_is_not_locked_is_locked_by_the_build(shop: Workshop, monkeypatch: 
     # Kept, until somebody asks for newer versions.
     shop.build()
     assert len(asked) == 1
-    build(shop.app, shop.cache, shop.place, shop.server, upgrade=True)
+    build(shop.entry, shop.cache, shop.place, shop.server, upgrade=True)
     assert len(asked) == 2
 
 
@@ -856,20 +862,20 @@ def test_the_bill_of_materials_names_every_wheel_once(shop: Workshop) -> None:
 
 def test_the_vassal_file_is_made_of_the_apps_settings(shop: Workshop) -> None:
     shop.app["workers"] = 3
-    text = vassal(shop.app, TEMPLATE)
+    text = vassal(shop.entry, TEMPLATE)
     for line in ("set-placeholder = slot-app=main:app", "processes = 3", "threads = 2", "limit-post = 1048576"):
         assert line in text.splitlines()
     assert "/run/uwsgi/api/%n.state 2\n" in text
     assert "set-placeholder = slot-request-s=30\n" in text
     shop.app["workers"] = "auto"
-    assert "processes = %k" in vassal(shop.app, TEMPLATE).splitlines()
+    assert "processes = %k" in vassal(shop.entry, TEMPLATE).splitlines()
 
 
 def test_an_app_is_loaded_by_each_worker_unless_it_says_that_it_can_be_forked(shop: Workshop) -> None:
-    lines = vassal(shop.app, TEMPLATE).splitlines()
+    lines = vassal(shop.entry, TEMPLATE).splitlines()
     assert ("lazy-apps = true" in lines, "need-app = true" in lines) == (True, False)
     shop.app["preload"] = True
-    lines = vassal(shop.app, TEMPLATE).splitlines()
+    lines = vassal(shop.entry, TEMPLATE).splitlines()
     assert ("lazy-apps = true" in lines, "need-app = true" in lines) == (False, True)
 
 
@@ -878,7 +884,7 @@ def test_uwsgi_takes_the_largest_body_and_waits_for_the_longest_request_of_all_p
         {"path": "/up", "request_s": None, "body_mb": 50, "stream": False},
         {"path": "/report", "request_s": 200, "body_mb": None, "stream": False},
     ]
-    text = vassal(shop.app, TEMPLATE)
+    text = vassal(shop.entry, TEMPLATE)
     assert f"limit-post = {50 * 2**20}\n" in text
     assert "reload-mercy = 205\n" in text
 

@@ -9,6 +9,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from project import ROOT, imported
 
+from praetor.documents import Entry
 from praetor.inventory.check import check_apps
 from praetor.inventory.databases import RESERVED, mistakes, variables, wanted, warnings
 
@@ -17,7 +18,7 @@ FILTERS = imported("plugins/filter/databases.py")
 GROUPS = {"app_hosts": ["app1", "app2"], "database_hosts": ["db1", "db2"], "backup_hosts": ["backup1"]}
 
 
-def entry(**more: Any) -> dict[str, Any]:
+def entry(**more: Any) -> Entry:
     """Return an app as the inventory's check returns it."""
     source = {"path": "molecule/releases/sample"}
     given = {"name": "shop", "source": source, "wsgi": "sample:app", "server_names": ["shop.example"], **more}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from fakes import a_run, manifest_of, put_release, put_slot
 
+from praetor.documents import Entry
 from praetor.host import egress
 from praetor.host import gate as gates
 from praetor.host.journal import phase
@@ -232,11 +233,11 @@ def test_a_removed_app_leaves_no_rules(host: AppHost, kernel: Path) -> None:
 def test_the_database_that_an_entry_asks_for_is_among_what_it_may_connect_to() -> None:
     groups, variables = {"database_hosts": ["db1", "db2"]}, {"db1": {"ansible_host": "198.51.100.8"}, "db2": {}}
     variables["db2"]["ansible_host"] = "198.51.100.7"
-    apps: list[dict[str, Any]] = [
+    apps = [
         {"name": "closed", "egress": [], "database": {}},
         {"name": "open", "egress": None, "database": {}},
         {"name": "alone", "egress": [], "database": None},
     ]
-    closed, open_, alone = (app["egress"] for app in with_services(apps, groups, variables))
+    closed, open_, alone = (app["egress"] for app in with_services(cast("list[Entry]", apps), groups, variables))
     assert closed == [{"to": ["198.51.100.7", "198.51.100.8"], "ports": [5432], "protocol": "tcp"}]
     assert (open_, alone) == (None, [])

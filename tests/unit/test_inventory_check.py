@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel
 
+from praetor import documents
 from praetor.inventory.check import check_apps, differences, missing
 from praetor.inventory.model import App, Commands, Health, Limits, Release, Source
 from praetor.pki.authority import Wanted, make
@@ -943,3 +945,30 @@ def test_missing_apps_are_said_to_be_missing() -> None:
     message, name = missing(["groups", "ansible_apps", "inventory_dir"])
     assert message == "apps: found nothing, expected a list of apps in group_vars/all/apps.yml of the inventory"
     assert name is None
+
+
+def test_the_type_of_a_checked_entry_has_the_keys_of_the_model_at_every_depth() -> None:
+    assert keys_of_type(documents.Entry) - {"joined", "config_secrets"} == keys_of_model(App) - {"secrets"}
+
+
+def keys_of_model(model: type[BaseModel], below: str = "") -> set[str]:
+    """Return the keys of a part of an entry, those of its parts with theirs in front."""
+    found = set()
+    for name, field in model.model_fields.items():
+        inner = [part for part in parts_of(field.annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
+        found |= {f"{below}{name}"}.union(*(keys_of_model(part, f"{below}{name}.") for part in inner))
+    return found
+
+
+def keys_of_type(kind: Any, below: str = "") -> set[str]:
+    """Return the same of a TypedDict."""
+    found = set()
+    for name, hint in typing.get_type_hints(kind).items():
+        inner = [part for part in parts_of(hint) if typing.is_typeddict(part) and part is not documents.Joined]
+        found |= {f"{below}{name}"}.union(*(keys_of_type(part, f"{below}{name}.") for part in inner))
+    return found
+
+
+def parts_of(hint: Any) -> list[Any]:
+    """Return what a type is made of, whatever holds it."""
+    return [hint, *(part for each in typing.get_args(hint) for part in parts_of(each))]

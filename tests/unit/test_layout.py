@@ -9,7 +9,7 @@ import pytest
 from fakes import host_in, provision, put_release, put_slot
 
 from praetor.build.manifest import SETTINGS, identify
-from praetor.documents import Artifact
+from praetor.documents import Artifact, Entry
 from praetor.host import layout as hosts
 from praetor.host.layout import SUN_PATH_MAX, AppHost, Emperor, Slot, link_atomically, read_json, write_atomically
 
@@ -186,7 +186,7 @@ def test_an_app_without_a_user_is_not_provisioned() -> None:
 def test_the_longest_socket_path_fits_into_its_structure(name: str, place: Path) -> None:
     app = dict.fromkeys(SETTINGS, "") | {"name": name}
     artifact = {"artifact": "0" * 64, "commit": None, "version": "1.2.3.post4.dev5+" + "long" * 30}
-    release = identify(app, cast("Artifact", artifact), [], {}, place)
+    release = identify(cast("Entry", app), cast("Artifact", artifact), [], {}, place)
     slot = AppHost(name).stats(Slot(name, release, 99999))
     assert len(os.fsencode(slot)) <= SUN_PATH_MAX
     assert release.startswith("1.2.3")

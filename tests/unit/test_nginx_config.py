@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from project import ROOT, ansible, app_entry
 
 from praetor.build.parts import site
+from praetor.documents import Entry
 
 APP = app_entry(
     server_names=["api.example.org", "www.example.org"],
@@ -90,7 +91,9 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
             folder = place / f"case{number}-{release}"
             (folder / "praetor").mkdir(parents=True)
             (folder / "sites").mkdir()
-            text = site(APP, role / "templates/site.conf.j2", tls=variables.get("nginx_tls", True), journal=True)
+            text = site(
+                cast("Entry", APP), role / "templates/site.conf.j2", tls=variables.get("nginx_tls", True), journal=True
+            )
             (folder / "sites/api.conf").write_text(text)
             found[case, release] = folder
         facts = {"ansible_facts": {"distribution_major_version": release}, "ansible_python_interpreter": sys.executable}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fakes import manifest_of
 
-from praetor.documents import Surveys
+from praetor.documents import Http, Surveys
 from praetor.host.journal import LEASE_S
 from praetor.host.layout import ReleaseError
 from praetor.host.processes import ALONE
@@ -222,10 +222,15 @@ def test_a_key_that_is_new_in_this_version_and_says_nothing_is_no_change() -> No
     assert differences(old, new, "cp311") == ["mount added: /shop"]
 
 
+def http(directives: str) -> Http:
+    """Return how NGINX speaks with clients, with directives of the app."""
+    return {"compress": True, "stream_s": 60, "paths": [], "headers": {}, "access": None, "directives": directives}
+
+
 def test_a_text_of_many_lines_is_counted_and_not_shown() -> None:
     old, new = manifest_of("1-a"), manifest_of("2-b")
-    old["settings"] |= {"http": {"directives": "a on;\nb on;\n"}}
-    new["settings"] |= {"http": {"directives": "a on;\nc on;\n"}}
+    old["settings"] |= {"http": http("a on;\nb on;\n")}
+    new["settings"] |= {"http": http("a on;\nc on;\n")}
     [line] = differences(old, new, "cp311")
     assert re.fullmatch(r"http\.directives: 2 lines \((\w{8})\) -> 2 lines \((?!\1)\w{8}\)", line)
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from fakes import a_run, host_in, manifest_of, put_release, vassal_of
@@ -16,6 +17,7 @@ from project import ROOT, app_entry
 
 from praetor.build.parts import slot as slot_files
 from praetor.build.parts import vassal
+from praetor.documents import Entry
 from praetor.host import gate as gates
 from praetor.host import uwsgi
 from praetor.host.drain import Drain
@@ -89,7 +91,7 @@ def real() -> Iterator[AppHost]:
         for release, (reference, preload) in RELEASES.items():
             put_release(host, release, settings=manifest_of(release)["settings"] | {"preload": preload})
             place = host.release_dir(release)
-            text = vassal(ENTRY | {"wsgi": reference, "preload": preload}, template)
+            text = vassal(cast("Entry", ENTRY | {"wsgi": reference, "preload": preload}), template)
             text = text.replace("/run/uwsgi/api/", f"{host.run_dir}/")
             (place / "vassal.ini").write_text(text, encoding="utf-8")
             (place / "slot/praetor_slot").mkdir(parents=True)

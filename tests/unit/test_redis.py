@@ -16,6 +16,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from project import ROOT, imported
 
+from praetor.documents import Entry
 from praetor.inventory.check import check_apps
 from praetor.inventory.egress import with_services
 from praetor.inventory.redis import instances, mistakes, variables
@@ -36,7 +37,7 @@ def given(**more: Any) -> dict[str, Any]:
     return {"name": "shop", "source": source, "wsgi": "sample:app", "server_names": ["shop.example"], **more}
 
 
-def entry(**more: Any) -> dict[str, Any]:
+def entry(**more: Any) -> Entry:
     """Return an app as the inventory's check returns it."""
     checked = check_apps([given(**more)], ROOT)
     assert checked.problems == []

@@ -21,12 +21,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from project import ROOT, ansible
 
 from praetor.build.parts import site, slot, vassal
+from praetor.documents import Entry
 from praetor.host import maintenance, uwsgi
 from praetor.host.gate import wait_until
 
@@ -205,7 +206,7 @@ class Serving:
         self.database.daemon_threads, self.database.block_on_close = True, False
         threading.Thread(target=self.database.serve_forever, daemon=True).start()
         template = ROOT / "roles/flask_app/templates/vassal.ini.j2"
-        text = vassal(self.entry, template).replace("/run/uwsgi/api/", f"{place}/run/")
+        text = vassal(cast("Entry", self.entry), template).replace("/run/uwsgi/api/", f"{place}/run/")
         (place / "api.1-a.1.ini").write_text(text, encoding="utf-8")
         self.log = place / "log/slot"
         self.uwsgi: subprocess.Popen[bytes] | None = None
@@ -245,7 +246,7 @@ class Serving:
         leads["http"] = ENTRY["http"] | {"paths": [], "headers": {}, "directives": None}
         entries = [self.entry, ENTRY | leads | {"joined": [self.entry]}] if self.entry["mount"] else [self.entry]
         for entry in entries:
-            text = site(entry, role / "templates/site.conf.j2", tls=False, journal=False, release="1-a")
+            text = site(cast("Entry", entry), role / "templates/site.conf.j2", tls=False, journal=False, release="1-a")
             for there, here in (
                 ("/srv/apps/api/access/1-a", self.place),
                 ("/srv/apps/api/live.sock", self.socket),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fakes import Units, a_run, manifest_of, process, put_release, put_slot
 from project import imported
 
 from praetor.build import parts
-from praetor.documents import PhaseAnswer
+from praetor.documents import Entry, PhaseAnswer
 from praetor.host import flip as flips
 from praetor.host import phases, processes, survey
 from praetor.host import site as sites
@@ -148,7 +148,7 @@ def test_an_app_that_serves_no_more_gives_up_its_slot_and_its_site(host: AppHost
 
 
 def test_nothing_is_rendered_of_a_site_or_a_slot(tmp_path: Path) -> None:
-    app = {"wsgi": None}
+    app = cast("Entry", {"wsgi": None})
     assert parts.vassal(app, tmp_path / "none") == ""
     assert parts.site(app, tmp_path / "none", tls=True, journal=True) == ""
 

@@ -18,7 +18,7 @@ from typing import Any
 from packaging.requirements import Requirement as Parsed
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from praetor.documents import Artifact, Facts, TreeEntry
+from praetor.documents import Artifact, Entry, Facts, Origin, TreeEntry
 from praetor.host.layout import ReleaseError
 
 from . import contents, locks, requirements, sources, steps, wheels
@@ -35,7 +35,7 @@ from .systems import SYSTEMS, WITHOUT_HOSTS, named, on_this_processor, runs_here
 class _Parts:
     """What an artifact is put together from."""
 
-    app: Mapping[str, Any]
+    app: Entry
     lock: Lock
     pythons: list[str]
     wheels: dict[str, list[Wheel]] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class _Parts:
 
 
 def build(
-    app: Mapping[str, Any],
+    app: Entry,
     cache: pathlib.Path,
     project: pathlib.Path,
     server: pathlib.Path,
@@ -80,7 +80,7 @@ def build(
 
 
 def _build_tree(
-    app: Mapping[str, Any],
+    app: Entry,
     source: Source,
     cache: pathlib.Path,
     server: pathlib.Path,
@@ -129,7 +129,7 @@ def _build_tree(
     return _assembled(parts, facts, cache)
 
 
-def _named(wanted: Mapping[str, Any]) -> str:
+def _named(wanted: Origin) -> str:
     """Where an app comes from, for people on any machine."""
     if wanted.get("git"):
         inside = f" in {wanted['subdir']}" if wanted.get("subdir") else ""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pathlib
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from praetor.documents import Entry
 from praetor.host.layout import ReleaseError
 
 from . import wheels
@@ -24,7 +24,7 @@ def not_in(wheel: Wheel, source: Source, cache: pathlib.Path) -> list[pathlib.Pa
 
 
 def refuse_missing(
-    app: Mapping[str, Any], found: Sequence[Wheel], tree: Source | None, own: Wheel | None, cache: pathlib.Path
+    app: Entry, found: Sequence[Wheel], tree: Source | None, own: Wheel | None, cache: pathlib.Path
 ) -> None:
     """Refuse places of `static`, and a module of `wsgi`, that are nowhere in an artifact.
 
@@ -53,7 +53,7 @@ def refuse_missing(
         raise ReleaseError("\n".join(problems))
 
 
-def _missing_module(app: Mapping[str, Any], names: set[str], tree: Source | None, own: Wheel | None) -> list[str]:
+def _missing_module(app: Entry, names: set[str], tree: Source | None, own: Wheel | None) -> list[str]:
     """What is wrong with the module of `wsgi`, as far as files show it: a package of somebody else may make modules as it likes."""
     module = str(app["wsgi"] or "").partition(":")[0]
     first, path = module.partition(".")[0], module.replace(".", "/")

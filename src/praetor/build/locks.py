@@ -15,6 +15,7 @@ from typing import Any
 
 from packaging.pylock import Package, Pylock, PylockValidationError
 
+from praetor.documents import Origin
 from praetor.host.layout import ReleaseError
 
 from . import indexes, requirements
@@ -55,7 +56,7 @@ class Asked:
     upgrade: bool  # resolve again what no lock of the project decides
 
     @classmethod
-    def of(cls, wanted: Mapping[str, Any], pythons: Sequence[str], *, upgrade: bool) -> Asked:
+    def of(cls, wanted: Origin, pythons: Sequence[str], *, upgrade: bool) -> Asked:
         """From `source` of an entry."""
         extras, more = tuple(wanted.get("extras", [])), tuple(wanted.get("extra_requirements", []))
         return cls(wanted.get("requirements") or "", extras, more, tuple(pythons), upgrade)

@@ -8,9 +8,9 @@ import pathlib
 import re
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-from praetor.documents import Artifact, WheelEntry
+from praetor.documents import Artifact, Entry, Settings, WheelEntry
 from praetor.host.layout import SUN_PATH_MAX, ReleaseError
 
 from . import cache as caches
@@ -67,15 +67,24 @@ def sbom_of(manifest: Artifact, cache: pathlib.Path) -> pathlib.Path:
     return cache / "artifacts" / manifest["artifact"] / "sbom.json"
 
 
-def identify(
-    app: Mapping[str, Any], manifest: Artifact, rendered: list[str], secrets: dict[str, str], cache: pathlib.Path
-) -> str:
+def settings_of(app: Entry) -> Settings:
+    """What of an entry is part of a release."""
+    given: Mapping[str, object] = app
+    return cast("Settings", {name: given[name] for name in SETTINGS})
+
+
+def identify(app: Entry, manifest: Artifact, rendered: list[str], secrets: dict[str, str], cache: pathlib.Path) -> str:
     """The release's id, `<version>-<8 hex>`: equal for equal artifact, settings, rendered files and secrets, whenever and wherever it is computed.
 
     It is noted in the cache, so that another inventory can release the same artifact without building it again.
     """
-    settings = {name: app[name] for name in SETTINGS}
-    everything = [manifest["artifact"], manifest["commit"], settings, rendered, fingerprint(app["name"], secrets)]
+    everything = [
+        manifest["artifact"],
+        manifest["commit"],
+        settings_of(app),
+        rendered,
+        fingerprint(app["name"], secrets),
+    ]
     digest = hashlib.sha256(canonical(everything).encode()).hexdigest()
     longest = SUN_PATH_MAX - len(f"/run/uwsgi/{app['name']}/{app['name']}.-{digest[:8]}.99999.stats")
     version = re.sub(r"[^A-Za-z0-9.+_]", "_", manifest["version"])[: min(longest, 32)].rstrip("._+")

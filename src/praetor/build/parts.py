@@ -8,16 +8,17 @@ from typing import Any
 
 import jinja2
 
+from praetor.documents import Entry
 from praetor.host.layout import ReleaseError
 from praetor.host.sandbox import directives
 
 
-def vassal(app: dict[str, Any], template: pathlib.Path) -> str:
+def vassal(app: Entry, template: pathlib.Path) -> str:
     """The vassal file of an app's release, the same on all hosts; empty for an app without slots."""
     return "" if app["wsgi"] is None else _render(template, app=app)
 
 
-def site(app: dict[str, Any], template: pathlib.Path, *, tls: bool, journal: bool, release: str = "") -> str:
+def site(app: Entry, template: pathlib.Path, *, tls: bool, journal: bool, release: str = "") -> str:
     """NGINX's configuration of an app's site, the same on all hosts; empty for an app without one.
 
     Args:
@@ -32,14 +33,15 @@ def site(app: dict[str, Any], template: pathlib.Path, *, tls: bool, journal: boo
     """
     if app["wsgi"] is None:
         return ""
-    if not tls and (app["http"]["access"] or {}).get("authority"):
+    access = app["http"]["access"]
+    if not tls and access and access["authority"]:
         raise ReleaseError(
             "http.access.authority: clients show certificates over TLS only, and certificates_mode is none"
         )
     return _render(template, app=app, tls=tls, journal=journal, release=release)
 
 
-def units(app: dict[str, Any], templates: pathlib.Path, hardening: pathlib.Path, release: str) -> dict[str, str]:
+def units(app: Entry, templates: pathlib.Path, hardening: pathlib.Path, release: str) -> dict[str, str]:
     """The unit files of a release, by name.
 
     Args:
@@ -59,9 +61,9 @@ def units(app: dict[str, Any], templates: pathlib.Path, hardening: pathlib.Path,
     found = {"command.service": _render(templates / "command.service.j2", **shared)}
     for each in app["processes"]:
         found[f"{each['name']}@.service"] = _render(templates / "process.service.j2", process=each, **shared)
-    for each in app["jobs"]:
+    for job in app["jobs"]:
         for kind in ("service", "timer"):
-            found[f"{each['name']}.{kind}"] = _render(templates / f"job.{kind}.j2", job=each, **shared)
+            found[f"{job['name']}.{kind}"] = _render(templates / f"job.{kind}.j2", job=job, **shared)
     return found
 
 

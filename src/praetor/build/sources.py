@@ -10,10 +10,10 @@ import shutil
 import stat
 import subprocess
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
+from praetor.documents import Origin
 from praetor.host.layout import ReleaseError
 
 from .cache import temporary_for
@@ -45,9 +45,7 @@ class Source:
     root: pathlib.Path | None = None  # of a repository that was cloned: what it names does not lead out of it
 
 
-def get(
-    wanted: Mapping[str, Any], project: pathlib.Path, cache: pathlib.Path, scratch: pathlib.Path, *, copy: bool
-) -> Source:
+def get(wanted: Origin, project: pathlib.Path, cache: pathlib.Path, scratch: pathlib.Path, *, copy: bool) -> Source:
     """The files of a `path` or `git` source, with submodules and large files in place.
 
     Args:

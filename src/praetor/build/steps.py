@@ -12,8 +12,9 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import IO, Any
+from typing import IO
 
+from praetor.documents import Entry
 from praetor.host import output
 from praetor.host.layout import ReleaseError
 from praetor.host.stage import unpack
@@ -28,7 +29,7 @@ from .systems import SYSTEMS, runs_here
 _PYTHON = frozenset({"python", "python3"})
 
 
-def run_all(app: Mapping[str, Any], source: Source, wheels: Mapping[str, list[Wheel]], cache: pathlib.Path) -> Source:
+def run_all(app: Entry, source: Source, wheels: Mapping[str, list[Wheel]], cache: pathlib.Path) -> Source:
     """Run an app's build commands in its tree, which is a copy, and take what they made into it.
 
     The result for the same files, packages and commands is kept: a release of what was released before builds nothing.
@@ -67,7 +68,7 @@ def _hashes(wheels: Mapping[str, list[Wheel]]) -> set[str]:
 
 
 def _run(
-    app: Mapping[str, Any], tree: pathlib.Path, wheels: Mapping[str, list[Wheel]], cache: pathlib.Path, source: Source
+    app: Entry, tree: pathlib.Path, wheels: Mapping[str, list[Wheel]], cache: pathlib.Path, source: Source
 ) -> None:
     log = cache / "logs" / f"{app['name']}-build.log"
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -38,8 +38,9 @@ def kept(host: AppHost, manifest: Manifest) -> dict[str, str]:
 
 def _named(manifest: Manifest) -> tuple[str, str]:
     """The secret with the users, and the text of the authorities; empty where there are none."""
-    access = manifest["settings"].get("http", {}).get("access") or {}
-    return access.get("users") or "", access.get("authority") or ""
+    http = manifest["settings"].get("http")
+    access = http.get("access") if http else None
+    return ((access["users"] or "", access["authority"] or "")) if access else ("", "")
 
 
 def _directory(path: pathlib.Path, group: int) -> None:

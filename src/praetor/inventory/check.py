@@ -13,7 +13,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, get_args, get_origin
+from typing import Annotated, Any, TypeAlias, cast, get_args, get_origin
 
 import jsonschema
 import referencing
@@ -21,6 +21,7 @@ import referencing.exceptions
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from praetor.documents import Entry, Joined
 from praetor.pki.pem import PemError, Source, is_authority, read_chain
 
 from .model import App, Must, variable_problem
@@ -89,7 +90,7 @@ class Problem:
 class Checked:
     """The result: either problems, or `apps` (defaults filled in, without secrets) and `secrets` by app name."""
 
-    apps: list[dict[str, Any]] = field(default_factory=list)
+    apps: list[Entry] = field(default_factory=list)
     secrets: dict[str, dict[str, str]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
@@ -133,10 +134,7 @@ def check_apps(apps: object, root: Path, vaulted: frozenset[Where] = frozenset()
     for app in filled.values():
         # What the site has to know of the apps that it leads to; their own `http.paths` lead nowhere.
         named = [filled[limits["app"]] for limits in app["http"]["paths"] if limits["app"]]
-        app["joined"] = [
-            {key: each[key] for key in ("name", "mount", "static", "limits")} | {"http": _of_joined(each["http"])}
-            for each in named
-        ]
+        app["joined"] = [_joined(each) for each in named]
         app["http"]["paths"] = [limits for limits in app["http"]["paths"] if not limits["app"]]
     return Checked(apps=list(filled.values()), secrets=secrets)
 
@@ -330,7 +328,7 @@ def _known_keys(model: type[BaseModel], loc: Sequence[str | int]) -> str:
     return "no such key"
 
 
-def _filled(app: App, root: Path) -> dict[str, Any]:
+def _filled(app: App, root: Path) -> Entry:
     data = app.model_dump(mode="python", exclude={"secrets"})
     data["source"] = {key: value for key, value in data["source"].items() if value is not None}
     if app.http.directives:
@@ -345,14 +343,21 @@ def _filled(app: App, root: Path) -> dict[str, Any]:
     if app.mount:
         data["health"]["path"] = app.mount + (app.health.path or "/")
         data["health"]["status"] = app.health.status or (200 if app.health.path else None)
-    return data
+    return cast("Entry", data)
 
 
-def _of_joined(http: dict[str, Any]) -> dict[str, Any]:
+def _joined(app: Entry) -> Joined:
+    http = app["http"]
     return {
-        "compress": http["compress"],
-        "stream_s": http["stream_s"],
-        "paths": [limits for limits in http["paths"] if not limits["app"]],
+        "name": app["name"],
+        "mount": app["mount"],
+        "static": app["static"],
+        "limits": app["limits"],
+        "http": {
+            "compress": http["compress"],
+            "stream_s": http["stream_s"],
+            "paths": [limits for limits in http["paths"] if not limits["app"]],
+        },
     }
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import TypedDict
 from urllib.parse import quote, urlencode
+
+from praetor.documents import Entry
 
 from .ports import HOST_TLS
 
@@ -34,7 +36,7 @@ class Wanted(TypedDict):
     extensions: list[str]
 
 
-def wanted(apps: Sequence[Mapping[str, Any]], app_hosts: int) -> list[Wanted]:
+def wanted(apps: Sequence[Entry], app_hosts: int) -> list[Wanted]:
     """Return the database of each app that asks for one, with its limit of connections.
 
     Args:
@@ -61,7 +63,7 @@ def wanted(apps: Sequence[Mapping[str, Any]], app_hosts: int) -> list[Wanted]:
 
 
 def mistakes(
-    apps: Sequence[Mapping[str, Any]],
+    apps: Sequence[Entry],
     groups: Mapping[str, Sequence[str]],
     max_connections: int,
     *,
@@ -97,9 +99,8 @@ def mistakes(
     for app in apps:
         if app.get("database") is None:
             continue
-        for part in ("env", "config_secrets"):
-            taken = sorted(set(VARIABLES) & set(app.get(part) or {}))
-            if taken:
+        for taken_by in (list(app["env"]), app.get("config_secrets", [])):
+            if taken := sorted(set(VARIABLES) & set(taken_by)):
                 lines.append(
                     f"app {app['name']}: found {', '.join(taken)} among its variables, expected other names: `database` sets them"
                 )
@@ -123,7 +124,7 @@ def _groups(databases: list[str], backups: list[str], hosts: list[str]) -> Itera
         yield f"groups.app_hosts: found {host}, which is in database_hosts or backup_hosts too, expected separate hosts: an app could reach what is to survive it"
 
 
-def warnings(apps: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[str]]) -> list[str]:
+def warnings(apps: Sequence[Entry], groups: Mapping[str, Sequence[str]]) -> list[str]:
     """Say what is allowed, and hardly meant."""
     hosts = list(groups.get("app_hosts", []))
     lines = []
@@ -142,7 +143,7 @@ def warnings(apps: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[st
     return lines
 
 
-def _own_files(app: Mapping[str, Any]) -> str:
+def _own_files(app: Entry) -> str:
     """Say what an app keeps in files of the host; an empty string when nothing shows it."""
     texts = [*_texts(app.get("config")), *_texts(app.get("env"))]
     if any(text.startswith("sqlite:") for text in texts):

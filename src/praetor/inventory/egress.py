@@ -7,28 +7,30 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from praetor.documents import Entry
+
 from .databases import PORT
 from .redis import instances
 
 
 def with_services(
-    apps: Iterable[Mapping[str, Any]], groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+    apps: Iterable[Entry], groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mapping[str, Any]]
+) -> list[Entry]:
     """Return checked apps, each allowed to connect to the databases, queues and caches that it asks for; one that may connect to anything is left as it is.
 
     Raises:
         ValueError: a host has no address.
     """
-    found = []
-    for app in map(dict, apps):
-        if app["egress"] is not None and app["database"] is not None and groups.get("database_hosts"):
+    found: list[Entry] = []
+    for app in apps:
+        may = app["egress"]
+        if may is not None and app["database"] is not None and groups.get("database_hosts"):
             databases = addresses(groups["database_hosts"], variables)
-            app["egress"] = [*app["egress"], {"to": databases, "ports": [PORT], "protocol": "tcp"}]
-        if app["egress"] is not None and app.get("redis") is not None and groups.get("redis_hosts"):
+            may = [*may, {"to": databases, "ports": [PORT], "protocol": "tcp"}]
+        if may is not None and app.get("redis") is not None and groups.get("redis_hosts"):
             ports = [one["port"] for one in instances([app])]
-            hosts = addresses(groups["redis_hosts"], variables)
-            app["egress"] = [*app["egress"], {"to": hosts, "ports": ports, "protocol": "tcp"}]
-        found.append(app)
+            may = [*may, {"to": addresses(groups["redis_hosts"], variables), "ports": ports, "protocol": "tcp"}]
+        found.append({**app, "egress": may})
     return found
 
 

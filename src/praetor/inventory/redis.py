@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import TypedDict
 from urllib.parse import quote, urlencode
+
+from praetor.documents import Entry
 
 from .ports import HOST_TLS
 
@@ -31,7 +33,7 @@ class Instance(TypedDict):
     memory_mb: int
 
 
-def instances(apps: Sequence[Mapping[str, Any]]) -> list[Instance]:
+def instances(apps: Sequence[Entry]) -> list[Instance]:
     """Return the instances that checked apps ask for."""
     found: list[Instance] = []
     for app in apps:
@@ -39,21 +41,22 @@ def instances(apps: Sequence[Mapping[str, Any]]) -> list[Instance]:
         if asked is None:
             continue
         first = asked["port"] or FIRST_PORT + 2 * (zlib.crc32(app["name"].encode()) % PAIRS)
+        kinds = (("queue", asked["queue"], asked["queue_mb"]), ("cache", asked["cache"], asked["cache_mb"]))
         found += [
             {
                 "name": f"{app['name']}-{keeps}",
                 "app": app["name"],
                 "keeps": keeps,
                 "port": first + number,
-                "memory_mb": asked[f"{keeps}_mb"],
+                "memory_mb": memory_mb,
             }
-            for number, keeps in enumerate(("queue", "cache"))
-            if asked[keeps]
+            for number, (keeps, is_asked, memory_mb) in enumerate(kinds)
+            if is_asked
         ]
     return found
 
 
-def mistakes(apps: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[str]]) -> list[str]:
+def mistakes(apps: Sequence[Entry], groups: Mapping[str, Sequence[str]]) -> list[str]:
     """Say what does not fit, a sentence each: place, found, expected."""
     hosts = list(groups.get("redis_hosts", []))
     asked = instances(apps)
@@ -83,8 +86,8 @@ def mistakes(apps: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[st
             )
     for app in apps:
         own = [name for one in asked if one["app"] == app["name"] for name in VARIABLES[one["keeps"]]]
-        for part in ("env", "config_secrets"):
-            if taken := sorted(set(own) & set(app.get(part) or {})):
+        for taken_by in (list(app["env"]), app.get("config_secrets", [])):
+            if taken := sorted(set(own) & set(taken_by)):
                 lines.append(
                     f"app {app['name']}: found {', '.join(taken)} among its variables, expected other names: `redis` sets them"
                 )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from praetor.documents import AppSurvey, Manifest, Release, Settings, Survey, Surveys, Target
+from praetor.documents import AppSurvey, Entry, Manifest, Release, Settings, Survey, Surveys, Target
 from praetor.host.journal import LEASE_S
 from praetor.host.layout import ReleaseError
 from praetor.host.processes import share_of
@@ -103,7 +103,7 @@ def refusals(
     return found
 
 
-def target(app: Mapping[str, Any], release: str, hosts: list[str]) -> Target:
+def target(app: Entry, release: str, hosts: list[str]) -> Target:
     """A release of an app, an entry of the inventory, as it goes over hosts that have it already."""
     return {
         "app": app["name"],
