@@ -96,6 +96,25 @@ def test_a_place_that_the_engine_and_the_exporter_know_is_no_input() -> None:
     ] == []
 
 
+def test_the_place_of_apps_is_one_wherever_it_is_written() -> None:
+    product = files_of(*(f"{folder}/**/*.*" for folder in ("src", "roles", "plugins", "playbooks", "container")))
+    texts = {path: path.read_text(encoding="utf-8") for path in product if path.suffix != ".pyc"}
+    wrong = {
+        f"{path.relative_to(ROOT)}: {place}"
+        for path, text in texts.items()
+        for place in re.findall(r"(?<![\w.])/srv/\w+", text)
+        if place != str(Layout().apps)
+    }
+    assert not wrong
+
+
+def test_the_backlog_of_a_slot_is_granted_by_the_kernel_and_told_by_its_runbook() -> None:
+    template = (ROOT / "roles/flask_app/templates/vassal.ini.j2").read_text(encoding="utf-8")
+    [listen] = map(int, re.findall(r"(?m)^listen = (\d+)$", template))
+    assert listen <= defaults("base")["base_sysctl"]["net.core.somaxconn"], "uWSGI would not start"
+    assert f"{listen} connections" in (ROOT / "docs/runbooks/BacklogFilling.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_a_role_reads_no_variable_of_another_role(role: str) -> None:
     foreign = {name for other in ROLES if other != role for name in options(other)}
