@@ -22,7 +22,7 @@ from praetor.run.story import listed
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from praetor.documents import Entry, JoinedHttp, Limits
+    from praetor.documents import Entry, Joined
 
 
 def served(apps: list[Entry]) -> list[Entry]:
@@ -80,15 +80,13 @@ def nginx_waits_s(configuration: str) -> int:
 
 def longest_answer_s(app: Entry) -> int:
     """Return for how many seconds an app may keep a client waiting, streams between two parts of them included."""
-    return max(
-        _longest_s(app["limits"], app["http"]), *(_longest_s(one["limits"], one["http"]) for one in app["joined"]), 0
-    )
+    return max(_longest_s(app), *(_longest_s(one) for one in app.get("joined", [])), 0)
 
 
-def _longest_s(limits: Limits, http: JoinedHttp) -> int:
-    paths = http["paths"]
-    waits = [limits["request_s"], *(path["request_s"] or 0 for path in paths)]
-    return max([*waits, http["stream_s"]] if any(path["stream"] for path in paths) else waits)
+def _longest_s(app: Entry | Joined) -> int:
+    paths = app["http"]["paths"]
+    waits = [app["limits"]["request_s"], *(path["request_s"] or 0 for path in paths)]
+    return max([*waits, app["http"]["stream_s"]] if any(path["stream"] for path in paths) else waits)
 
 
 def certificate_sites(apps: list[Entry]) -> list[dict[str, Any]]:

@@ -68,7 +68,7 @@ def sbom_of(manifest: Artifact, cache: pathlib.Path) -> pathlib.Path:
 
 
 def settings_of(app: Entry) -> Settings:
-    """What of an entry is part of a release."""
+    """The keys of an entry that are part of a release."""
     given: Mapping[str, object] = app
     return cast("Settings", {name: given[name] for name in SETTINGS})
 
