@@ -13,18 +13,17 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, get_args, get_origin
 
-import jsonschema
-import referencing
-import referencing.exceptions
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from praetor.documents import Entry, Joined
-from praetor.pki.pem import PemError, Source, is_authority, read_chain
 
 from .model import App, Must, variable_problem
+
+if TYPE_CHECKING:
+    import jsonschema
 
 Where: TypeAlias = tuple[str | int, ...]
 
@@ -696,6 +695,8 @@ def _rules_of_files(entry: dict[str, Any], here: Where, root: Path, vaulted: fro
 
 def authority_problem(path: Path) -> str:
     """What is wrong with a file of authorities; empty when nothing is. A key in it would go to every host."""
+    from praetor.pki.pem import PemError, Source, is_authority, read_chain  # noqa: PLC0415  every run would pay for it
+
     try:
         text = path.read_text(encoding="ascii")
         if "PRIVATE KEY" in text:
@@ -738,8 +739,10 @@ def schema_problems(path: Path, config: dict[str, Any], where: Where, vaulted: f
     """Yield where `config` does not fit the JSON schema that the app ships for its settings.
 
     `config` names single settings, so what the schema requires may be missing from it.
-
     """
+    import jsonschema  # noqa: PLC0415  a tenth of a short run, which apps without a schema do not pay
+    import referencing.exceptions  # noqa: PLC0415
+
     try:
         schema = _without_required(json.loads(path.read_text(encoding="utf-8")))
         validator = jsonschema.validators.validator_for(schema)
@@ -763,7 +766,7 @@ def _without_required(schema: Any) -> Any:
     return schema
 
 
-def _schema_problem(error: jsonschema.ValidationError, where: Where, vaulted: frozenset[Where]) -> Iterator[Problem]:
+def _schema_problem(error: "jsonschema.ValidationError", where: Where, vaulted: frozenset[Where]) -> Iterator[Problem]:
     place: Where = (*where, *error.absolute_path)
     if error.validator == "additionalProperties" and isinstance(error.instance, dict):
         known = list(_mapping(error.schema).get("properties", {}))
