@@ -571,6 +571,54 @@ class PhaseAnswer(Answer, total=False):
     live: str | None
 
 
+class SlotCore(TypedDict):
+    """A thread of a worker, as uWSGI's stats server has it."""
+
+    in_request: int
+
+
+class SlotWorker(TypedDict):
+    """A worker, as the stats server of its slot has it; one that was not started yet has no process."""
+
+    id: int
+    pid: int
+    accepting: int
+    requests: int
+    exceptions: int
+    harakiri_count: int
+    respawn_count: int
+    cores: NotRequired[list[SlotCore]]
+
+
+class Vassal(TypedDict):
+    """A slot, as the stats server of its Emperor has it."""
+
+    id: str  # the name of its vassal file
+    pid: int
+    accepting: int
+    cursed: NotRequired[int]  # it is to end
+    attempt: NotRequired[int]  # how often its start has failed
+
+
+class Stats(TypedDict, total=False):
+    """What is read of the answer of a stats server: a slot has workers, an Emperor vassals and a blacklist."""
+
+    pid: int
+    workers: list[SlotWorker]
+    vassals: list[Vassal]
+    blacklist: list[Vassal]
+
+
+class Note(TypedDict, total=False):
+    """What a worker of a slot notes about itself, or its watch: the requests that it ended, by worker."""
+
+    pid: int
+    loaded: bool
+    failures: int  # how often it could not load the app
+    error: str
+    ended: dict[str, int]
+
+
 class LogLine(TypedDict):
     """A line that NGINX, a balancer or an app wrote about a request."""
 

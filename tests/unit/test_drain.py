@@ -47,7 +47,7 @@ def test_a_slot_that_still_counts_requests_is_not_quiet(
     host: AppHost, slot: FakeSlot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     numbers = iter(range(1000))
-    monkeypatch.setattr(uwsgi, "counters", lambda _: uwsgi.Counters(next(numbers), 0, 0, 0, 0, 1, (1,)))
+    monkeypatch.setattr(uwsgi, "counters", lambda _: uwsgi.Counters(next(numbers), 0, 0, 0, 0, 1))
     assert Drain(host, slot.slot).wait(0.3) is False
 
 
@@ -65,8 +65,8 @@ def test_a_slot_that_is_too_busy_to_answer_is_not_taken_for_gone(host: AppHost, 
 def test_stats_that_are_silent_once_do_not_end_a_drain(
     host: AppHost, slot: FakeSlot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    busy = uwsgi.Counters(5, 1, 0, 0, 0, 1, (1,))
-    idle = uwsgi.Counters(6, 0, 0, 0, 0, 1, (1,))
+    busy = uwsgi.Counters(5, 1, 0, 0, 0, 1)
+    idle = uwsgi.Counters(6, 0, 0, 0, 0, 1)
     answers: Iterator[Any] = iter([busy, TimeoutError(), ValueError()])
 
     def counters(_: object) -> uwsgi.Counters:

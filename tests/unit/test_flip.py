@@ -22,7 +22,7 @@ from praetor.host.uwsgi import Counters
 LIMITS = Limits(bake_s=1, max_5xx_ratio=0.01, max_p95_factor=3, min_requests=20)
 NOTHING = Traffic()
 FINE = Traffic(1000, 0, 0.1)
-START = Counters(requests=2, busy=0, exceptions=0, ended=0, respawns=0, workers=2, pids=(1, 2))
+START = Counters(requests=2, busy=0, exceptions=0, ended=0, respawns=0, workers=2)
 
 
 def counted(**changes: int) -> Counters:

@@ -136,6 +136,11 @@ def through(host: AppHost, release: str) -> Slot:
         return gate(host, manifest, "x", journal, clients=gates._group_name(os.getgid()))
 
 
+def workers_of(host: AppHost, slot: Slot) -> list[int]:
+    """Return the processes of a slot's workers, in their order; 0 for one that is not there."""
+    return [worker["pid"] for worker in uwsgi.stats(host.stats(slot))["workers"]]
+
+
 def log_of(host: AppHost) -> str:
     """What the Emperor and its slots have said."""
     return (host.layout.run.parent / "log").read_text(encoding="utf-8")
@@ -179,7 +184,7 @@ def test_a_drain_waits_for_a_request_in_flight(real: AppHost, slot: Slot) -> Non
 
 def test_a_worker_that_died_is_counted(real: AppHost, slot: Slot) -> None:
     before = uwsgi.counters(real.stats(slot))
-    os.kill(before.pids[0], signal.SIGKILL)
+    os.kill(workers_of(real, slot)[0], signal.SIGKILL)
     assert wait_until(lambda: uwsgi.counters(real.stats(slot)).respawns == before.respawns + 1, 5)
 
 
@@ -213,7 +218,7 @@ def test_the_gate_waits_until_every_worker_has_loaded_the_app(real: AppHost) -> 
 
 def test_a_worker_that_cannot_load_the_app_later_tries_again_and_takes_no_other_down(real: AppHost) -> None:
     slot, away = through(real, "7-g"), real.layout.apps / "away"
-    pids = uwsgi.counters(real.stats(slot)).pids
+    pids = workers_of(real, slot)
     away.touch()
     os.kill(pids[0], signal.SIGKILL)
     assert wait_until(lambda: uwsgi.notes(real.state(slot)).get("1", {}).get("failures", 0) >= 2, 20)
@@ -221,7 +226,7 @@ def test_a_worker_that_cannot_load_the_app_later_tries_again_and_takes_no_other_
     assert (note["loaded"], note["error"]) == (False, "RuntimeError: the database is away")
     assert uwsgi.get(real.socket(slot), "/", "h", 5).status == 200
     found = uwsgi.counters(real.stats(slot))
-    assert (found.pids[1], found.loading) == (pids[1], (1,))
+    assert (workers_of(real, slot)[1], found.loading) == (pids[1], (1,))
     away.unlink()
     assert wait_until(lambda: uwsgi.counters(real.stats(slot)).loading == (), 20)
     assert uwsgi.notes(real.state(slot))["1"]["failures"] == 0
@@ -235,7 +240,7 @@ def test_an_app_that_is_loaded_once_passes_the_gate_too(real: AppHost) -> None:
 
 
 def test_a_slot_that_is_removed_ends(real: AppHost, slot: Slot) -> None:
-    pids = uwsgi.counters(real.stats(slot)).pids
+    pids = workers_of(real, slot)
     remove_slot(real, slot)
     assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 5)
     assert [path for path in real.run_dir.iterdir() if path.stem == slot.name] == []
@@ -243,11 +248,11 @@ def test_a_slot_that_is_removed_ends(real: AppHost, slot: Slot) -> None:
 
 def test_a_worker_that_begins_does_not_hold_up_the_end_of_its_slot(real: AppHost) -> None:
     slot, stuck = through(real, "10-j"), real.layout.apps / "stuck"
-    before = uwsgi.counters(real.stats(slot)).pids
+    before = workers_of(real, slot)
     stuck.touch()
     os.kill(before[1], signal.SIGKILL)
-    assert wait_until(lambda: uwsgi.counters(real.stats(slot)).pids[1] not in {0, before[1]}, 20)
-    pids = uwsgi.counters(real.stats(slot)).pids
+    assert wait_until(lambda: workers_of(real, slot)[1] not in {0, before[1]}, 20)
+    pids = workers_of(real, slot)
     remove_slot(real, slot, timeout_s=20)
     stuck.unlink()
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
@@ -257,7 +262,7 @@ def test_a_worker_that_begins_does_not_hold_up_the_end_of_its_slot(real: AppHost
 def test_a_slot_that_ends_is_not_loaded_anew(real: AppHost) -> None:
     for _ in range(8):
         slot = through(real, "1-a")
-        pids = uwsgi.counters(real.stats(slot)).pids
+        pids = workers_of(real, slot)
         remove_slot(real, slot)
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     assert "binary reloading" not in log_of(real)

@@ -170,7 +170,7 @@ class Watch:
         self.host, self.slot, self.log = host, slot, AccessLog(access_log)
         self.before = traffic(requests(self.log.before()), time.time() - BEFORE_S)
         self.serves = host.serves(slot.release)
-        self.start = uwsgi.counters(host.stats(slot)) if self.serves else uwsgi.Counters(0, 0, 0, 0, 0, 0, ())
+        self.start = uwsgi.counters(host.stats(slot)) if self.serves else uwsgi.Counters(0, 0, 0, 0, 0, 0)
         self.now: uwsgi.Counters | None = self.start
         self.since = Traffic()
         self._seen: list[Request] = []

@@ -10,7 +10,7 @@ import signal
 import stat
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import egress, emperors, sandbox, uwsgi
 from . import journal as journals
@@ -18,7 +18,7 @@ from .layout import AppHost, Emperor, ReleaseError, Slot, link_atomically, remov
 from .logs import last_lines, read_only_hint
 
 if TYPE_CHECKING:
-    from praetor.documents import Journal, Manifest
+    from praetor.documents import Journal, Manifest, Vassal
 
 NEEDED_IN_A_ROW = 2  # one good answer can be luck
 CLIENTS = "www-data"
@@ -209,11 +209,11 @@ def end_slot(host: AppHost, slot: Slot) -> None:
     emperor = host.emperor_of(slot)
     if emperor is None:
         return
-    loading = None if _loaded(host, slot) else _vassal(host, slot).get("pid")
+    loading = None if _loaded(host, slot) else _vassal(host, slot)
     host.vassal(slot, emperor).unlink(missing_ok=True)
     rescan(host, emperor)
-    if loading:
-        _signal_loading(host, slot, emperor, int(loading))
+    if loading and (pid := loading.get("pid")):
+        _signal_loading(host, slot, emperor, pid)
 
 
 def _loaded(host: AppHost, slot: Slot) -> bool:
@@ -225,12 +225,11 @@ def _signal_loading(host: AppHost, slot: Slot, emperor: Emperor, pid: int) -> No
     """Signal a slot that loads its app, as soon as the Emperor has given it up: before, the Emperor would start it again."""
 
     def decided() -> bool:
-        found = _vassal(host, slot)
-        return not found or bool(found.get("cursed")) or _loaded(host, slot)
+        return _vassal(host, slot) is None or _cursed(host, slot) is not None or _loaded(host, slot)
 
     wait_until(decided, SIGNAL_S)
     # One that has loaded meanwhile listens to the Emperor; with die-on-term, SIGQUIT would make it reload. One that has ended is unknown.
-    if not _loaded(host, slot) and _vassal(host, slot).get("cursed"):
+    if not _loaded(host, slot) and _cursed(host, slot):
         emperors.signal_process(host, emperor, pid, signal.SIGQUIT)
 
 
@@ -246,7 +245,7 @@ def _ended(host: AppHost, slot: Slot) -> bool:
     _kill_loading_workers(host, slot)
     with contextlib.suppress(OSError, ValueError):
         uwsgi.stats(host.stats(slot), 0.3)
-    return not _vassal(host, slot)
+    return _vassal(host, slot) is None
 
 
 def _kill_loading_workers(host: AppHost, slot: Slot) -> None:
@@ -255,13 +254,13 @@ def _kill_loading_workers(host: AppHost, slot: Slot) -> None:
     uWSGI's signal comes to nothing while they begin. In one that was forked this instant it even runs the master's handler, which waits
     for the slot's end, and the master waits for the worker's.
     """
-    found, manifest = _vassal(host, slot), host.manifest(slot.release)
+    found, manifest = _cursed(host, slot), host.manifest(slot.release)
     # Where the master loads the app, workers note nothing: they have it from the beginning.
-    if not found.get("cursed") or manifest is None or manifest["settings"].get("preload") is not False:
+    if found is None or manifest is None or manifest["settings"].get("preload") is not False:
         return
     notes = uwsgi.notes(host.state(slot))
     loaded = {note.get("pid") for note in notes.values() if note.get("loaded")}
-    for pid in _workers_of(int(found["pid"]), host):
+    for pid in _workers_of(found["pid"], host):
         if pid not in loaded:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -369,15 +368,20 @@ def _attempts(host: AppHost, slot: Slot, emperor: Emperor) -> int:
     return 0 if accepting else attempts
 
 
-def _vassal(host: AppHost, slot: Slot) -> dict[str, Any]:
-    """What the app's Emperors say about a slot; empty when none knows one of that name."""
+def _vassal(host: AppHost, slot: Slot) -> Vassal | None:
+    """What the app's Emperors say about a slot; None when none knows one of that name."""
     for emperor in host.emperors():
         with contextlib.suppress(OSError, ValueError):
-            found: list[dict[str, Any]] = uwsgi.stats(host.emperor_stats(emperor)).get("vassals", [])
-            for entry in found:
+            for entry in uwsgi.stats(host.emperor_stats(emperor)).get("vassals", []):
                 if entry["id"] == f"{slot.name}.ini":
                     return entry
-    return {}
+    return None
+
+
+def _cursed(host: AppHost, slot: Slot) -> Vassal | None:
+    """The same, of a slot that its Emperor is ending."""
+    found = _vassal(host, slot)
+    return found if found and found.get("cursed") else None
 
 
 def _answers(host: AppHost, slot: Slot, health: Health) -> bool:

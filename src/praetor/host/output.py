@@ -41,7 +41,7 @@ class Ended(NamedTuple):
 
     @property
     def said(self) -> str:
-        """What it printed; it is said where the beginning is left out."""
+        """What it printed, with a note where the beginning is left out."""
         return (f"(the first {self.left_out} characters are left out)\n" if self.left_out else "") + self.printed
 
 

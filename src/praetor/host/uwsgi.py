@@ -12,7 +12,10 @@ import pathlib
 import socket
 import struct
 import time
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from praetor.documents import Note, Stats
 
 ANSWER_MAX = 16 * 2**20  # bytes; stats of hundreds of workers fit, an endless body does not
 
@@ -38,7 +41,6 @@ class Counters(NamedTuple):
     ended: int  # requests that outlived their limit
     respawns: int  # worker starts after the first
     workers: int
-    pids: tuple[int, ...]
     loading: tuple[int, ...] = ()  # numbers of the workers that have not loaded the app
 
 
@@ -129,14 +131,14 @@ def get(path: pathlib.Path, uri: str, host: str, timeout_s: float, *, fastcgi: b
     return Answer(int(status), body[:2000].decode(errors="replace"), headers.get(b"location", b"").decode("latin-1"))
 
 
-def stats(path: pathlib.Path, timeout_s: float = 2.0) -> dict[str, Any]:
+def stats(path: pathlib.Path, timeout_s: float = 2.0) -> Stats:
     """The JSON of a stats server.
 
     Raises:
         OSError: nobody listens, or no answer within the timeout.
         ValueError: the answer is not a JSON object.
     """
-    found = json.loads(_exchange(path, b"", timeout_s))
+    found: Stats = json.loads(_exchange(path, b"", timeout_s))
     if not isinstance(found, dict):
         raise ValueError("stats are not a JSON object")  # noqa: TRY004  the caller asks for one kind of error
     return found
@@ -144,7 +146,7 @@ def stats(path: pathlib.Path, timeout_s: float = 2.0) -> dict[str, Any]:
 
 def counters(path: pathlib.Path, timeout_s: float = 2.0) -> Counters:
     """Add up what the workers of a slot count, and the slot's watch. Raises as `stats` does."""
-    workers: list[dict[str, Any]] = stats(path, timeout_s).get("workers", [])
+    workers = stats(path, timeout_s).get("workers", [])
     ended = notes(path.with_suffix(".state")).get("watch", {}).get("ended", {})
     return Counters(
         requests=sum(worker["requests"] for worker in workers),
@@ -153,18 +155,17 @@ def counters(path: pathlib.Path, timeout_s: float = 2.0) -> Counters:
         ended=sum(worker["harakiri_count"] for worker in workers) + sum(ended.values()),
         respawns=sum(max(worker["respawn_count"] - 1, 0) for worker in workers),
         workers=len(workers),
-        pids=tuple(worker["pid"] for worker in workers),
         loading=tuple(worker["id"] for worker in workers if not worker["accepting"]),
     )
 
 
-def notes(state: pathlib.Path) -> dict[str, dict[str, Any]]:
+def notes(state: pathlib.Path) -> dict[str, Note]:
     """What a slot's workers (by number) and its watch (`watch`) noted about themselves; those that wrote nothing are missing."""
-    found = {}
+    found: dict[str, Note] = {}
     for path in state.glob("*.json"):
         # The app can write there too.
         with contextlib.suppress(OSError, ValueError):
-            note = json.loads(path.read_text(encoding="utf-8"))
+            note: Note = json.loads(path.read_text(encoding="utf-8"))
             if isinstance(note, dict):
                 found[path.stem] = note
     return found
