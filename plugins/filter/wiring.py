@@ -309,13 +309,18 @@ def with_databases(
     found = {app: dict(values) for app, values in secrets.items()}
     hosts = [str(variables[host].get("ansible_host", host)) for host in groups.get("database_hosts", [])]
     for one in asked:
-        if one["name"] not in kept:
-            raise AnsibleFilterError(
-                f"{one['app']}: its database is not made yet. Nothing was changed; what serves goes on. Type: "
-                "ansible-playbook playbooks/provision.yml -i INVENTORY"
-            )
-        found.setdefault(one["app"], {}).update(database_variables(one["name"], kept[one["name"]], hosts))
+        password = _password(kept, one["name"], one["app"], "database")
+        found.setdefault(one["app"], {}).update(database_variables(one["name"], password, hosts))
     return found
+
+
+def _password(kept: dict[str, str], name: str, app: str, what: str) -> str:
+    if name not in kept:
+        raise AnsibleFilterError(
+            f"{app}: its {what} is not made yet. Nothing was changed; what serves goes on. Type: "
+            "ansible-playbook playbooks/provision.yml -i INVENTORY"
+        )
+    return kept[name]
 
 
 def redis_instances(apps: list[Entry]) -> list[Instance]:
@@ -338,14 +343,10 @@ def with_redis(
     """
     found = {app: dict(values) for app, values in secrets.items()}
     for one in asked:
-        if one["name"] not in kept:
-            raise AnsibleFilterError(
-                f"{one['app']}: its {one['keeps']} is not made yet. Nothing was changed; what serves goes on. Type: "
-                "ansible-playbook playbooks/provision.yml -i INVENTORY"
-            )
+        password = _password(kept, one["name"], one["app"], one["keeps"])
         host = groups["redis_hosts"][0]
         address = str(variables[host].get("ansible_host", host))
-        found.setdefault(one["app"], {}).update(redis_variables(one, kept[one["name"]], address))
+        found.setdefault(one["app"], {}).update(redis_variables(one, password, address))
     return found
 
 
