@@ -2,12 +2,22 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pytest
-from project import PLAYBOOKS, ROLES, ROOT, ansible, load, options
+from project import PLAYBOOKS, ROLES, ROOT, ansible, files_of, imported, load, options
 
+from praetor.host.phases import PHASES
 from praetor.run.options import PLAYBOOKS as OPTIONS
+
+MONITORING = imported("plugins/filter/monitoring.py")
+EXPORTERS = {
+    *MONITORING.EXPORTERS,
+    *MONITORING.BALANCER_EXPORTERS,
+    *MONITORING.DATABASE_EXPORTERS,
+    *MONITORING.REDIS_EXPORTERS,
+}
 
 
 def test_every_playbook_is_understood_by_ansible() -> None:
@@ -26,8 +36,8 @@ def test_facts_are_gathered_only_where_a_play_says_so(playbook: str) -> None:
 def whole(playbook: str) -> str:
     """Return the text of a playbook with those that it imports and the tasks that it includes."""
     text = (ROOT / "playbooks" / playbook).read_text(encoding="utf-8")
-    for imported in set(re.findall(r"import_playbook: ([\w/.]+)$", text, re.MULTILINE)):
-        text += whole(imported)
+    for other in set(re.findall(r"import_playbook: ([\w/.]+)$", text, re.MULTILINE)):
+        text += whole(other)
     for included in set(re.findall(r"(?:import|include)_tasks: ([\w/.]+)$", text, re.MULTILINE)):
         path = ROOT / "playbooks" / ("" if included.startswith("tasks/") else "tasks") / included
         text += whole(str(path.relative_to(ROOT / "playbooks")))
@@ -93,3 +103,34 @@ def test_balancers_are_told_the_same_by_a_release_as_by_provisioning(role: str) 
         if task["ansible.builtin.include_role"]["name"] == role
     ]
     assert given == told
+
+
+def texts() -> str:
+    """Return all playbooks and their tasks."""
+    return "\n".join(path.read_text(encoding="utf-8") for path in files_of("playbooks/**/*.yml"))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_role_is_brought_to_hosts_by_a_playbook(role: str) -> None:
+    assert re.search(rf"(?m)^\s+(- role|name): {role}$", texts())
+
+
+@pytest.mark.parametrize("role", sorted(EXPORTERS))
+def test_what_every_exporter_says_is_a_job_of_prometheus(role: str) -> None:
+    assert re.search(rf"- name: {role.removesuffix('_exporter')}\n", texts().partition("prometheus_jobs:")[2])
+
+
+def arguments_of(action: str, value: Any) -> list[dict[str, Any]]:
+    """Return what each task with an action is given, at any depth."""
+    if isinstance(value, list):
+        return [found for each in value for found in arguments_of(action, each)]
+    if not isinstance(value, dict):
+        return []
+    inner = [found for key, each in value.items() if key != action for found in arguments_of(action, each)]
+    return [*([value[action]] if action in value else []), *inner]
+
+
+def test_every_phase_is_done_by_a_task_and_every_task_does_one() -> None:
+    tasks = [found for path in files_of("playbooks/**/*.yml") for found in arguments_of("app_phase", load(path))]
+    assert {name for given in tasks for name in given} - {"app", "plan", "run"} == set(PHASES)
+    assert all(len(given.keys() & PHASES.keys()) == 1 for given in tasks)
