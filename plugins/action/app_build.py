@@ -29,7 +29,7 @@ from praetor.run.owner import start
 from praetor.run.plan import target
 
 if TYPE_CHECKING:
-    from praetor.documents import Copy, Entry, Manifest, Release, Travel
+    from praetor.documents import Artifact, Copy, Entry, Manifest, Release, Rendered, Travel
 
 
 class ActionModule(ControllerAction):
@@ -108,17 +108,10 @@ def told(manifest: Manifest, asked: Sequence[str] = (), *, known: bool) -> str:
 
 def _release(app: Entry, secrets: dict[str, str], args: Mapping[str, Any], tags: list[str]) -> Release:
     cache = place(args["cache"])
-    vassal_text = vassal(app, Path(args["vassal"]))
-    if args.get("release"):
-        artifact = recorded(cache, app["name"], args["release"])
-    else:
-        root, server = Path(args["root"]), Path(args["server"])
-        artifact = build(app, cache, root, server, tags, upgrade=bool(args.get("upgrade")))
-        artifact["commit"] = artifact["commit"] or args.get("commit") or None
-    unnamed_site = site(app, Path(args["site"]), tls=args["tls"], journal=args["journal"])
-    described, templates, hardening = with_data_dir(app, app["name"]), Path(args["units"]), Path(args["sandbox"])
-    unnamed = units(described, templates, hardening, "").values()
-    release = identify(app, artifact, [vassal_text, unnamed_site, *unnamed, *slot().values()], secrets, cache)
+    artifact = _artifact(app, args, tags, cache)
+    unnamed = _rendered(app, args)
+    texts = [unnamed["vassal"], unnamed["site"], *unnamed["units"].values(), *slot().values()]
+    release = identify(app, artifact, texts, secrets, cache)
     linked = artifact.get("packages", {})
     manifest: Manifest = {
         **artifact,
@@ -128,29 +121,52 @@ def _release(app: Entry, secrets: dict[str, str], args: Mapping[str, Any], tags:
         # Those that the entry names, and those that hold what was compiled here is linked with.
         "packages": {tag: sorted({*app["packages"], *linked[tag]}) for tag in linked},
     }
-    env = {
-        **with_data_dir(app["env"], app["name"]),
-        "APP_NAME": app["name"],
-        "APP_PROFILE": app["profile"],
-        "APP_RELEASE": release,
-        "APP_COMMIT": artifact["commit"] or "",
-        "APP_DATA_DIR": f"/srv/apps/{app['name']}/data",
-        "APP_CONFIG_FILE": f"/srv/apps/{app['name']}/releases/{release}/config.yml",
-        "APP_SECRETS_DIR": f"/srv/apps/{app['name']}/releases/{release}/secrets",
-    }
     return {
         **_how(app, release, args["hosts"]),
         "manifest": manifest,
         "parts": {
-            "vassal": vassal_text,
-            "site": site(app, Path(args["site"]), tls=args["tls"], journal=args["journal"], release=release),
+            **_rendered(app, args, release),
             "slot": slot(),
-            "units": units(described, templates, hardening, release),
             "config": yaml.safe_dump(with_data_dir(app["config"], app["name"]), sort_keys=True, allow_unicode=True),
-            "env": env,
+            "env": _environment(app, manifest),
             "sbom": sbom_of(artifact, cache).read_text(encoding="utf-8"),
         },
         "files": {sha256: str(path) for sha256, path in files_of(artifact, cache).items()},
+    }
+
+
+def _artifact(app: Entry, args: Mapping[str, Any], tags: list[str], cache: Path) -> Artifact:
+    """What was built before, or is built now."""
+    if args.get("release"):
+        return recorded(cache, app["name"], args["release"])
+    root, server = Path(args["root"]), Path(args["server"])
+    artifact = build(app, cache, root, server, tags, upgrade=bool(args.get("upgrade")))
+    artifact["commit"] = artifact["commit"] or args.get("commit") or None
+    return artifact
+
+
+def _rendered(app: Entry, args: Mapping[str, Any], release: str = "") -> Rendered:
+    """The files that templates make of an entry; what a release's id is made of is rendered without it."""
+    templates, hardening = Path(args["units"]), Path(args["sandbox"])
+    return {
+        "vassal": vassal(app, Path(args["vassal"])),
+        "site": site(app, Path(args["site"]), tls=args["tls"], journal=args["journal"], release=release),
+        "units": units(with_data_dir(app, app["name"]), templates, hardening, release),
+    }
+
+
+def _environment(app: Entry, manifest: Manifest) -> dict[str, str]:
+    """What programs of a release find in their environment."""
+    place_of_app = f"/srv/apps/{app['name']}"
+    return {
+        **with_data_dir(app["env"], app["name"]),
+        "APP_NAME": app["name"],
+        "APP_PROFILE": app["profile"],
+        "APP_RELEASE": manifest["id"],
+        "APP_COMMIT": manifest["commit"] or "",
+        "APP_DATA_DIR": f"{place_of_app}/data",
+        "APP_CONFIG_FILE": f"{place_of_app}/releases/{manifest['id']}/config.yml",
+        "APP_SECRETS_DIR": f"{place_of_app}/releases/{manifest['id']}/secrets",
     }
 
 

@@ -385,13 +385,18 @@ class Manifest(Artifact):
     secrets: NotRequired[dict[str, str]]  # by name, the beginning of a digest
 
 
-class Parts(TypedDict):
-    """What is rendered on the controller for a release; texts of files."""
+class Rendered(TypedDict):
+    """What templates make of an entry; texts of files."""
 
     vassal: str
     site: str
-    slot: dict[str, str]  # the files of praetor_slot, by name
     units: dict[str, str]  # of systemd, by name
+
+
+class Parts(Rendered):
+    """What is made on the controller for a release; texts of files."""
+
+    slot: dict[str, str]  # the files of praetor_slot, by name
     config: str
     env: dict[str, str]  # names and values
     sbom: str

@@ -84,20 +84,25 @@ def survey(host: AppHost, wanted: Manifest | None = None) -> AppSurvey:
         "manifest": host.manifest(name) if name else None,
     }
     if wanted is not None:
-        state["uncertified"] = sites.uncertified(host, wanted["settings"]["server_names"])
-        state["staged"] = host.manifest(wanted["id"]) is not None
-        # An artifact that was not built for this host's Python is refused by the plan, in words.
-        state["missing"] = [] if state["staged"] or python_tag() not in wanted["wheels"] else missing(host, wanted)
-        state["needed"] = not (
-            name == wanted["id"]
-            and state["running"]
-            and state["settled"]
-            and state["site"]
-            and processes.is_current(host)
-            and egress.is_current(host, wanted)
-            and not (state["leftovers"] or state["journal"] or state["outdated"])
-        )
+        _compare(host, state, wanted)
     return state
+
+
+def _compare(host: AppHost, state: AppSurvey, wanted: Manifest) -> None:
+    """Add what a release that is about to be made live would take."""
+    state["uncertified"] = sites.uncertified(host, wanted["settings"]["server_names"])
+    state["staged"] = host.manifest(wanted["id"]) is not None
+    # An artifact that was not built for this host's Python is refused by the plan, in words.
+    state["missing"] = [] if state["staged"] or python_tag() not in wanted["wheels"] else missing(host, wanted)
+    state["needed"] = not (
+        state["live"] == wanted["id"]
+        and state["running"]
+        and state["settled"]
+        and state["site"]
+        and processes.is_current(host)
+        and egress.is_current(host, wanted)
+        and not (state["leftovers"] or state["journal"] or state["outdated"])
+    )
 
 
 def _outdated(host: AppHost, emperor: Emperor | None, manifest: Manifest | None) -> list[str]:
