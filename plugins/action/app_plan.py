@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class ActionModule(ControllerAction):
     """Returns `releases`, those that have to travel, and for the plays that follow `travel`, the hosts that they go to.
 
-    `certify` is the same if a name lacks a certificate, `announce` if balancers must know of it. They are empty where there is nothing to do, and in check mode: plays without hosts cost nothing. `migrates` has by app the hosts that migrate.
+    `follow` is the same if there are several. `certify` is the same if a name lacks a certificate, `announce` if balancers must know of it. They are empty where there is nothing to do, and in check mode: plays without hosts cost nothing. `migrates` has by app the hosts that migrate.
 
     Arguments: `releases` and `run` as app_build returned them; `register`, the variable with each host's survey; `force`.
     """
@@ -49,6 +49,7 @@ class ActionModule(ControllerAction):
             "warnings": [said for said in left if said],
             "releases": wanted,
             "travel": self.hosts if wanted and not dry else [],
+            "follow": self.hosts if len(wanted) > 1 and not dry else [],
             "certify": self.hosts if bare and not dry else [],
             "announce": self.hosts if not dry and any(announced(each, surveys) for each in wanted) else [],
             "migrates": {each["app"]: each["migrate_hosts"] if each["commands"]["migrate"] else [] for each in wanted},

@@ -374,7 +374,7 @@ def planned(groups: dict[str, list[str]], hostvars: Mapping[str, Any], what: str
     Args:
         groups: the inventory's.
         hostvars: the variables of all hosts; empty while Ansible only looks at the syntax.
-        what: `travel`, `certify` or `announce`, as app_plan returns them.
+        what: `travel`, `follow`, `certify` or `announce`, as app_plan returns them.
     """
     plans = (hostvars[host].get("__plan") for host in groups.get("app_hosts", []) if host in hostvars)
     return list(next((plan[what] for plan in plans if plan), []))

@@ -118,6 +118,29 @@ def test_a_release_asks_each_host_five_times_in_phases_and_batches_with_the_cana
     assert "Flip and bake on h02, h03 and 3 more" in done.stdout
 
 
+def test_several_apps_travel_one_after_the_other_until_one_fails(world: World) -> None:
+    head, _, entry = APPS.format(path=ROOT / "molecule/releases/sample", migrate_on="once").partition("\n")
+    named = [
+        entry.replace("name: sample", f"name: {name}").replace("sample.example", f"{name}.example")
+        for name in ("one", "two", "three")
+    ]
+    world.write("group_vars/all/apps.yml", "\n".join([head, *named]))
+    try:
+        done, calls = world.run("release")
+        failed, asked = world.run("release", refuses="gate h03")
+    finally:
+        world.apps()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [call.split()[0] for call in calls if call.endswith(" h05")] == [
+        "survey",
+        *["stage", "gate", "flip", "settle"] * 3,
+    ]
+    places = [done.stdout.index(f"  {phase} {app} ") for app in ("one", "two", "three") for phase in ("Lock", "Settle")]
+    assert places == sorted(places)
+    assert failed.returncode == 2
+    assert [call for call in asked if call.startswith("lock")] == ["lock h01"], "the others have not begun"
+
+
 def test_a_slow_host_is_waited_for_once_in_a_phase_and_named(world: World) -> None:
     done, calls = world.run("release", slow="gate h07 7")
     assert done.returncode == 0, done.stdout + done.stderr
