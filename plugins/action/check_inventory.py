@@ -67,6 +67,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         checked = check_apps(data, root, frozenset(reader.vaulted))
         # Hosts share most of their files, so they share mistakes.
         found = [*_mistakes(reader, checked), *self._of_others(reader, data, root, variables)]
+        found += _same_addresses(reader, variables)
         of_tiers, warnings = self._tiers(variables, checked, root, right=not found)
         if lines := [*dict.fromkeys([*found, *of_tiers]), *self._notices(variables)]:
             return self._failed(result, lines)
@@ -240,6 +241,28 @@ def _no_apps(reader: Reader, variables: Mapping[str, Any]) -> str:
     message, near = missing(variables)
     reader.note(variables.get(near) if near else None, ())
     return _line(reader.origin(()), message)
+
+
+def _same_addresses(reader: Reader, variables: Mapping[str, Any]) -> list[str]:
+    """Hosts that a line of the inventory gives another host's address: each run would go to that one twice, at the same time."""
+    first: dict[tuple[str, str], str] = {}
+    lines = []
+    for host in variables["groups"]["all"]:
+        # As they are written: what is filled in for each of hundreds of hosts takes as long as a release.
+        own = variables["hostvars"]._inventory.get_host(host).vars  # noqa: SLF001
+        address = str(own.get("ansible_host", host))
+        other = first.setdefault((address, str(own.get("ansible_port", 22))), host)
+        if other != host:
+            # A template may come to something else for each of the two.
+            address, theirs = (str(variables["hostvars"][each].get("ansible_host", each)) for each in (host, other))
+            if address != theirs:
+                continue
+            reader.note(own.get("ansible_host"), (host,))
+            said = (
+                f"{host}.ansible_host: found {address}, which is the address of {other} too, expected one host at each"
+            )
+            lines.append(_line(reader.origin((host,)), said))
+    return lines
 
 
 def _mistakes(reader: Reader, checked: Checked) -> list[str]:

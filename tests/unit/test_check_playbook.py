@@ -84,6 +84,29 @@ def test_each_mistake_names_its_file_and_line(inventory: Inventory) -> None:
     assert done.stdout.count("3 mistakes in") == 1, "said once, not once for each host"
 
 
+@pytest.mark.parametrize(
+    ("second", "twice"),
+    [
+        ("ansible_host: 192.0.2.1", True),
+        ("ansible_host: 192.0.2.1, ansible_port: 22", True),
+        ("ansible_host: 192.0.2.1, ansible_port: 2222", False),
+        ("ansible_host: 192.0.2.2", False),
+        ('ansible_host: "{{ net }}.1"', False),
+        ('ansible_host: "{{ net }}.2"', True),
+        ('ansible_host: "{{ inventory_hostname }}.example"', False),
+    ],
+)
+def test_two_hosts_at_one_address_are_named(inventory: Inventory, second: str, *, twice: bool) -> None:
+    first = '{ansible_host: 192.0.2.1}, x: {ansible_host: "{{ net }}.2"}, y: {ansible_host: "{{ inventory_hostname }}.example"}'
+    inventory.write("hosts.yml", f"app_hosts: {{hosts: {{one: {first}, two: {{{second}}}}}}}\n")
+    inventory.write(APPS_FILE, APP)
+    inventory.write("group_vars/all/net.yml", "net: 192.0.2\n")
+    found = re.findall(
+        r"/hosts\.yml:1: two\.ansible_host: found 192\.0\.2\.\d, .* expected one host at each", inventory.check().stdout
+    )
+    assert len(found) == twice, found
+
+
 def test_a_correct_inventory_passes_without_contact_and_shows_no_secret(inventory: Inventory) -> None:
     secret = inventory.vaulted(VALUE)
     inventory.write(APPS_FILE, APP + "    secrets:\n      API_TOKEN: " + secret)
