@@ -388,7 +388,8 @@ def test_a_request_that_outlives_its_limit_is_ended_whatever_others_do(serving: 
     assert answer.status in {502, 504}
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert took < REQUEST_S + 10
-    assert serving.counters().ended - before.ended == 1
+    # One of the others may have begun in the app when the lock was taken: it goes with it, and is counted too.
+    assert 1 <= serving.counters().ended - before.ended <= 1 + len(others) - others.count(200)
     assert others.count(200) > 20
     assert wait_until(serving.is_up, 20)
 
