@@ -111,7 +111,9 @@ def test_a_change_that_cuts_ssh_could_undo_itself(host: Host) -> None:
 
 
 @pytest.mark.parametrize("jail", ["sshd", "json-flood"])
-def test_a_jail_watches(host: Host, jail: str) -> None:
+def test_a_jail_watches(host: Host, jail: str, balancers: dict[str, dict[str, Any]]) -> None:
+    if balancers and jail == "json-flood":
+        pytest.skip("balancers refuse clients that ask too much, and are who asks this host")
     assert "Currently banned" in host.check_output("fail2ban-client status %s", jail)
 
 

@@ -12,6 +12,8 @@ from hosts import reached, served
 from project import ROOT
 from testinfra.host import Host
 
+from praetor.inventory.ports import METRICS_PORT
+
 ASK = (
     "import socket, sys; c = socket.socket(socket.AF_UNIX); c.connect('{path}'); c.sendall(b'{command}\\n'); "
     "c.shutdown(socket.SHUT_WR); print(b''.join(iter(lambda: c.recv(65536), b'')).decode())"
@@ -131,7 +133,7 @@ def test_an_app_host_takes_requests_from_balancers_and_not_from_another_app_host
     assert by.check_output("python3 -c %s", REFUSED.format(address=address, port=443)) == "0"
 
 
-def test_an_app_host_shows_nothing_but_ssh_to_others(
+def test_an_app_host_shows_nothing_to_others_but_ssh_and_what_they_ask_each_other(
     host: Host, host_name: str, fleet: dict[str, dict[str, Any]], balancers: dict[str, dict[str, Any]]
 ) -> None:
     others = {name: settings for name, settings in fleet.items() if name != host_name}
@@ -142,4 +144,5 @@ def test_an_app_host_shows_nothing_but_ssh_to_others(
     ports = {int(where.rpartition(":")[2]) for where in listens if not where.startswith(("127.", "[::1]"))}
     assert {443, int(other["port"])} <= ports, ports
     shown = host.check_output("python3 -c %s", SHOWN.format(address=other["address"], ports=sorted(ports)))
-    assert set(map(int, shown.split())) <= {int(other["port"])}
+    # What each runs that may run once, by certificate: test_metrics_endpoint.py.
+    assert set(map(int, shown.split())) <= {int(other["port"]), METRICS_PORT}
