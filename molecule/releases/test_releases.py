@@ -27,11 +27,6 @@ def test_good_release_of_an_app_that_is_loaded_once(fleet: Fleet, count: int) ->
     fleet.release(fleet.variant(), sample_preload=count == 1)  # from a slot of one kind to one of the other, both ways
 
 
-def test_broken_import_of_an_app_that_is_loaded_once(fleet: Fleet) -> None:
-    words = ["gate failed on app1, app2, app3", "No module named 'a_module_that_nobody_installed'"]
-    fleet.refuse(fleet.variant("import"), *words, sample_preload=True)
-
-
 def test_same_release_again_changes_nothing(fleet: Fleet) -> None:
     before = [host.look()["history"] for host in fleet.hosts]
     fleet.start(fleet.newest).must_end(well=True)
@@ -62,6 +57,11 @@ def test_broken_import(fleet: Fleet) -> None:
     fleet.refuse(
         fleet.variant("import"), "gate failed on app1, app2, app3", "No module named 'a_module_that_nobody_installed'"
     )
+
+
+def test_broken_import_of_an_app_that_is_loaded_once(fleet: Fleet) -> None:
+    words = ["gate failed on app1, app2, app3", "No module named 'a_module_that_nobody_installed'"]
+    fleet.refuse(fleet.variant("import"), *words, sample_preload=True)
 
 
 def test_worker_that_cannot_be_imported(fleet: Fleet) -> None:
