@@ -67,13 +67,19 @@ def test_every_target_answers(monitor: Host) -> None:
     }
 
 
-def test_every_app_answers_under_each_name_on_each_host(monitor: Host, fleet: dict[str, dict[str, Any]]) -> None:
-    expected = {
+def test_every_app_answers_under_each_name_on_each_host_and_at_the_address_of_all(
+    monitor: Host, fleet: dict[str, dict[str, Any]], balancers: dict[str, dict[str, Any]]
+) -> None:
+    names = {
         (host, app["name"], name)
         for host, settings in fleet.items()
         for app in settings["apps"]
         for name in app.get("server_names", [])
     }
+    # Clients ask balancers: at the address that they share, or each at its own.
+    shared = {address.partition("/")[0] for settings in balancers.values() for address in settings["shared"]}
+    asked = shared or set(balancers)
+    expected = names | {(address, app, name) for address in asked for _, app, name in names}
     labels = ("instance", "app", "server_name")
     for _ in range(30):
         found = query(monitor, 'probe_success{job="blackbox"} == 1')
