@@ -86,6 +86,28 @@ def test_what_an_old_one_is_doing_is_not_waited_for_and_its_release_is_kept(host
     assert processes.in_use(host) == {"2-b"}
 
 
+def test_one_that_ends_while_old_releases_are_removed_keeps_its_own(
+    host: AppHost, units: Units, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, [busy] = Started(host, process()), names(("worker", 2, 1))
+    units.busy.add(busy)
+    started.flip()
+    host.flip_back(started.old)
+    processes.start(host, started.old, {"worker": 1})
+    processes.stop_others(host, started.old)
+    forget = processes.forget_ended
+
+    def forget_and_end(host: AppHost) -> None:
+        forget(host)
+        units.end(busy)
+
+    monkeypatch.setattr(processes, "forget_ended", forget_and_end)
+    assert settles.prune(host, 1) == []
+    monkeypatch.setattr(processes, "forget_ended", forget)
+    assert settles.prune(host, 1) == ["pruned 2-b"]
+    assert not (host.layout.units / "app-api-worker-2@.service").exists()
+
+
 @pytest.mark.parametrize("result", ["exit-code", "timeout", "oom-kill"])
 def test_an_old_one_that_ended_badly_is_forgotten_by_the_next_settle(host: AppHost, units: Units, result: str) -> None:
     started, [old] = Started(host, process()), names(("worker", 1, 1))

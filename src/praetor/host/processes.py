@@ -253,8 +253,11 @@ def look(host: AppHost) -> list[Running]:
 
 
 def in_use(host: AppHost) -> set[str]:
-    """The releases that a process or a job still runs from."""
-    return {each["release"] for each in look(host)} | jobs.in_use(host)
+    """The releases that unit files name, and those that a job still runs from.
+
+    Not those of what runs: what ends after `forget_ended` has looked would leave a file of a release that is gone.
+    """
+    return {release for _, release in _files(host)} | jobs.in_use(host)
 
 
 def is_current(host: AppHost) -> bool:
