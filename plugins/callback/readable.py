@@ -44,7 +44,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core has no
                 raise ValueError from error
             return opened
 
-        named = [each for each in context.CLIARGS["inventory"] or () if each not in constants.DEFAULT_HOST_LIST]
+        sources = context.CLIARGS["inventory"] or ()
+        # Ansible's own default is there where somebody has made it.
+        named = [each for each in sources if each not in constants.DEFAULT_HOST_LIST or Path(each).exists()]
         found = mistakes(named, Path(playbook._basedir), decrypt)  # noqa: SLF001
         if found:
             count = f"{len(found)} mistake{'s' if len(found) > 1 else ''}"

@@ -176,7 +176,8 @@ def test_a_run_is_refused_in_the_words_of_the_project(nobody: Path, playbook: st
         (["h1", "h2", "h3"], ["h1", "h2"], "h3: the last run of api knew it, and the inventory does not"),
         (["h1", "h2", "h3"], ["h1"], "h2, h3: the last run"),
         (["h1"], ["h1", "h2"], ""),
-        (["h1", "old", "3 more"], ["h1"], ""),
+        (["h1", "old", "3 more"], ["h1"], "old: the last run"),
+        (["h1", "3 more"], ["h1"], ""),
         ([], ["h1"], ""),
     ],
 )

@@ -141,3 +141,18 @@ def test_a_playbook_ends_with_the_mistake_before_anything_else(
     assert mistake.startswith(f"{place / name}{words}")
     assert count == "1 mistake in the inventory. No host was contacted."
     assert "PLAY" not in done.stdout
+
+
+def test_an_inventory_that_the_environment_names_is_looked_at_too(place: Path) -> None:
+    (place / "group_vars/all/apps.yml").write_text("a: {\n", encoding="utf-8")
+    done = subprocess.run(
+        [ANSIBLE, "playbooks/check.yml"],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_INVENTORY": str(place)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 4
+    assert f"{place}/group_vars/all/apps.yml:2: found what is not YAML" in done.stderr

@@ -65,11 +65,11 @@ def named(hosts: list[str]) -> list[str]:
 
 
 def gone(app: str, surveys: Surveys, app_hosts: Collection[str]) -> str:
-    """Which hosts the last run of an app knew and the inventory does not, and what to do; empty for none, and for a fleet too large to be named."""
+    """Which hosts the last run of an app knew and the inventory does not, and what to do; empty for none. A history names the first hosts of a large fleet."""
     newest = latest(app, surveys)
     known = surveys[newest[0]]["apps"][app].get("made_live_on", []) if newest else []
-    away = [host for host in known if host not in app_hosts]
-    if not away or any(" " in host for host in known):
+    away = [host for host in known if host not in app_hosts and " " not in host]  # "3 more" is none
+    if not away:
         return ""
     return (
         f"{', '.join(away)}: the last run of {app} knew it, and the inventory does not: if it is on, it serves what it did. "
