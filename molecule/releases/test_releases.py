@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -200,9 +201,11 @@ def test_two_releases_at_once(fleet: Fleet) -> None:
 
 
 def test_refresh_starts_the_same_release_again(fleet: Fleet) -> None:
-    slots = [host.look()["live"] for host in fleet.hosts]
+    before = [host.look()["live"] for host in fleet.hosts]
     Run("refresh").must_end(well=True)
-    assert not set(slots) & {host.look()["live"] for host in fleet.hosts}
+    # Host by host: each counts its slots itself, and one may be behind.
+    after = [host.look()["live"] for host in fleet.hosts]
+    assert all(map(operator.ne, before, after)), (before, after)
     assert fleet.one_answer() == fleet.past[-1]
 
 
@@ -220,7 +223,7 @@ def test_another_uwsgi_is_taken_by_the_next_release(fleet: Fleet) -> None:
     assert "nothing to do" not in said
     after = [host.look()["emperors"] for host in fleet.hosts]
     assert [len(found) for found in after] == [1, 1, 1]
-    assert not {tuple(found) for found in before} & {tuple(found) for found in after}
+    assert all(map(operator.ne, before, after)), (before, after)
     for host in fleet.hosts:
         running = host.run("ps -u sample -o args=")
         assert f"{place}/bin/python3 {place}/bin/uwsgi" in running, running
@@ -235,7 +238,8 @@ def test_a_replaced_library_is_taken_by_a_refresh(fleet: Fleet) -> None:
         )
     before = [host.look()["emperors"] for host in fleet.hosts]
     Run("refresh").must_end("which was replaced", well=True)
-    assert not {tuple(found) for found in before} & {tuple(host.look()["emperors"]) for host in fleet.hosts}
+    after = [host.look()["emperors"] for host in fleet.hosts]
+    assert all(map(operator.ne, before, after)), (before, after)
     for host in fleet.hosts:
         left = host.run("/usr/local/libexec/praetor/restart-stale --list")
         assert "uwsgi-emperor" not in left, left
