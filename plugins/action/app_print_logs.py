@@ -8,20 +8,23 @@ from typing import Any
 
 from ansible.utils.display import Display
 
+from praetor.host.layout import ReleaseError
 from praetor.run.on_controller import ControllerAction
-from praetor.run.requests import merge, render, silent
+from praetor.run.requests import merge, render, silent, unknown
 
 
 class ActionModule(ControllerAction):
     """Prints lines.
 
     Arguments: `register`, the variable with each host's entries; `archive`, the entries of hosts that do not answer, and `monitor`, where these are
-    from; `format`, text or json.
+    from; `host`, the only one that was asked for, or empty; `format`, text or json.
     """
 
     def do(self, args: Mapping[str, Any]) -> Mapping[str, object]:
         """Print."""
         seen = self.registered(args["register"])
+        if refused := unknown(args["host"], self.hosts, args["archive"], args["monitor"]):
+            raise ReleaseError(refused)
         by_host = {host: list(found.get("entries") or []) for host, found in seen.items()}
         entries = merge({**by_host, args["monitor"]: args["archive"]})
         for sentence in silent(seen, args["monitor"]):

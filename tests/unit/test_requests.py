@@ -10,7 +10,7 @@ import pytest
 from praetor.documents import LogLine
 from praetor.host.layout import ReleaseError
 from praetor.host.requests import access_entries, archive_entries, journal_entries, parse_since, read_archive, work
-from praetor.run.requests import merge, render, silent
+from praetor.run.requests import merge, render, silent, unknown
 
 ID = "0123456789abcdef"
 
@@ -180,3 +180,17 @@ def test_a_balancers_lines_say_who_answered_and_who_did_not(tmp_path: Path) -> N
         "1970-01-01 00:00:05.500  lb1  haproxy  200 GET /a  by app2 after 1 in vain, 1.5 s, waited 0 s, "
         f"9 bytes to 192.0.2.1  {ID}"
     )
+
+
+def test_a_host_that_nobody_knows_is_named() -> None:
+    said = unknown("web11", ["web1", "lb1"], [], "mon1")
+    assert said.startswith("-e host=web11: the inventory has no such app host or balancer, and mon1 has no line of one")
+    assert said.endswith("did you mean web1?")
+    assert unknown("q", ["web1", "lb1"], [], "").endswith("expected one of: web1, lb1")
+    assert "no monitoring host keeps" in unknown("q", ["web1", "lb1"], [], "")
+
+
+def test_a_host_that_left_is_known_by_its_lines() -> None:
+    line: Any = {"ts": 1.0, "host": "web9", "source": "nginx", "said": "x"}
+    assert unknown("web9", ["web1"], [line], "mon1") == ""
+    assert unknown("web1", ["web1"], [], "mon1") == unknown("", ["web1"], [], "mon1") == ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +25,27 @@ def silent(seen: Mapping[str, Mapping[str, Any]], monitor: str) -> list[str]:
     """
     have = f"its lines are those that {monitor} had got from it" if monitor else "no monitoring host keeps its journal"
     return [f"{host} does not answer ({answer['away']}): {have}" for host, answer in seen.items() if answer.get("away")]
+
+
+def unknown(host: str, known: Collection[str], archive: Sequence[LogLine], monitor: str) -> str:
+    """What to say when lines of a host were asked for that neither the inventory nor the archive knows; empty when one of them does.
+
+    Args:
+        host: the one that was asked for; empty for all.
+        known: the hosts that were asked.
+        archive: what the monitoring host had of it.
+        monitor: that host; empty where there is none.
+    """
+    if not host or host in known or archive:
+        return ""
+    meant = difflib.get_close_matches(host, known, n=1)
+    likely = f"did you mean {meant[0]}?" if meant else f"expected one of: {', '.join(known)}"
+    kept = (
+        f"{monitor} has no line of one in that time"
+        if monitor
+        else "no monitoring host keeps what hosts wrote that have left"
+    )
+    return f"-e host={host}: the inventory has no such app host or balancer, and {kept}; {likely}"
 
 
 def render(entry: LogLine) -> str:
