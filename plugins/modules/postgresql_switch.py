@@ -298,7 +298,8 @@ def archive(timeout_s: int) -> None:
     [[wal]] = query("select pg_walfile_name(pg_switch_wal())")
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        [[last]] = query("select coalesce(last_archived_wal, '') from pg_stat_archiver")
+        # Nothing was ever archived: a word that comes before all names. An empty one would be no row.
+        [[last]] = query("select coalesce(last_archived_wal, '-') from pg_stat_archiver")
         # A file's name begins with its timeline.
         if last[:24] >= wal:
             return

@@ -74,6 +74,13 @@ def test_the_command_that_brings_wal_back_is_there_before_a_standby_starts() -> 
     assert roles.index("pgbackrest") < roles.index("postgresql")
 
 
+def test_another_debian_on_the_backup_host_is_refused_before_a_database_is_touched() -> None:
+    plays = load(ROOT / "playbooks/provision.yml")
+    refused = next(number for number, play in enumerate(plays) if "exactly its own version" in str(play.get("tasks")))
+    changes = [number for number, play in enumerate(plays) if play.get("roles")]
+    assert refused < min(changes)
+
+
 @pytest.mark.parametrize("path", ["playbooks/provision.yml", "playbooks/tasks/certificates.yml"])
 def test_app_hosts_behind_balancers_have_certificates_that_balancers_believe(path: str) -> None:
     [expression] = re.findall(r"certificates_mode: >-\n +(\{\{.*\}\})\n", (ROOT / path).read_text(encoding="utf-8"))

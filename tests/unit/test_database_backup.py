@@ -61,6 +61,11 @@ def test_a_time_before_the_first_backup_had_ended_is_refused(restore: Any) -> No
         ),
         ("[CryptoError] unable to load info file: CryptoError: unable to flush", "another passphrase"),
         ("missing stanza path", "is the disk of /var/lib/pgbackrest on the backup host mounted?"),
+        # As 2.45 says it of a backup host with another.
+        (
+            "[ProtocolError] expected value '2.45' for greeting key 'version' but got '2.55.1'\nHINT: is the same version of pgBackRest installed",
+            "pgBackRest is 2.45 on this host and 2.55.1 on the backup host",
+        ),
         (
             "no valid backups",
             "(no valid backups no valid backups): on the backup host type systemctl start pgbackrest@full",
@@ -347,6 +352,27 @@ def test_storage_that_refuses_says_where_to_look(
     assert two.first() == 39
     assert hint in capsys.readouterr().err
     assert not two.MADE_S3.exists()
+
+
+def test_another_version_on_a_database_host_is_named(
+    backup: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As 2.55.1 says it of a database host with 2.45; what it ends with is about something else.
+    complaint = (
+        "WARN: unable to check pg1: [ProtocolError] expected value '2.55.1' for greeting key 'version' but got '2.45'\n"
+        "ERROR: [056]: unable to find primary cluster - cannot proceed"
+    )
+    monkeypatch.setattr(backup, "pgbackrest", lambda *_, **__: subprocess.CompletedProcess([], 56, "", complaint))
+    assert backup.first() == 56
+    assert "pgBackRest is 2.55.1 on this host and 2.45 on a database host" in capsys.readouterr().err
+
+
+def test_both_versions_of_pgbackrest_complain_where_it_is_read() -> None:
+    """On standard error: 2.55 would complain on standard output, among its answers, and nobody would see why a backup failed."""
+    for name in ("pgbackrest", "restore"):
+        text = (ROOT / f"roles/pgbackrest/templates/{name}.conf.j2").read_text(encoding="utf-8")
+        whole = text.partition("[global]")[2].partition("\n[")[0]
+        assert "\nlog-level-stderr=warn\n" in whole, name
 
 
 def test_each_repository_is_asked_by_itself(restore: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

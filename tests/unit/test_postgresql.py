@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.machinery
+import re
 import socket
 import stat
 import types
@@ -250,3 +251,23 @@ def test_what_was_restored_is_forgotten_when_the_data_goes_its_way(tmp_path: Pat
     postgresql_switch.forget(cluster)
     assert postgresql_switch.noted(cluster.restoring) == postgresql_switch.noted(cluster.restored) == ""
     postgresql_switch.forget(cluster)
+
+
+@pytest.mark.parametrize(("archived", "gives_up"), [(None, True), ("0" * 24, True), ("0" * 23 + "7", False)])
+def test_an_archive_that_takes_no_wal_holds_up_no_restore(
+    monkeypatch: pytest.MonkeyPatch, archived: str | None, *, gives_up: bool
+) -> None:
+    """It is waited for and given up without a word, also where it never took any."""
+    now = iter(range(100))
+
+    def psql(*_: str, stdin: str) -> str:
+        if fallback := re.search(r"coalesce\(last_archived_wal, '(.*)'\)", stdin):
+            return f"{fallback[1] if archived is None else archived}\n"
+        return "0" * 23 + "7\n"
+
+    # As the module's own `query` finds it.
+    monkeypatch.setitem(vars(postgresql_switch)["query"].__globals__, "run", psql)
+    clock = types.SimpleNamespace(monotonic=lambda: next(now), sleep=lambda _: None)
+    monkeypatch.setitem(vars(postgresql_switch), "time", clock)
+    postgresql_switch.archive(5)
+    assert (next(now) > 5) is gives_up
