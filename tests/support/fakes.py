@@ -147,7 +147,7 @@ class Systemd:
         running, unit = FakeEmperor.running_now, arguments[-1].removesuffix(".service").partition("@")[2]
         if {"enable", "is-active"} & set(arguments) and running and unit:
             app, _, number = unit.rpartition("-")
-            path, deadline = running.layout.run / app / f"emperor-{number}.stats", time.monotonic() + 5
+            path, deadline = running.layout.run / app / f"emperor-{number}.stats", time.monotonic() + 60
             while not path.exists() and time.monotonic() < deadline:
                 time.sleep(0.005)
         return subprocess.CompletedProcess(arguments, 0, "", "")

@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ class Host:
         self.drained = root / "drained"
         self.slots.mkdir(parents=True)
         (self.app / "releases" / RELEASE).mkdir(parents=True)
-        self.exporter = Exporter(Settings(self.run, self.apps, timeout_s=0.3, max_series=200, drained=self.drained))
+        self.exporter = Exporter(Settings(self.run, self.apps, timeout_s=60, max_series=200, drained=self.drained))
         self.open: list[socket.socket] = []
 
     def listen(self, path: Path, backlog: int = 8) -> socket.socket:
@@ -56,8 +58,10 @@ class Host:
         self.open.append(server)
         return server
 
-    def stats_server(self, answer: bytes, slot: str = SLOT, *, hang: bool = False) -> None:
-        """Answer everybody who connects, in two pieces; never end if it is to hang."""
+    def stats_server(
+        self, answer: bytes, slot: str = SLOT, *, hang: bool = False, first: Callable[[], object] = bool
+    ) -> None:
+        """Answer everybody who connects, in two pieces, after what is to be done first; never end if it is to hang."""
         server = self.listen(self.slots / f"{slot}.stats")
 
         def answer_all() -> None:
@@ -67,8 +71,10 @@ class Host:
                 except OSError:
                     return
                 self.open.append(connection)
-                connection.sendall(answer[:20])
-                connection.sendall(answer[20:])
+                first()
+                with suppress(OSError):  # whoever asked may have given up
+                    connection.sendall(answer[:20])
+                    connection.sendall(answer[20:])
                 if not hang:
                     connection.close()
 

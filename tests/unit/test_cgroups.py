@@ -40,7 +40,7 @@ def slices(tmp_path: Path) -> Slices:
 @pytest.fixture
 def host(tmp_path: Path, slices: Slices) -> Host:
     found = Host(tmp_path / "h")
-    found.exporter = Exporter(Settings(found.run, found.apps, timeout_s=0.3, slices=slices.root))
+    found.exporter = Exporter(Settings(found.run, found.apps, slices=slices.root))
     return found
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from praetor_container import programs, serving
 from praetor_container import settings as variables
 from praetor_container.image import Health, Image, RefusedError, read
 from project import ROOT, load
+
+from praetor.host.gate import wait_until
 
 FACTS = {
     "app": "api",
@@ -168,9 +171,16 @@ def test_a_secret_cannot_replace_what_the_image_sets(image: Image, name: str) ->
         variables.environment({}, image)
 
 
-def test_what_is_known_at_the_start_is_written_in_the_words_of_nginx_and_uwsgi(image: Image) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Return a port that NGINX could have, and that nobody else is given meanwhile."""
+    with socket.socket() as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("", 0))
+        yield kept.getsockname()[1]
+
+
+def test_what_is_known_at_the_start_is_written_in_the_words_of_nginx_and_uwsgi(image: Image, port: int) -> None:
     found = variables.settings({"PORT": str(port), "WORKERS": "3", "TRUSTED_PROXIES": "10.0.0.0/8 ::1"}, image)
     files = serving.late_files(image, found)
     assert f"listen {port};" in files["run/nginx/listen.conf"]
@@ -179,11 +189,11 @@ def test_what_is_known_at_the_start_is_written_in_the_words_of_nginx_and_uwsgi(i
     assert files["run/uwsgi/api/container.ini"] == "[uwsgi]\nprocesses = 3\n"
 
 
-def test_nothing_of_an_earlier_life_of_the_container_is_left(image: Image) -> None:
+def test_nothing_of_an_earlier_life_of_the_container_is_left(image: Image, port: int) -> None:
     image.run.mkdir(parents=True)
     for name in (f"{image.slot}.sock", f"{image.slot}.stats", f"{image.slot}.ini"):
         (image.run / name).write_text("old")
-    serving.prepare(image, variables.settings({"PORT": "0" + "8099"}, image))
+    serving.prepare(image, variables.settings({"PORT": f"0{port}"}, image))
     assert sorted(path.name for path in image.run.iterdir()) == [
         f"{image.slot}.ini",
         f"{image.slot}.metrics",
@@ -218,31 +228,36 @@ def test_the_access_log_is_passed_on_in_whole_lines(said: list[bytes]) -> None:
         os.write(target, piece)
         time.sleep(0.05)
     os.close(target)
-    reader.join(5)
+    reader.join(60)
     os.close(source)
     assert b"".join(said) == b'{"a":1}\n{"b":2}\n{"c":3}\n'
     assert all(piece.endswith(b"\n") or not piece for piece in said)
 
 
 def started(code: str, **options: float) -> programs.Program:
-    """Start a Python program and wait until it has said that it runs."""
-    program = programs.Program("it", [sys.executable, "-c", code], os.environ, **options)  # type: ignore[arg-type]
-    time.sleep(0.3)
+    """Start a Python program."""
+    return programs.Program("it", [sys.executable, "-c", code], os.environ, **options)  # type: ignore[arg-type]
+
+
+def deaf(said: list[bytes], **options: float) -> programs.Program:
+    """Start a program that does not listen, and wait until it has said so."""
+    code = (
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf', flush=True)\ntime.sleep(60)"
+    )
+    program = started(code, **options)
+    assert wait_until(lambda: any(b"deaf" in piece for piece in said), 60)
     return program
 
 
-DEAF = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)"
-
-
 def test_a_program_that_does_not_end_in_its_time_is_killed(said: list[bytes]) -> None:
-    program = started(DEAF, grace_s=0.2)
+    program = deaf(said, grace_s=0.2)
     program.stop(threading.Event())
     assert program.process.returncode == -signal.SIGKILL
     assert b"it did not end in 0 s: killed" in said[-1]
 
 
 def test_who_asks_twice_does_not_wait(said: list[bytes]) -> None:
-    program, hurry = started(DEAF, grace_s=60), threading.Event()
+    program, hurry = deaf(said, grace_s=60), threading.Event()
     hurry.set()
     program.stop(hurry)
     assert program.process.returncode == -signal.SIGKILL
@@ -251,6 +266,7 @@ def test_who_asks_twice_does_not_wait(said: list[bytes]) -> None:
 
 def test_the_end_of_a_program_is_told_from_that_of_an_orphan(said: list[bytes]) -> None:
     program = started("raise SystemExit(3)")
+    os.waitid(os.P_PID, program.process.pid, os.WEXITED | os.WNOWAIT)
     with subprocess.Popen([sys.executable, "-c", ""]) as orphan:
         os.waitid(os.P_PID, orphan.pid, os.WEXITED | os.WNOWAIT)
         assert serving.ended([program]) == [(program, "exit status 3")]
@@ -298,14 +314,14 @@ def test_health_is_what_a_client_would_see(
         thread = threading.Thread(target=answer)
         thread.start()
         assert commands.health(image, server.getsockname()[1]) == expected
-        thread.join(5)
+        thread.join(60)
     assert f"{status} ok" in capsys.readouterr().out
 
 
 def test_health_says_when_nobody_answers(image: Image, capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    assert commands.health(image, port) == 1
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        assert commands.health(image, taken.getsockname()[1]) == 1
     assert "no answer" in capsys.readouterr().out
 
 
@@ -327,7 +343,7 @@ def test_a_worker_hears_its_own_signal_when_the_container_is_to_end(image: Image
         assert running.stdout is not None
         assert running.stdout.readline() == "ready\n"
         running.terminate()
-        assert running.wait(20) == 7
+        assert running.wait(60) == 7
 
 
 def test_a_worker_that_the_entry_does_not_have_is_refused(image: Image) -> None:

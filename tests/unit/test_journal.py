@@ -76,14 +76,16 @@ def test_a_failed_phase_keeps_what_it_noted(host: AppHost) -> None:
 def test_each_phase_renews_the_lease_and_keeps_the_beginning(host: AppHost) -> None:
     first = begin(host, a_run())
     save(host, {**first, "expires": time.time() + 1, "since": 17.0})
+    began = time.time()
     with phase(host, a_run(), "stage"):
-        assert on_disk(host)["expires"] > time.time() + journals.LEASE_S - 5
+        assert on_disk(host)["expires"] >= began + journals.LEASE_S
     assert on_disk(host)["since"] == 17.0
 
 
 def test_a_run_with_long_bakes_has_a_longer_lease(host: AppHost) -> None:
+    began = time.time()
     begin(host, a_run(lease_s=9000))
-    assert on_disk(host)["expires"] > time.time() + 8990
+    assert on_disk(host)["expires"] >= began + 9000
 
 
 def test_a_lease_that_is_over_frees_the_app_and_tells_of_the_run(host: AppHost) -> None:
@@ -165,12 +167,13 @@ def test_of_two_runs_at_once_one_gets_the_app(host: AppHost) -> None:
     assert on_disk(host)["run"]["id"] == winner
 
 
-def test_a_second_run_is_refused_at_once_while_a_phase_is_at_work(host: AppHost) -> None:
+def test_a_second_run_is_refused_at_once_while_a_phase_is_at_work(
+    host: AppHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with phase(host, a_run("r1"), "flip", begins=True):
-        began = time.monotonic()
+        monkeypatch.setattr(journals, "_wait_for", lambda *_: pytest.fail("it waits"))
         with pytest.raises(LockedError, match="ann@desk"):
             begin(host, a_run("r2"))
-        assert time.monotonic() - began < 10
 
 
 def test_a_phase_that_outlives_its_controller_is_waited_for(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +195,7 @@ layout = Layout(*map(pathlib.Path, {[str(path) for path in host.layout]!r}))
 with phase(AppHost("api", layout), {a_run("r1")!r}, "gate", begins=True) as journal:
     journal["previous"] = "api.1-a.1"
     print("at work", flush=True)
-    time.sleep(5)
+    time.sleep(60)
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

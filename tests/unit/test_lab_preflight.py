@@ -19,7 +19,7 @@ def run_with(folder: Path, programs: dict[str, str]) -> subprocess.CompletedProc
         program.chmod(0o755)
     environment = {"PATH": f"{folder}:/usr/sbin:/usr/bin:/sbin:/bin"}
     return subprocess.run(
-        ["sh", str(PREFLIGHT)], check=False, capture_output=True, text=True, env=environment, timeout=10
+        ["sh", str(PREFLIGHT)], check=False, capture_output=True, text=True, env=environment, timeout=120
     )
 
 

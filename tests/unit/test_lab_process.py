@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 from pathlib import Path
 
 import lab_process
 import pytest
+
+from praetor.host.gate import wait_until
 
 SLEEP = ["sleep", "60"]
 
@@ -83,10 +84,7 @@ def test_a_record_that_makes_no_sense_is_no_process(record: Path, text: str) -> 
 
 def test_a_process_that_died_is_not_taken_for_running(record: Path) -> None:
     start(record, ["true"])
-    deadline = time.monotonic() + 10
-    while lab_process.recorded(record) is not None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert lab_process.recorded(record) is None
+    assert wait_until(lambda: lab_process.recorded(record) is None, 60)
 
 
 def test_a_program_that_does_not_exist_is_an_error_at_once(record: Path) -> None:
@@ -96,8 +94,6 @@ def test_a_program_that_does_not_exist_is_an_error_at_once(record: Path) -> None
 
 def test_a_process_that_ignores_the_polite_signal_is_ended_all_the_same(record: Path) -> None:
     start(record, ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"])
-    deadline = time.monotonic() + 10
-    while "ready" not in record.with_name("log").read_text() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    assert wait_until(lambda: "ready" in record.with_name("log").read_text(), 60)
     assert lab_process.end(record, grace_s=0.2)
     assert lab_process.recorded(record) is None

@@ -13,6 +13,7 @@ from fakes import FakeEmperor, FakeSlot, Server, answer, framed, variables_of, v
 from project import ROOT
 
 from praetor.host import uwsgi
+from praetor.host.gate import wait_until
 from praetor.host.layout import AppHost, Emperor, Slot
 
 SLOT = Slot("api", "1-a", 1)
@@ -20,7 +21,7 @@ SLOT = Slot("api", "1-a", 1)
 
 def test_a_request_arrives_as_nginx_would_send_it(host: AppHost) -> None:
     slot = FakeSlot(host, SLOT, lambda _: answer(200, "fine"))
-    found = uwsgi.get(host.socket(SLOT), "/health/ready?full=1", "api.example.org", 2)
+    found = uwsgi.get(host.socket(SLOT), "/health/ready?full=1", "api.example.org", 60)
     slot.close()
     assert found == uwsgi.Answer(200, "fine")
     [asked] = slot.asked
@@ -39,7 +40,7 @@ def test_a_slot_of_an_earlier_version_is_asked_in_the_uwsgi_protocol(place: Path
         connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n")
 
     server = Server(place / "old.sock", respond)
-    found = uwsgi.get(place / "old.sock", "/?a=1", "api.example.org", 2, fastcgi=False)
+    found = uwsgi.get(place / "old.sock", "/?a=1", "api.example.org", 60, fastcgi=False)
     server.close()
     assert (found.status, found.location) == (302, "/login")
     [sent] = asked
@@ -55,13 +56,13 @@ def test_a_slot_of_an_earlier_version_is_asked_in_the_uwsgi_protocol(place: Path
 def test_what_is_no_http_is_an_error(host: AppHost, sent: bytes | None, words: str) -> None:
     slot = FakeSlot(host, SLOT, lambda _: sent)
     with pytest.raises(ValueError, match=words):
-        uwsgi.get(host.socket(SLOT), "/", "x", 2)
+        uwsgi.get(host.socket(SLOT), "/", "x", 60)
     slot.close()
 
 
 def test_the_gate_asks_as_nginx_does_for_a_client_that_came_by_https(host: AppHost) -> None:
     slot = FakeSlot(host, SLOT, lambda _: b"Status: 302 Found\r\nLocation: https://login.example.org/\r\n\r\n")
-    found = uwsgi.get(host.socket(SLOT), "/", "api.example.org", 2)
+    found = uwsgi.get(host.socket(SLOT), "/", "api.example.org", 60)
     slot.close()
     assert (found.status, found.location) == (302, "https://login.example.org/")
     [asked] = slot.asked
@@ -78,7 +79,7 @@ def test_an_answer_that_breaks_off_is_an_error(place: Path) -> None:
 
     server = Server(place / "s", break_off)
     with pytest.raises(ValueError, match="broke its answer 200 off after 4 bytes"):
-        uwsgi.get(place / "s", "/", "x", 2)
+        uwsgi.get(place / "s", "/", "x", 60)
     server.close()
 
 
@@ -89,12 +90,11 @@ def test_an_app_that_sends_a_byte_now_and_then_is_timed_as_a_whole(place: Path) 
             connection.sendall(bytes([byte]))
             time.sleep(0.05)
 
+    # Timed piece by piece it would be whole after some seconds.
     server = Server(place / "s", drip)
-    began = time.monotonic()
     with pytest.raises(TimeoutError):
         uwsgi.get(place / "s", "/", "x", 0.3)
     server.close()
-    assert time.monotonic() - began < 4
 
 
 def test_an_endless_body_ends(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +107,7 @@ def test_an_endless_body_ends(place: Path, monkeypatch: pytest.MonkeyPatch) -> N
             connection.sendall(uwsgi.record(uwsgi.STDOUT, b"x" * 65535))
 
     server = Server(place / "s", pour)
-    assert len(uwsgi.get(place / "s", "/", "x", 5).body) == 2000
+    assert len(uwsgi.get(place / "s", "/", "x", 60).body) == 2000
     server.close()
 
 
@@ -134,7 +134,7 @@ def test_a_full_backlog_is_waited_for(place: Path, full: socket.socket) -> None:
 
     thread = threading.Thread(target=serve)
     thread.start()
-    assert uwsgi.get(place / "s", "/", "x", 5).status == 204
+    assert uwsgi.get(place / "s", "/", "x", 60).status == 204
     thread.join()
 
 
@@ -193,9 +193,7 @@ def test_the_emperor_tells_what_accepts_and_what_failed(host: AppHost) -> None:
     emperor = FakeEmperor(host.layout, lambda slot: 200 if slot.number == 1 else None)
     for count in (1, 2):
         vassal_of(Slot("api", "1-a", count), host).touch()
-    deadline = time.monotonic() + 5
-    while len(emperor.started) < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    assert wait_until(lambda: len(emperor.started) == 2, 60)
     path = host.emperor_stats(Emperor("api", 1))
     assert uwsgi.vassal_state(path, "api.1-a.1.ini") == (True, 0)
     assert uwsgi.vassal_state(path, "api.1-a.2.ini") == (False, 1)
