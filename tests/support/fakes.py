@@ -344,7 +344,7 @@ def put_emperor(host: AppHost) -> Emperor:
 
 def manifest_of(release: str, **changes: Any) -> Manifest:
     """The manifest of a release."""
-    health = {"path": "/health/ready", "status": 200, "timeout_s": 5, "warmup_s": 1}
+    health = {"path": "/health/ready", "status": 200, "timeout_s": 60, "warmup_s": 1}
     settings = {"wsgi": "api:app", "profile": "prod", "config": {}, "env": {}, "health": health, "limits": {}}
     settings |= {"server_names": ["api.example"], "limits": {"request_s": 30, "body_mb": 1, "memory_mb": 512}}
     found: Any = {

@@ -4,8 +4,11 @@ import json
 import os
 import signal
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,13 +22,13 @@ from fakes import (
     manifest_of,
     put_release,
     put_slot,
-    slow,
     vassal_of,
 )
 
 from praetor.documents import Journal
 from praetor.host import emperors
 from praetor.host import gate as gates
+from praetor.host import uwsgi
 from praetor.host.gate import Health, Probe, Verdict, gate
 from praetor.host.journal import phase
 from praetor.host.layout import AppHost, Emperor, ReleaseError, Slot
@@ -114,7 +117,7 @@ def test_an_empty_answer_is_named_so() -> None:
 
 
 def test_the_health_check_is_the_one_of_the_release() -> None:
-    assert Health.of(manifest_of("1-a"), "x") == Health("/health/ready", 200, 5, 1, "x")
+    assert Health.of(manifest_of("1-a"), "x") == Health("/health/ready", 200, 60, 1, "x")
     for given, path, status in ((None, None), "/", None), (("/up", None), "/up", 200), ((None, 204), "/", 204):
         health = {"path": given[0], "status": given[1], "timeout_s": 5, "warmup_s": 1}
         found = Health.of(manifest_of("1-a", settings={"health": health}), "x")
@@ -180,9 +183,18 @@ def test_503_on_ready_fails_and_leaves_nothing(owned: AppHost) -> None:
         assert "/health/ready answered 503 instead of 200: no database" in message
 
 
-def test_an_app_that_hangs_up_fails_and_leaves_nothing(owned: AppHost) -> None:
+def each_request_takes_a_second(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Let the gate's time pass with the requests that are put into the list, however busy this machine is."""
+    asked: list[object] = []
+    clock = SimpleNamespace(monotonic=lambda: float(len(asked)), sleep=time.sleep, time=time.time)
+    monkeypatch.setattr(gates, "time", clock)
+    return asked
+
+
+def test_an_app_that_hangs_up_fails_and_leaves_nothing(owned: AppHost, monkeypatch: pytest.MonkeyPatch) -> None:
     put_release(owned, "2-b")
-    emperor = FakeEmperor(owned.layout, lambda _: lambda _: None)
+    asked = each_request_takes_a_second(monkeypatch)
+    emperor = FakeEmperor(owned.layout, lambda _: asked.append)
     health = manifest_of("2-b")["settings"]["health"] | {"timeout_s": 2}
     with pytest.raises(ReleaseError, match=r"within 2 s; at last closed the connection without an answer.*nothing was"):
         through(owned, settings={"health": health})
@@ -190,12 +202,19 @@ def test_an_app_that_hangs_up_fails_and_leaves_nothing(owned: AppHost) -> None:
     assert owned.slots() == []
 
 
-def test_an_app_that_does_not_answer_fails(owned: AppHost) -> None:
+def test_an_app_that_does_not_answer_fails(owned: AppHost, monkeypatch: pytest.MonkeyPatch) -> None:
     put_release(owned, "2-b")
-    emperor = FakeEmperor(owned.layout, lambda _: slow(1))
+    asked, over = each_request_takes_a_second(monkeypatch), threading.Event()
+
+    def respond(request: dict[str, str]) -> None:
+        asked.append(request)
+        over.wait()
+
+    emperor = FakeEmperor(owned.layout, lambda _: respond)
     health = manifest_of("2-b")["settings"]["health"] | {"timeout_s": 0.3}
     with pytest.raises(ReleaseError, match="it took the request and did not answer it"):
         through(owned, settings={"health": health})
+    over.set()
     emperor.close()
 
 
@@ -279,7 +298,7 @@ def test_only_a_slot_that_loads_is_ended_by_a_signal(
     sent: list[tuple[int, bool]] = []
     looks: list[int] = []
     monkeypatch.setattr(emperors, "signal_process", lambda *args: sent.append((args[-1], vassal.exists())))
-    monkeypatch.setattr(gates, "SIGNAL_S", 1)
+    monkeypatch.setattr(gates, "SIGNAL_S", 60)
     if loaded == "before":
         owned.stats(slot).touch()
 
@@ -294,12 +313,38 @@ def test_only_a_slot_that_loads_is_ended_by_a_signal(
         connection.sendall(json.dumps({"pid": 4711, "vassals": [] if ended else [entry]}).encode())
 
     emperor = Server(owned.emperor_stats(Emperor("api", 1)), known)
-    gates.remove_slot(owned, slot, timeout_s=2)
+    gates.remove_slot(owned, slot, timeout_s=60)
     emperor.close()
     # Never before the file is gone: the Emperor would start it again.
     assert sent == [(number, False) for number in (signal.SIGWINCH, *expected)]
     assert not expected or looks.count(1) > 2, "before the Emperor lets it end"
     assert not owned.stats(slot).exists()
+
+
+def test_an_emperor_that_is_late_has_not_said_that_a_slot_is_gone(
+    owned: AppHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot, late, sent = Slot("api", "2-b", 1), [TimeoutError()] * 6, list[int]()
+    vassal = vassal_of(slot, owned)
+    vassal.touch()
+    owned.socket(slot).touch()
+
+    def stats(path: Path, _: float = 0) -> dict[str, Any]:
+        if path == owned.stats(slot):
+            raise FileNotFoundError(path)
+        assert owned.socket(slot).exists(), "its files were removed while it was there"
+        if late and not vassal.exists():
+            raise late.pop()
+        entry = {"id": vassal.name, "pid": 4712, "accepting": 1, "cursed": 1_790_000_000}
+        return {"pid": 4711, "vassals": [] if signal.SIGQUIT in sent else [entry]}
+
+    monkeypatch.setattr(uwsgi, "stats", stats)
+    monkeypatch.setattr(emperors, "signal_process", lambda *args: sent.append(args[-1]))
+    monkeypatch.setattr(gates, "SIGNAL_S", 60)
+    gates.remove_slot(owned, slot, timeout_s=60)
+    assert late == []
+    assert sent == [signal.SIGQUIT], "it had not loaded, so it was ended by a signal"
+    assert not owned.socket(slot).exists()
 
 
 def test_the_emperor_is_asked_to_look_now(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> None:

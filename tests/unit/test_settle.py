@@ -44,8 +44,7 @@ class Fleet:
         """Start a slot and wait until it runs."""
         slot = self.host.next_slot(release)
         put_slot(self.host, release, slot.number)
-        assert gates.wait_until(lambda: f"{slot.name}.ini" in self.emperor.started, 5)
-        assert gates.wait_until(lambda: self.host.stats(slot).exists(), 5)
+        assert gates.wait_until(lambda: self.emperor.slots.get(f"{slot.name}.ini") is not None, 60)
         return slot
 
     def flip(self, run: Run | None = None) -> Slot:
@@ -160,7 +159,7 @@ def test_abandon_marks_nothing_bad_that_did_not_fail_here(fleet: Fleet) -> None:
 def test_abandon_of_the_first_release_leaves_nothing(host: AppHost, emperor: FakeEmperor) -> None:
     put_release(host, "1-a")
     put_slot(host, "1-a", 1)
-    assert gates.wait_until(lambda: bool(emperor.started), 5)
+    assert gates.wait_until(lambda: bool(emperor.slots), 60)
     host.flip(Slot("api", "1-a", 1))
     with phase(host, a_run(), "settle", begins=True) as journal:
         journal["previous"] = None

@@ -209,7 +209,9 @@ def end_slot(host: AppHost, slot: Slot) -> None:
     emperor = host.emperor_of(slot)
     if emperor is None:
         return
-    loading = None if _loaded(host, slot) else _vassal(host, slot)
+    loading = None
+    with contextlib.suppress(TimeoutError):
+        loading = None if _loaded(host, slot) else _vassal(host, slot)
     host.vassal(slot, emperor).unlink(missing_ok=True)
     rescan(host, emperor)
     if loading and (pid := loading.get("pid")):
@@ -225,7 +227,7 @@ def _signal_loading(host: AppHost, slot: Slot, emperor: Emperor, pid: int) -> No
     """Signal a slot that loads its app, as soon as the Emperor has given it up: before, the Emperor would start it again."""
 
     def decided() -> bool:
-        return _vassal(host, slot) is None or _cursed(host, slot) is not None or _loaded(host, slot)
+        return _gone(host, slot) or _cursed(host, slot) is not None or _loaded(host, slot)
 
     wait_until(decided, SIGNAL_S)
     # One that has loaded meanwhile listens to the Emperor; with die-on-term, SIGQUIT would make it reload. One that has ended is unknown.
@@ -245,7 +247,7 @@ def _ended(host: AppHost, slot: Slot) -> bool:
     _kill_loading_workers(host, slot)
     with contextlib.suppress(OSError, ValueError):
         uwsgi.stats(host.stats(slot), 0.3)
-    return _vassal(host, slot) is None
+    return _gone(host, slot)
 
 
 def _kill_loading_workers(host: AppHost, slot: Slot) -> None:
@@ -369,18 +371,37 @@ def _attempts(host: AppHost, slot: Slot, emperor: Emperor) -> int:
 
 
 def _vassal(host: AppHost, slot: Slot) -> Vassal | None:
-    """What the app's Emperors say about a slot; None when none knows one of that name."""
+    """What the app's Emperors say about a slot; None when none knows one of that name.
+
+    Raises:
+        TimeoutError: an Emperor is late, which says nothing about the slot.
+    """
     for emperor in host.emperors():
-        with contextlib.suppress(OSError, ValueError):
+        try:
             for entry in uwsgi.stats(host.emperor_stats(emperor)).get("vassals", []):
                 if entry["id"] == f"{slot.name}.ini":
                     return entry
+        except TimeoutError:
+            raise
+        except (OSError, ValueError):
+            continue
     return None
+
+
+def _gone(host: AppHost, slot: Slot) -> bool:
+    """Whether no Emperor of the app knows a slot any more."""
+    try:
+        return _vassal(host, slot) is None
+    except TimeoutError:
+        return False
 
 
 def _cursed(host: AppHost, slot: Slot) -> Vassal | None:
     """The same, of a slot that its Emperor is ending."""
-    found = _vassal(host, slot)
+    try:
+        found = _vassal(host, slot)
+    except TimeoutError:
+        return None
     return found if found and found.get("cursed") else None
 
 
