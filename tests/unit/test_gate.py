@@ -26,9 +26,8 @@ from fakes import (
 )
 
 from praetor.documents import Journal
-from praetor.host import emperors
+from praetor.host import emperors, uwsgi
 from praetor.host import gate as gates
-from praetor.host import uwsgi
 from praetor.host.gate import Health, Probe, Verdict, gate
 from praetor.host.journal import phase
 from praetor.host.layout import AppHost, Emperor, ReleaseError, Slot
