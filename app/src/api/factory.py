@@ -3,36 +3,25 @@
 from importlib.metadata import version
 
 from flask import Flask, Response
-from flask.sessions import SessionInterface, SessionMixin
 
 from api import logs, metrics, problems
 from api.config import Loaded
 from api.database import Database
 from api.edge import Edge
+from api.lean import Lean
 from api.routes import docs, health, items, reports
 from api.services import Services
 
 ROUTES = (health.routes, items.routes, reports.routes)
 
 
-class _NoSessions(SessionInterface):
-    """An API has no sessions; opening an empty one for each request costs time."""
-
-    def open_session(self, *_: object) -> SessionMixin | None:
-        return None
-
-    def save_session(self, *_: object) -> None:
-        pass
-
-
 def create_app(loaded: Loaded) -> Flask:
     """The service with the given configuration. Opens no connection: that is for after uWSGI's fork."""
     settings, identity = loaded.settings, loaded.identity
     logs.configure(settings.log.level, app=identity.name, release=identity.release)
-    app = Flask("api", static_folder=None)
+    app = Lean("api", static_folder=None)
     app.debug = settings.debug
     app.config["MAX_CONTENT_LENGTH"] = settings.http.max_body_bytes
-    app.session_interface = _NoSessions()
     app.extensions["api"] = Services(
         settings=settings,
         identity=identity,

@@ -27,6 +27,7 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from api.edge import ROUTE
+from api.lean import Whole
 from api.merge_patch import MergePatch
 from api.model import Parameters
 from api.problems import ApiError, Mistake, Where, mistakes, unfit
@@ -203,7 +204,8 @@ def _handler(operation: Operation) -> Callable[..., Response]:
             raise TypeError(f"{view.__name__} returned a body although it declares none")
         # An instance is checked by its fields' names, a mapping by what the schema calls them, which is what is sent.
         checked = validate(result, by_name=True, by_alias=True)
-        return Response(to_json(checked, by_alias=True), status, headers, content_type=JSON)
+        # What has headers may have a Location, which Werkzeug looks at once more.
+        return (Response if headers else Whole)(to_json(checked, by_alias=True), status, headers, content_type=JSON)
 
     return handle
 
