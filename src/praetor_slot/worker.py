@@ -1,5 +1,6 @@
 """Stands between uWSGI and the app, for what uWSGI does not do.
 
+- The first worker of a slot loads the app alone: many apps make their tables, or bring them up to date, while they are loaded.
 - A worker that cannot load the app says so in a file, waits, and lets uWSGI start it again: the others serve meanwhile.
 - Each request's deadline is written where the watch sees it, see watch.py.
 - An answer that breaks off is never ended: FastCGI's end mark is not sent, so that NGINX breaks its own off, and the client sees it.
@@ -9,6 +10,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib
 import inspect
 import io
@@ -76,7 +78,8 @@ def load(reference: str, state: str) -> App:
     pid = os.getpid()
     say(state, who, {"pid": pid, "loaded": False, "failures": failures, "error": ""})
     try:
-        app = find(reference)
+        with _first(state):
+            app = find(reference)
     except BaseException as error:  # noqa: BLE001  apps end themselves in many ways
         traceback.print_exc()
         reason = "".join(traceback.format_exception_only(error)).strip()[:1000]
@@ -88,6 +91,26 @@ def load(reference: str, state: str) -> App:
         os._exit(1)
     say(state, who, {"pid": pid, "loaded": True, "failures": 0, "error": ""})
     return app
+
+
+@contextlib.contextmanager
+def _first(state: str) -> Iterator[None]:
+    """Wait for the worker that loads the app first in a slot, unless one has loaded it before; the others load it at the same time then."""
+    try:
+        file = pathlib.Path(state, "first").open("ab", buffering=0)  # noqa: SIM115  the with statement below closes it
+    except OSError:  # such as no room: an app that is loaded by all at once is better than none
+        yield
+        return
+    with file:
+        # POSIX's lock: what the app forks does not have it, and it ends with the worker.
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        alone = os.fstat(file.fileno()).st_size == 0
+        if not alone:
+            fcntl.lockf(file, fcntl.LOCK_UN)
+        yield
+        if alone:
+            with contextlib.suppress(OSError):
+                file.write(b"loaded\n")
 
 
 class Answer:

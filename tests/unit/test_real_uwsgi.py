@@ -1,5 +1,6 @@
 """The facts that the gate, the bake and the drain are built on, asked of uWSGI itself."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -44,11 +45,29 @@ import os, pathlib, time
 pathlib.Path(__file__).with_name("pid").write_text(str(os.getpid()))
 time.sleep(300)
 """
-# One worker can load it, the other waits for a file.
+# The first worker can load it, the other waits for a file.
 HALF = """
-import pathlib, time, uwsgi
-while uwsgi.worker_id() == 2 and not pathlib.Path(__file__).with_name("go").exists():
+import pathlib, time
+here = pathlib.Path(__file__).parent
+while (here / "half").exists() and not (here / "go").exists():
     time.sleep(0.05)
+(here / "half").touch()
+from works import app
+"""
+# Makes its tables while it is loaded, as if nobody else did; and then waits until another worker loads it too.
+TABLES = """
+import os, pathlib, time
+here = pathlib.Path(__file__).parent
+if not (here / "tables").exists():
+    if (here / "dies").exists():
+        (here / "dies").unlink()
+        os.kill(os.getpid(), 9)
+    time.sleep(0.5)
+    (here / "tables").mkdir()
+else:
+    here.joinpath(f"loads {os.getpid()}").touch()
+    while len(list(here.glob("loads *"))) < 2:
+        time.sleep(0.05)
 from works import app
 """
 # Needs something that can be away.
@@ -73,6 +92,7 @@ RELEASES = {
     "8-h": ("hangs:app", True),
     "9-i": ("asgi:app", False),
     "10-j": ("works:app", False),
+    "11-k": ("tables:app", False),
 }
 # A worker that was forked and has not come to the app's loading yet: it still has the master's handlers of signals.
 BEGINS = """
@@ -88,7 +108,14 @@ def real() -> Iterator[AppHost]:
     """Return a host with an Emperor, and releases with an app that runs and with one that does not."""
     with tempfile.TemporaryDirectory(prefix="p") as directory:
         host = host_in(Path(directory))
-        texts = {"works": APP, "hangs": HANGS, "half": HALF, "needs": NEEDS, "asgi": "async def app(*_): pass"}
+        texts = {
+            "works": APP,
+            "hangs": HANGS,
+            "half": HALF,
+            "needs": NEEDS,
+            "tables": TABLES,
+            "asgi": "async def app(*_): pass",
+        }
         for name, text in texts.items():
             (host.layout.apps / f"{name}.py").write_text(text, encoding="utf-8")
         template = ROOT / "roles/flask_app/templates/vassal.ini.j2"
@@ -97,6 +124,8 @@ def real() -> Iterator[AppHost]:
             place = host.release_dir(release)
             text = vassal(cast("Entry", ENTRY | {"wsgi": reference, "preload": preload}), template)
             text = text.replace("/run/uwsgi/api/", f"{host.run_dir}/")
+            if release == "11-k":
+                text = text.replace("processes = 2", "processes = 3")
             (place / "vassal.ini").write_text(text, encoding="utf-8")
             (place / "slot/praetor_slot").mkdir(parents=True)
             for name, text in slot_files().items():
@@ -222,21 +251,46 @@ def test_the_gate_waits_until_every_worker_has_loaded_the_app(real: AppHost, mon
     def one_is_loaded() -> bool:
         with suppress(OSError, ValueError):
             [path] = real.run_dir.glob("api.6-f.*.stats")
-            return uwsgi.counters(path).loading == (2,)
+            return len(uwsgi.counters(path).loading) == 1
         return False
 
-    # The time is up as soon as the other one has loaded it.
-    up = time.monotonic() + 120
+    # Two looks after the first has loaded it the time is up for the other.
+    up, looks = time.monotonic() + 120, itertools.count(1)
     clock = SimpleNamespace(
-        monotonic=lambda: 60.0 * (one_is_loaded() or time.monotonic() > up), sleep=time.sleep, time=time.time
+        monotonic=lambda: 60.0 * next(looks) if one_is_loaded() or time.monotonic() > up else 0.0,
+        sleep=time.sleep,
+        time=time.time,
     )
     with monkeypatch.context() as patch:
         patch.setattr(gates, "time", clock)
-        with pytest.raises(ReleaseError, match="worker 2 of 2 had not loaded the app within 60 s"):
+        with pytest.raises(ReleaseError, match=r"worker [12] of 2 had not loaded the app within 60 s of the first"):
             through(real, "6-f")
     (real.layout.apps / "go").touch()
     slot = through(real, "6-f")
     assert uwsgi.counters(real.stats(slot), 60).loading == ()
+    remove_slot(real, slot)
+
+
+def test_the_first_worker_loads_the_app_alone_and_the_others_at_the_same_time(real: AppHost) -> None:
+    slot = through(real, "11-k")
+    assert len(list(real.layout.apps.glob("loads *"))) == 2
+    # One that is replaced waits for nobody.
+    os.kill(workers_of(real, slot)[0], signal.SIGKILL)
+    assert wait_until(lambda: len(list(real.layout.apps.glob("loads *"))) == 3, 60)
+    remove_slot(real, slot)
+
+
+def test_a_first_worker_that_dies_lets_the_next_load_the_app(real: AppHost) -> None:
+    (real.layout.apps / "tables").rmdir()
+    for path in real.layout.apps.glob("loads *"):
+        path.unlink()
+    (real.layout.apps / "dies").touch()
+    slot = Slot("api", "11-k", 100)  # not by the gate, which would end it
+    vassal_of(slot, real).symlink_to(real.release_dir("11-k") / "vassal.ini")
+    gates.rescan(real, Emperor("api", 1))
+    assert wait_until(lambda: len(list(real.layout.apps.glob("loads *"))) == 2, 60)
+    assert not (real.layout.apps / "dies").exists()
+    assert "worker 1 could not" not in log_of(real)
     remove_slot(real, slot)
 
 

@@ -71,6 +71,7 @@ class Verdict:
         self.health, self.started = health, started
         self.good = 0
         self.first_answer: float | None = None
+        self.first_good: float | None = None
         self.last = "nothing listened on its socket"
 
     def see(self, now: float, probe: Probe) -> bool | None:
@@ -81,10 +82,12 @@ class Verdict:
         late = now - self.started >= self.health.timeout_s
         if self.health.is_met(probe.status):
             # One worker can answer while another is still loading: a flip would send all requests to the first.
+            # They load it after the first, and have as long.
+            self.first_good = now if self.first_good is None else self.first_good
             if probe.loading:
                 self.good = 0
-                self.last = f"{probe.loading} within {self.health.timeout_s:.0f} s"
-                return False if late else None
+                self.last = f"{probe.loading} within {self.health.timeout_s:.0f} s of the first"
+                return False if now - self.first_good >= self.health.timeout_s else None
             self.good += 1
             return True if self.good >= NEEDED_IN_A_ROW else None
         self.good = 0
