@@ -373,7 +373,10 @@ def test_a_request_that_outlives_its_limit_is_ended_whatever_others_do(serving: 
 
     def traffic() -> None:
         while not done.is_set():
-            others.append(serving.ask("/")[0].status)
+            status = 0  # broken off: it was in the app, or on its way, when the lock was taken
+            with contextlib.suppress(http.client.HTTPException, OSError):
+                status = serving.ask("/")[0].status
+            others.append(status)
             time.sleep(0.02)
 
     threads = [threading.Thread(target=traffic) for _ in range(2)]
