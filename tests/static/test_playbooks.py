@@ -81,6 +81,12 @@ def test_another_debian_on_the_backup_host_is_refused_before_a_database_is_touch
     assert refused < min(changes)
 
 
+def test_a_dead_primary_holds_a_failover_up_for_seconds() -> None:
+    """Nobody can write until it is given up, so Ansible tries less long than for other playbooks."""
+    (play,) = [play for play in load(ROOT / "playbooks/failover.yml") if play["name"] == "Fail over"]
+    assert play["vars"]["ansible_ssh_timeout"] * (1 + play["vars"]["ansible_ssh_retries"]) <= 10
+
+
 @pytest.mark.parametrize("path", ["playbooks/provision.yml", "playbooks/tasks/certificates.yml"])
 def test_app_hosts_behind_balancers_have_certificates_that_balancers_believe(path: str) -> None:
     [expression] = re.findall(r"certificates_mode: >-\n +(\{\{.*\}\})\n", (ROOT / path).read_text(encoding="utf-8"))
