@@ -290,7 +290,6 @@ def test_a_first_worker_that_dies_lets_the_next_load_the_app(real: AppHost) -> N
     gates.rescan(real, Emperor("api", 1))
     assert wait_until(lambda: len(list(real.layout.apps.glob("loads *"))) == 2, 60)
     assert not (real.layout.apps / "dies").exists()
-    assert "worker 1 could not" not in log_of(real)
     remove_slot(real, slot)
 
 
