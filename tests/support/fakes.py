@@ -18,6 +18,7 @@ from typing import Any, ClassVar, cast
 from praetor.documents import Manifest, Process, Run
 from praetor.host import uwsgi
 from praetor.host.emperors import described
+from praetor.host.gate import wait_until
 from praetor.host.layout import AppHost, Emperor, Layout, Slot, write_atomically
 
 Respond = Callable[[dict[str, str]], bytes | None]
@@ -404,6 +405,13 @@ def put_slot(host: AppHost, release: str, count: int) -> Slot:
     slot = Slot(host.app, release, count)
     vassal_of(slot, host).symlink_to(host.release_dir(release) / "vassal.ini")
     return slot
+
+
+def await_slot(slot: Slot) -> None:
+    """Wait until the Emperor has started a slot: its sockets are there before they take anything."""
+    running = FakeEmperor.running_now
+    assert running
+    assert wait_until(lambda: running.slots.get(f"{slot.name}.ini") is not None, 60)
 
 
 def vassal_of(slot: Slot, host: AppHost) -> Path:

@@ -71,7 +71,7 @@ def ansible(program: str, *arguments: str, stdin: str = "") -> subprocess.Comple
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
     command = [str(Path(sys.executable).with_name(program)), *arguments]
     return subprocess.run(
-        command, cwd=ROOT, env=environment, input=stdin, capture_output=True, text=True, check=False, timeout=120
+        command, cwd=ROOT, env=environment, input=stdin, capture_output=True, text=True, check=False, timeout=600
     )
 
 

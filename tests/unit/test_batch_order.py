@@ -37,7 +37,7 @@ def test_a_batch_begins_when_the_one_before_has_ended_and_the_canary_is_first(tm
     }
     program = Path(sys.executable).with_name("ansible-playbook")
     command = [str(program), str(tmp_path / "book.yml"), "-i", str(tmp_path / "hosts.yml")]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     order = [call.split()[1] for call in calls.read_text(encoding="utf-8").splitlines() if call.startswith("flip")]
     assert [sorted(order[:1]), sorted(order[1:6]), sorted(order[6:])] == BATCHES

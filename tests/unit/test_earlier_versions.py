@@ -59,7 +59,7 @@ def earlier(host: AppHost) -> AppHost:
 
 
 def test_an_interrupted_run_of_an_earlier_version_is_taken_over(earlier: AppHost, emperor: FakeEmperor) -> None:
-    assert wait_until(lambda: len(emperor.slots) == 2 and earlier.socket(Slot("api", "1-a", 1)).exists(), 5)
+    assert wait_until(lambda: len(emperor.slots) == 2 and earlier.socket(Slot("api", "1-a", 1)).exists(), 60)
     with phase(earlier, a_run("r9"), "lock", RUN["id"], begins=True) as journal:
         done = repair(earlier, journal, 2)
     assert done[0] == "took over from an interrupted release by ann@desk (phase 'flip')"

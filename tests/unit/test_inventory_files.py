@@ -134,7 +134,7 @@ def test_a_playbook_ends_with_the_mistake_before_anything_else(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 4
     mistake, count = done.stderr.splitlines()[-2:]
@@ -152,7 +152,7 @@ def test_an_inventory_that_the_environment_names_is_looked_at_too(place: Path) -
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 4
     assert f"{place}/group_vars/all/apps.yml:2: found what is not YAML" in done.stderr

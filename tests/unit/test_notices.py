@@ -163,8 +163,8 @@ def test_a_web_server_that_does_not_take_it_is_named_without_its_secret_path(web
 def test_who_is_dead_silent_or_broken_stops_nobody_else(
     web: Web, mails: tuple[Mails, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notices, "PATIENCE_S", 0.3)
     kept, server = mails
+    words = ["refused", "no answer", "550", "refused", "", "no end within", "exit status 3: no room", "/nowhere/tell"]
     kept.answer = "550 not for us"
     with socket.socket() as closed, socket.socket() as silent:
         closed.bind(("127.0.0.1", 0))
@@ -177,21 +177,21 @@ def test_who_is_dead_silent_or_broken_stops_nobody_else(
             to(server),
             to(dead),
             to(quiet),
-            Notice(command=["sleep", "30"]),
+            Notice(command=["sleep", "60"]),
             Notice(command=["sh", "-c", "echo no room >&2; exit 3"]),
             Notice(command=["/nowhere/tell"]),
             Notice(webhook=web.url),
         ]
-        said = tell(everybody, EVENT, ROOT)
-    assert len(said) == 8
+        # On a busy machine also those who answer may need longer.
+        for patience in (0.3, 3, 15):
+            monkeypatch.setattr(notices, "PATIENCE_S", patience)
+            web.got.clear()
+            said = tell(everybody, EVENT, ROOT)
+            if len(said) == len(words) and all(word in line for word, line in zip(words, said, strict=True)):
+                break
+    assert [line for word, line in zip(words, said, strict=True) if word not in line] == []
     assert len(web.got) == 1
     assert all("The run goes on." in line and "s3cret" not in line for line in said), said
-    for line, words in zip(
-        said,
-        ["refused", "no answer", "550", "refused", "", "no end within 0 s", "exit status 3: no room", "/nowhere/tell"],
-        strict=True,
-    ):
-        assert words in line
 
 
 def test_a_hook_finds_what_it_is_about_and_the_first_that_fails_is_the_last(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_a_playbook_says_so_before_anything_else(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     [line] = (done.stdout + done.stderr).splitlines()
     assert line.endswith("it has no praetor. Nothing was done. Run: make setup && . .venv/bin/activate")

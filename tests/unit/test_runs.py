@@ -62,7 +62,7 @@ class World:
         program = str(Path(sys.executable).with_name("ansible-playbook"))
         command = [program, f"playbooks/{playbook}.yml", "-i", str(self.directory / "inventory"), *built, *more]
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=600
         )
         return done, calls.read_text(encoding="utf-8").splitlines() if calls.exists() else []
 

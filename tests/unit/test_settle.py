@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import pytest
-from fakes import FakeEmperor, a_run, answer, provision, put_release, put_slot
+from fakes import FakeEmperor, a_run, answer, await_slot, provision, put_release, put_slot
 
 from praetor.documents import Journal, Run
 from praetor.host import drain as drains
@@ -44,7 +44,7 @@ class Fleet:
         """Start a slot and wait until it runs."""
         slot = self.host.next_slot(release)
         put_slot(self.host, release, slot.number)
-        assert gates.wait_until(lambda: self.emperor.slots.get(f"{slot.name}.ini") is not None, 60)
+        await_slot(slot)
         return slot
 
     def flip(self, run: Run | None = None) -> Slot:
@@ -156,10 +156,11 @@ def test_abandon_marks_nothing_bad_that_did_not_fail_here(fleet: Fleet) -> None:
     assert fleet.host.live() == fleet.old
 
 
-def test_abandon_of_the_first_release_leaves_nothing(host: AppHost, emperor: FakeEmperor) -> None:
+@pytest.mark.usefixtures("emperor")
+def test_abandon_of_the_first_release_leaves_nothing(host: AppHost) -> None:
     put_release(host, "1-a")
     put_slot(host, "1-a", 1)
-    assert gates.wait_until(lambda: bool(emperor.slots), 60)
+    await_slot(Slot("api", "1-a", 1))
     host.flip(Slot("api", "1-a", 1))
     with phase(host, a_run(), "settle", begins=True) as journal:
         journal["previous"] = None

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import Server, a_run, put_release, put_slot
+from fakes import Server, a_run, await_slot, put_release, put_slot
 
 from praetor.host import settle as settles
 from praetor.host import site as sites
 from praetor.host.flip import Limits, flip_and_bake
-from praetor.host.gate import wait_until
 from praetor.host.journal import append, phase, save, unlock
 from praetor.host.layout import AppHost, BakeError, ReleaseError, Slot
 from praetor.host.removal import work as removal
@@ -66,7 +65,7 @@ def release_with(host: AppHost, release: str, text: str, **changes: Any) -> None
 def flipped(host: AppHost, release: str, number: int, limits: Limits = CALM) -> None:
     """Flip to a release in a run that is not settled."""
     slot = put_slot(host, release, number)
-    assert wait_until(lambda: host.socket(slot).exists(), 5)
+    await_slot(slot)
     with phase(host, a_run(), "flip", begins=True) as journal:
         flip_and_bake(host, slot, limits, Path("/nonexistent"), journal)
 

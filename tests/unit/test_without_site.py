@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from fakes import Units, a_run, manifest_of, process, put_release, put_slot
+from fakes import Units, a_run, await_slot, manifest_of, process, put_release, put_slot
 from project import imported
 
 from praetor.build import parts
@@ -15,7 +15,6 @@ from praetor.documents import Entry, PhaseAnswer
 from praetor.host import flip as flips
 from praetor.host import phases, processes, survey
 from praetor.host import site as sites
-from praetor.host.gate import wait_until
 from praetor.host.journal import append, history, phase
 from praetor.host.layout import AppHost, BakeError, ReleaseError, Slot
 from praetor.host.processes import ALONE
@@ -134,7 +133,7 @@ def test_a_run_that_died_after_its_flip_is_put_back_by_the_next_one(host: AppHos
 def test_an_app_that_serves_no_more_gives_up_its_slot_and_its_site(host: AppHost, units: Units) -> None:
     release(host, "1-a", "api:app")
     served = put_slot(host, "1-a", 1)
-    assert wait_until(host.stats(served).exists, 5)
+    await_slot(served)
     append(host, {"action": "release", "from": None, "to": "1-a", "result": "ok"})
     host.flip(served)
     place = host.layout.nginx / "sites/api.conf"
