@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from bucket import ENDPOINT, bucket
-from ledgers import Host, Site
+from ledgers import WAIT_S, Host, Site
 
 short = pytest.mark.short
 
@@ -30,7 +30,7 @@ def asked(query: str) -> str:
     return f"""python3 -c "import urllib.request as r; print(r.urlopen('{url}').read().decode())" """
 
 
-def await_text(host: Host, command: str, text: str, *, there: bool = True, timeout_s: float = 120) -> str:
+def await_text(host: Host, command: str, text: str, *, there: bool = True, timeout_s: float = WAIT_S) -> str:
     """Return what a command prints as soon as a text is in it, or no longer."""
     deadline = time.monotonic() + timeout_s
     while (text in (found := host.run(command, check=False))) is not there:
@@ -90,6 +90,7 @@ def test_switchover(site: Site) -> None:
     old, new = site.primary, site.standby
     site.play("switchover", f"to={new.name}")
     assert site.primary is new
+    site.await_streaming()
     assert old.sql("select status from pg_stat_wal_receiver") == "streaming"
 
 
@@ -146,7 +147,7 @@ def test_failover_and_the_return_of_the_old_primary(site: Site) -> None:
     site.await_streaming()
     old, new = site.primary, site.standby
     # The loss of a host takes with it what had not reached the standby: some milliseconds of writes.
-    site.step.forgives_after = time.time() - 1
+    site.step.forgives_after = site.await_confirmed()
     others = [host.address for host in (site.app, new, site.backup)]
     old.run("; ".join(f"ip route add blackhole {address}/32" for address in others))
     typed = time.time()
@@ -161,10 +162,9 @@ def test_failover_and_the_return_of_the_old_primary(site: Site) -> None:
     # Cut off from all voices, it does not start.
     assert old.sql("select 1") == ""
     old.run("; ".join(f"ip route del blackhole {address}/32" for address in others))
-    time.sleep(8)
     # And when it hears them, it learns that it is no longer the primary.
+    await_text(old, "journalctl -q --no-pager -o cat -n 50 -u 'postgresql@*'", "is the primary, on timeline")
     assert old.sql("select 1") == ""
-    assert "is the primary, on timeline" in old.run("journalctl -q --no-pager -o cat -n 50 -u 'postgresql@*'")
     site.play("rejoin", f"host={old.name}")
     site.await_streaming()
     assert site.primary is new
@@ -173,7 +173,7 @@ def test_failover_and_the_return_of_the_old_primary(site: Site) -> None:
 def test_a_running_primary_that_was_cut_off_ends_when_it_sees_the_next(site: Site) -> None:
     site.await_streaming()
     old, new = site.primary, site.standby
-    site.step.forgives_after = time.time() - 1
+    site.step.forgives_after = site.await_confirmed()
     # Cut off from everyone but this controller, and promoted behind its back.
     others = [host.address for host in (site.app, new, site.backup)]
     old.run("; ".join(f"ip route add blackhole {address}/32" for address in others))
@@ -181,7 +181,7 @@ def test_a_running_primary_that_was_cut_off_ends_when_it_sees_the_next(site: Sit
     site.await_writes()
     assert old.is_primary()
     old.run("; ".join(f"ip route del blackhole {address}/32" for address in others))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + WAIT_S
     while old.sql("select 1") != "":
         assert time.monotonic() < deadline, "two primaries"
         time.sleep(0.2)
@@ -226,8 +226,8 @@ def test_restore_to_a_moment_next_to_what_serves(site: Site) -> None:
     numbers = {int(line) for line in there.splitlines()}
     assert found["rows"] == len(numbers)
     told = site.told()
-    assert {number for number, when in told.items() if when < point - 0.5} - numbers == set()
-    assert {number for number, when in told.items() if when > point + 0.5} & numbers == set()
+    assert {number for number, when in told.items() if when < point} - numbers == set()
+    assert {number for number in told if site.begun[number] > point} & numbers == set()
     site.play("restore", f"host={site.backup.name}", "remove=true")
 
 
@@ -239,7 +239,9 @@ def test_databases_lost_now_come_back_as_they_were_a_minute_ago(site: Site) -> N
     there = site.backup.sql("select n from rows", "ledger", COPY)
     site.backup.run(f"{RESTORE} --remove")
     numbers = {int(line) for line in there.splitlines()}
-    old = {number for number, when in site.told().items() if when < lost - 60}
+    # Ten seconds of the minute are for bringing it there, which takes longer where many other programs run.
+    slow = site.await_archived()
+    old = {number for number, when in site.told().items() if when < lost - 60 - slow}
     assert len(old) > 100
     assert old - numbers == set()
 
@@ -272,7 +274,7 @@ def test_restore_in_place_of_what_serves_and_controller_killed(site: Site, task:
     there = {int(line) for line in new.sql("select n from rows", "ledger").splitlines()}
     assert row in there
     told = site.told()
-    assert {number for number, when in told.items() if point + 0.5 < when < point + 2} & there == set()
+    assert {number for number, when in told.items() if point < site.begun[number] and when < point + 2} & there == set()
     # It keeps what it had, until somebody gives that up.
     assert old.run(f"test -e {DATA}/standby.signal; systemctl is-active {UNIT} || true") in {"failed", "inactive"}
     assert new.run(f"ls {DATA}.restoring {DATA}.unfinished 2>/dev/null || true") == ""

@@ -44,7 +44,7 @@ def test_plain_reboot_of_an_app_host(fleet: Balanced) -> None:
 def test_maintain_reboots_an_app_host(fleet: Balanced) -> None:
     boot = fleet.second.boot()
     run = fleet.run("maintain", host="app2", reboot="always", update=False)
-    until("it is drained", lambda: _drained(fleet.second), 300)
+    until("it is drained", lambda: _drained(fleet.second))
     # Another run would find the other hosts serving, too.
     with run.standing_still():
         for playbook in ("maintain", "drain"):
@@ -138,7 +138,13 @@ def _stop_haproxy(host: Host) -> None:
 def test_balancer_killed(fleet: Balanced, how: Callable[[Host], None]) -> None:
     holder = fleet.holder()
     boot = holder.boot()
-    with fleet.new_connections() as watched, fleet.new_connections(fleet.address6) as watched6:
+    # What the other one's own address does not do within a second either is this machine's doing.
+    [other] = [balancer for balancer in fleet.balancers if balancer != holder]
+    with (
+        fleet.new_connections() as watched,
+        fleet.new_connections(fleet.address6) as watched6,
+        fleet.new_connections(other.address) as compared,
+    ):
         began = time.time()
         how(holder)
         time.sleep(8)
@@ -149,14 +155,17 @@ def test_balancer_killed(fleet: Balanced, how: Callable[[Host], None]) -> None:
         until(
             f"{holder.name} is up again",
             lambda: holder.boot() and fleet.look(holder)["servers"],  # type: ignore[arg-type, return-value]
-            120,
         )
         assert how is not _power_off or holder.boot() != boot
         until("one has the address", lambda: sum(fleet.look(each)["holds"] for each in fleet.balancers) == 1)
         time.sleep(3)
     gap, gap6 = watched.longest_break_s(), watched6.longest_break_s()
     fleet.step.notes.append(f"no new connection for {gap:.1f} s, by IPv6 for {gap6:.1f} s")
-    assert max(gap, gap6) <= BREAK_S, f"no new connection for {gap:.1f} s, by IPv6 for {gap6:.1f} s"
+    slow = compared.longest_break_s()
+    said = (
+        f"no new connection for {gap:.1f} s, by IPv6 for {gap6:.1f} s, at {other.name}'s own address for {slow:.1f} s"
+    )
+    assert max(gap, gap6) <= BREAK_S + slow, said
     for since, before in watched.breaks():
         fleet.excuse_new_connections(since, before)
     time.sleep(12)  # who hangs on a connection that is gone gives up

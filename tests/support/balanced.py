@@ -21,7 +21,7 @@ from typing import Any
 import pebble
 import yaml
 from client import Site
-from fleet import HERE, SITE, Fleet, Host, Load, Run, hosts
+from fleet import HERE, SITE, WAIT_S, Fleet, Host, Load, Run, hosts
 from hosts import hosts_of
 from load import LANES, Record
 from project import ROOT
@@ -36,7 +36,7 @@ KEEPING = {
 }  # whose connections an event can meet
 
 
-def until(what: str, true: Callable[[], bool], patience_s: float = 180) -> float:
+def until(what: str, true: Callable[[], bool], patience_s: float = WAIT_S) -> float:
     """Wait until something is true; returns the seconds it took."""
     began = time.monotonic()
     while not true():

@@ -34,6 +34,7 @@ QUIET = ("-o", "BatchMode=yes", "-o", "ControlPath=none")
 KEPT = 5  # the default of release.keep
 JOBS = 2000  # that the queues of all hosts hold together when the steps begin; more are added while they last
 PATIENCE_S = 1500  # for one playbook, on a machine with a lot to do
+WAIT_S = 600  # for one thing that a host or a playbook does
 # What may lie in the app's directory between two runs.
 AT_REST = {
     ".flock",
@@ -88,7 +89,7 @@ class Host:
         """Return as soon as the journal of a run on this host says that a phase has begun."""
         path = f"/srv/apps/{APP}/run.json"
         self.run(
-            f'timeout 120 sh -c \'until grep -q "\\"phase\\": \\"{phase}\\"" {path} 2>/dev/null; do sleep 0.03; done\''
+            f'timeout {WAIT_S} sh -c \'until grep -q "\\"phase\\": \\"{phase}\\"" {path} 2>/dev/null; do sleep 0.03; done\''
         )
 
     def boot(self) -> str:
@@ -97,7 +98,7 @@ class Host:
 
     def await_other_boot(self, before: str) -> None:
         """Return when the host was booted and answers a client again."""
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + WAIT_S
         while self.boot() in {"", before} or not self.says():
             assert time.monotonic() < deadline, f"{self.name} does not come back"
             time.sleep(0.5)
@@ -138,7 +139,7 @@ class Host:
 
     def says(self) -> str:
         """Release and greeting of the sample, as a client sees them; empty when there is no good answer."""
-        site = Site(self.address, ssl.create_default_context(cafile=self.authority), 5)
+        site = Site(self.address, ssl.create_default_context(cafile=self.authority), 30)
         with contextlib.suppress(OSError, http.client.HTTPException):
             answer = site.ask(SITE, "/")
             if answer.status == 200:
@@ -199,7 +200,7 @@ class Run:
 
     def await_output(self, words: str) -> None:
         """Return as soon as it has printed these words."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + WAIT_S
         while words not in self.output:
             assert self.process.poll() is None, self.output
             assert time.monotonic() < deadline, f"never said: {words}\n{self.output}"
@@ -478,13 +479,14 @@ class Fleet:
         # To it alone the name leads to the host: what it sends in TLS is the name of its URL. A small Debian has no /etc/services with "https".
         environment = {**os.environ, "LD_PRELOAD": "libnss_wrapper.so", "NSS_WRAPPER_HOSTS": str(names)}
         with report.open("w") as out:
-            command = ["wrk", "-t1", "-c16", "-d1h", f"https://{SITE}:443/"]
+            # What takes longer than two seconds is an error to wrk, unless it is told to wait.
+            command = ["wrk", "-t1", "-c16", "-d1h", "--timeout=60s", f"https://{SITE}:443/"]
             wrk = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
         try:
             yield report
         finally:
             wrk.send_signal(signal.SIGINT)
-            wrk.wait(30)
+            wrk.wait(WAIT_S)
 
     def migrations(self, variant: Variant) -> int:
         """How often a variant's migration has run to its end, on all hosts together."""

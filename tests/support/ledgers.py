@@ -33,6 +33,7 @@ NAME = "ledger.lab.example"
 EVERY_S = 0.1
 OK, CREATED = 200, 201
 PATIENCE_S = 900
+WAIT_S = 600  # for one thing that a host does, on a machine with a lot to do
 ENVIRONMENT = {
     **os.environ,
     "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
@@ -85,7 +86,7 @@ class Host:
             assert done.returncode == 0, f"{self.name}: {command}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
 
-    def await_boot(self, timeout_s: float = 120) -> None:
+    def await_boot(self, timeout_s: float = WAIT_S) -> None:
         """Return when the host can be reached, after a boot that may have begun."""
         time.sleep(3)
         deadline = time.monotonic() + timeout_s
@@ -123,6 +124,8 @@ class Site:
         self._lock, self._end = threading.Lock(), threading.Event()
         self.step = Step("start", time.time())
         self.acknowledged: dict[int, float] = {}
+        self.begun: dict[int, float] = {}
+        """When it was asked for; what was acknowledged later was written some time between the two."""
         self.forgiven: set[int] = set()
         # Another run on the same hosts has its own numbers.
         self._next = int(time.time()) * 1000
@@ -146,6 +149,7 @@ class Site:
                 if not wrong:
                     self.step.told.add(number)
                     self.acknowledged[number] = record.ended
+                    self.begun[number] = began
 
     def ask(self, method: str, path: str) -> tuple[int, str]:
         """Send one request; status 0 when there was no answer."""
@@ -225,7 +229,7 @@ class Site:
         if lost:
             step.notes.append(f"{len(lost)} of the last rows are gone, as may be")
 
-    def rows(self, timeout_s: float = 60) -> set[int]:
+    def rows(self, timeout_s: float = WAIT_S) -> set[int]:
         """Ask the app which rows there are."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -236,7 +240,7 @@ class Site:
             assert time.monotonic() < deadline, f"status {status}: {text}"
             time.sleep(0.2)
 
-    def await_writes(self, timeout_s: float = 60) -> int:
+    def await_writes(self, timeout_s: float = WAIT_S) -> int:
         """Return a number that was written, as soon as writes succeed again."""
         deadline = time.monotonic() + timeout_s
         while self.ask("POST", f"/rows/{(number := self._number())}")[0] != CREATED:
@@ -273,7 +277,7 @@ class Site:
         """Return what status.yml says of databases."""
         return " ".join(self.play("status", "table=databases").split())
 
-    def await_status(self, text: str, *, said: bool = True, timeout_s: float = 180) -> None:
+    def await_status(self, text: str, *, said: bool = True, timeout_s: float = WAIT_S) -> None:
         """Return when status.yml says something, or says it no more."""
         deadline = time.monotonic() + timeout_s
         while (text in self.status()) is not said:
@@ -360,7 +364,27 @@ class Site:
         assert "skipped" not in done.stdout, done.stdout[-2000:]
         self.step.notes.append(done.stdout.splitlines()[-1])
 
-    def await_streaming(self, timeout_s: float = 60) -> None:
+    def await_confirmed(self, timeout_s: float = WAIT_S) -> float:
+        """Return a moment up to which the standby has all that was acknowledged, as soon as it says so."""
+        moment, primary, deadline = time.time(), self.primary, time.monotonic() + timeout_s
+        written = primary.sql("select pg_current_wal_flush_lsn()")
+        asked = f"select count(*) from pg_stat_replication where flush_lsn >= '{written}'"  # noqa: S608  a number of the server
+        while primary.sql(asked) != "1":
+            assert time.monotonic() < deadline, "the standby does not follow"
+            time.sleep(0.1)
+        return moment
+
+    def await_archived(self, timeout_s: float = WAIT_S) -> float:
+        """Return how many seconds it takes until the archive has what is written now."""
+        began, primary = time.monotonic(), self.primary
+        wanted = primary.sql("select pg_walfile_name(pg_switch_wal())")
+        asked = f"select last_archived_wal >= '{wanted}' from pg_stat_archiver"  # noqa: S608  a name of the server
+        while primary.sql(asked) != "t":
+            assert time.monotonic() - began < timeout_s, f"{wanted} is not archived"
+            time.sleep(0.2)
+        return time.monotonic() - began
+
+    def await_streaming(self, timeout_s: float = WAIT_S) -> None:
         """Return when the standby follows the primary."""
         deadline = time.monotonic() + timeout_s
         while self.primary.sql("select count(*) from pg_stat_replication where state = 'streaming'") != "1":
