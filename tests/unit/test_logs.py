@@ -69,12 +69,14 @@ RELEASE = "/srv/apps/shop/releases/1.0-abcdef12"
         ("sqlite3.OperationalError: unable to open database file", "data: [app.db]"),
         ("django.db.utils.OperationalError: attempt to write a readonly database", "data: [app.db]"),
         ("PermissionError: [Errno 13] Permission denied: '/etc/shadow'", ""),
-        (f"PermissionError: [Errno 13] Permission denied: '{RELEASE}/venv/lib/python3.11/x'", ""),
-        ("ModuleNotFoundError: No module named 'logs'", ""),
+        (f"PermissionError: [Errno 13] Permission denied: '{RELEASE}/venv/lib/python3.11/x'", "${APP_DATA_DIR}"),
+        ("ModuleNotFoundError: No module named 'yaml.cyaml'", "extra_requirements: [yaml]"),
+        ("worker 2 could not load the app: ModuleNotFoundError: No module named 'local'", "include: [local.py]"),
+        ("ImportError: cannot import name 'x' from 'y'", ""),
     ],
 )
-def test_an_app_that_writes_to_its_release_is_told_the_key_that_helps(line: str, key: str) -> None:
-    hint = logs.read_only_hint(f"Traceback (most recent call last):\n{line}\nunable to load app 0")
+def test_an_app_that_stopped_is_told_the_key_that_helps(line: str, key: str) -> None:
+    hint = logs.advice(f"Traceback (most recent call last):\n{line}\nunable to load app 0")
     assert key in hint
     assert bool(hint) == bool(key)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from . import egress, emperors, sandbox, uwsgi
 from . import journal as journals
 from .layout import AppHost, Emperor, ReleaseError, Slot, link_atomically, remove
-from .logs import last_lines, read_only_hint
+from .logs import advice, last_lines
 
 if TYPE_CHECKING:
     from praetor.documents import Journal, Manifest, Vassal
@@ -167,7 +167,9 @@ def gate(
 def _told(host: AppHost, began: float) -> str:
     """What the app's log and the kernel say since `began`, in seconds since 1970, with the key that helps if one is known."""
     lines = last_lines(host, began)
-    return f"The last lines of its log:\n{lines}{read_only_hint(lines)}{sandbox.refused(host, lines, began)}{egress.explain(host)}"
+    return (
+        f"The last lines of its log:\n{lines}{advice(lines)}{sandbox.refused(host, lines, began)}{egress.explain(host)}"
+    )
 
 
 def _limit(host: AppHost, manifest: Manifest, live: Slot | None) -> None:

@@ -71,16 +71,22 @@ _CHATTER = re.compile(
 _REFUSED = re.compile(
     r"(?:Errno 13\] Permission denied|Errno 30\] Read-only file system|PermissionError|OSError)[^'\"\n]*: ['\"]([^'\"\n]+)['\"]"
 )
+_MISSING = re.compile(r"ModuleNotFoundError: No module named '(\w+)[.\w]*'")
 _NO_DATABASE = re.compile(r"unable to open database file|attempt to write a readonly database")
 _IN_RELEASE = re.compile(r"/srv/apps/[^/]+/releases/[^/]+/(?:src/)?(.+)")
 
 
-def read_only_hint(lines: str) -> str:
-    """Which key helps an app that wanted to write to its own release; nothing when its log shows no such thing."""
+def advice(lines: str) -> str:
+    """Which key helps an app whose log says that it wanted to write to its own release, or found no module; nothing when it says neither."""
     for path in _REFUSED.findall(lines):
         found = _IN_RELEASE.fullmatch(path)
         place = found[1] if found else "" if path.startswith("/") else path.removeprefix("./")
-        if place and not place.startswith("venv/lib"):
+        if place.startswith("venv/lib"):
+            return (
+                f"\nA release is read-only, and one of its packages wanted to write next to its code, to {place}. If it has a setting for that place, "
+                "give it one in the app's data directory, in env or config: ${APP_DATA_DIR}."
+            )
+        if place:
             return (
                 f"\nA release is read-only, and the app wanted to write to {place}. If it is data, name the place in the entry, and it will lie in the app's "
                 f"data directory: data: [{_place_to_name(place)}]. Or let the app write below APP_DATA_DIR."
@@ -89,6 +95,12 @@ def read_only_hint(lines: str) -> str:
         return (
             "\nAn SQLite file cannot be opened or written. A release is read-only: name the file in the entry, as in data: [app.db], or give the app a path "
             "in its data directory: ${APP_DATA_DIR}/app.db in env or config."
+        )
+    if missing := _MISSING.findall(lines):
+        name = missing[-1]
+        return (
+            f"\nNothing in the release has a module {name}. If a package of the index does, name it in the project's requirements or in the entry: "
+            f"source: {{extra_requirements: [{name}]}}. If it is the project's, and git ignores it: source: {{include: [{name}.py]}}."
         )
     return ""
 

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING
 from . import access as accesses
 from . import static as statics
 from .layout import DISK_FULL, AppHost, ReleaseError, remove, sync_directory, user_of, write_atomically
-from .logs import read_only_hint
+from .logs import advice
 from .output import run, tail
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def run_command(host: AppHost, release: str, command: list[str], timeout_s: floa
         ) from None
     if not ended.ok:
         late = ended.late is not None
-        hint = "" if late else read_only_hint(ended.printed)
+        hint = "" if late else advice(ended.printed)
         raise ReleaseError(f"command {ended.failure}{'; it had printed' if late else ''}:\n{tail(ended.printed)}{hint}")
     return ended.said
 
