@@ -71,6 +71,23 @@ _CHATTER = re.compile(
 _REFUSED = re.compile(
     r"(?:Errno 13\] Permission denied|Errno 30\] Read-only file system|PermissionError|OSError)[^'\"\n]*: ['\"]([^'\"\n]+)['\"]"
 )
+# Packages of modules with another name; the first three were parts of Python, or came with it.
+_PACKAGES = {
+    "distutils": "setuptools",
+    "pkg_resources": '"setuptools<81"',
+    "cgi": "legacy-cgi",
+    "Crypto": "pycryptodome",
+    "MySQLdb": "mysqlclient",
+    "PIL": "pillow",
+    "bs4": "beautifulsoup4",
+    "dateutil": "python-dateutil",
+    "dotenv": "python-dotenv",
+    "jwt": "PyJWT",
+    "ldap": "python-ldap",
+    "magic": "python-magic",
+    "psycopg2": "psycopg2-binary",
+    "yaml": "PyYAML",
+}
 _MISSING = re.compile(r"ModuleNotFoundError: No module named '(\w+)[.\w]*'")
 _NO_DATABASE = re.compile(r"unable to open database file|attempt to write a readonly database")
 _IN_RELEASE = re.compile(r"/srv/apps/[^/]+/releases/[^/]+/(?:src/)?(.+)")
@@ -98,9 +115,10 @@ def advice(lines: str) -> str:
         )
     if missing := _MISSING.findall(lines):
         name = missing[-1]
+        package = _PACKAGES.get(name, name)
         return (
             f"\nNothing in the release has a module {name}. If a package of the index does, name it in the project's requirements or in the entry: "
-            f"source: {{extra_requirements: [{name}]}}. If it is the project's, and git ignores it: source: {{include: [{name}.py]}}."
+            f"source: {{extra_requirements: [{package}]}}. If it is the project's, and git ignores it: source: {{include: [{name}.py]}}."
         )
     return ""
 
