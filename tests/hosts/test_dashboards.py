@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from testinfra.host import Host
 
 PAGES = ("fleet", "databases", "redis", "app", "host")
-FETCH = "import sys, urllib.request; sys.stdout.buffer.write(urllib.request.urlopen(sys.argv[1], timeout=10).read())"
+FETCH = "import sys, urllib.request; sys.stdout.buffer.write(urllib.request.urlopen(sys.argv[1], timeout=60).read())"
 
 
 def fetch(monitor: Host, path: str) -> str:
@@ -61,7 +61,7 @@ def test_every_panel_finds_data(monitor: Host, fleet: dict[str, dict[str, Any]])
         wanted = {title: text for title, text in wanted.items() if not unknown.search(text)}
     assert len(wanted) > 20
     # A rate needs two answers of an exporter.
-    for _ in range(30):
+    for _ in range(75):
         wanted = {title: text for title, text in wanted.items() if not data(monitor, text)}
         if not wanted:
             break

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,11 +12,13 @@ from hosts import public, served
 from prometheus_client.parser import text_string_to_metric_families
 from units import emperors
 
+from praetor.host.gate import wait_until
+
 if TYPE_CHECKING:
     from testinfra.host import Host
 
 PORTS = {"node": 9100, "nginx": 9113, "app": 9117}
-FETCH = "import sys, urllib.request; sys.stdout.buffer.write(urllib.request.urlopen(sys.argv[1], timeout=10).read())"
+FETCH = "import sys, urllib.request; sys.stdout.buffer.write(urllib.request.urlopen(sys.argv[1], timeout=60).read())"
 
 Samples = list[tuple[str, dict[str, str], float]]
 
@@ -34,6 +35,11 @@ def scrape(host: Host, exporter: str) -> Samples:
 def values(samples: Samples, metric: str, /, **labels: str) -> list[float]:
     """Return the values of a metric whose labels include these."""
     return [value for found, own, value in samples if found == metric and labels.items() <= own.items()]
+
+
+def reaches(host: Host, metric: str, least: float, /, **labels: str) -> bool:
+    """Whether what the apps' exporter counts comes to a number. uWSGI counts a request after its answer, NGINX writes its log once a second."""
+    return wait_until(lambda: sum(values(scrape(host, "app"), metric, **labels)) >= least, 60)
 
 
 def get(site: Site, app: dict[str, Any]) -> None:
@@ -102,7 +108,7 @@ def test_requests_are_counted_where_they_were_answered(host: Host, site: Site, s
         before = sum(values(scrape(host, "app"), "uwsgi_worker_requests_total", slot=slot))
         for _ in range(20):
             get(site, app)
-        assert sum(values(scrape(host, "app"), "uwsgi_worker_requests_total", slot=slot)) >= before + 20
+        assert reaches(host, "uwsgi_worker_requests_total", before + 20, slot=slot)
 
 
 def test_the_backlog_and_its_limit_are_the_kernels(host: Host, settings: dict[str, Any]) -> None:
@@ -141,11 +147,10 @@ def test_nginx_is_measured_for_each_app(host: Host, site: Site, settings: dict[s
         before = scrape(host, "app")
         for _ in range(10):
             get(site, app)
-        time.sleep(2)  # NGINX writes its log once a second
-        after = scrape(host, "app")
         for metric in ("requests_total", "request_duration_seconds_count", "response_bytes_total"):
             name = f"nginx_site_{metric}"
-            assert sum(values(after, name, **labels)) >= sum(values(before, name, **labels)) + 10, metric
+            assert reaches(host, name, sum(values(before, name, **labels)) + 10, **labels), metric
+        after = scrape(host, "app")
         bounds = list(values(after, "nginx_site_request_duration_seconds_bucket", **labels))
         assert bounds == sorted(bounds)
 

@@ -22,7 +22,7 @@ EXPOSURE = {
     "prometheus-node-exporter": 1.5,
 }
 PORTS = {"prometheus": 9090, "alertmanager": 9093, "blackbox": 9115, "node": 9100}
-FETCH = "import sys, urllib.request; sys.stdout.buffer.write(urllib.request.urlopen(sys.argv[1], timeout=10).read())"
+FETCH = "import sys, urllib.request; sys.stdout.buffer.write(urllib.request.urlopen(sys.argv[1], timeout=60).read())"
 
 
 def prometheus(monitor: Host, path: str) -> Any:
@@ -55,7 +55,7 @@ def test_nobody_can_ask_who_did_not_log_in(monitor_settings: dict[str, Any], por
 
 def test_every_target_answers(monitor: Host) -> None:
     # The first answers come within an interval after a start.
-    for _ in range(30):
+    for _ in range(180):
         targets = prometheus(monitor, "targets")["activeTargets"]
         down = {f"{target['scrapeUrl']}: {target['lastError']}" for target in targets if target["health"] != "up"}
         if targets and not down:
@@ -81,7 +81,7 @@ def test_every_app_answers_under_each_name_on_each_host_and_at_the_address_of_al
     asked = shared or set(balancers)
     expected = names | {(address, app, name) for address in asked for _, app, name in names}
     labels = ("instance", "app", "server_name")
-    for _ in range(30):
+    for _ in range(180):
         found = query(monitor, 'probe_success{job="blackbox"} == 1')
         seen = {tuple(series["metric"][label] for label in labels) for series in found}
         if seen == expected:

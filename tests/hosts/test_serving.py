@@ -29,7 +29,7 @@ def get(site: Site, app: dict[str, Any], path: str = "", **headers: str) -> Answ
 def logged(host: Host, app: dict[str, Any], request_id: str) -> dict[str, Any]:
     """Return the line of the access log about a request; NGINX writes it within a second."""
     path = f"/var/log/nginx/{app['name']}.access.log"
-    for _ in range(20):
+    for _ in range(300):
         found = host.run("grep -F -e %s %s", request_id, path)
         if found.rc == 0:
             (line,) = found.stdout.splitlines()

@@ -49,7 +49,9 @@ class Container:
         """What a program inside prints."""
         return docker("exec", self.name, *words).stdout
 
-    def ready(self, port: int = 80, timeout_s: float = 60, address: str = "", path: str = "/health/ready") -> Container:
+    def ready(
+        self, port: int = 80, timeout_s: float = 300, address: str = "", path: str = "/health/ready"
+    ) -> Container:
         """Wait until it answers that it is ready."""
         deadline = time.monotonic() + timeout_s
         while self.get(path, port, address=address)[0] != 200:
@@ -62,11 +64,11 @@ class Container:
     def get(self, path: str, port: int = 80, *options: str, address: str = "") -> tuple[int, str]:
         """Status and body of an answer; status 0 where there is none."""
         url = f"http://{address or self.address}:{port}{path}"
-        command = ["curl", "--silent", "--max-time", "10", "--write-out", "\n%{http_code}", *options, url]
+        command = ["curl", "--silent", "--max-time", "60", "--write-out", "\n%{http_code}", *options, url]
         body, _, status = subprocess.run(command, capture_output=True, text=True, check=False).stdout.rpartition("\n")
         return int(status), body
 
-    def ended(self, timeout_s: float = 60) -> tuple[int, str]:
+    def ended(self, timeout_s: float = 300) -> tuple[int, str]:
         """Wait for its end; its exit status, and the last thing that it said."""
         status = int(docker("wait", self.name, timeout_s=timeout_s).stdout)
         return status, next((message for message in reversed(self.messages()) if message), "")

@@ -141,7 +141,7 @@ def _start() -> subprocess.Popen[bytes]:
         daemon = subprocess.Popen(
             command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
-    for _ in range(300):
+    for _ in range(1800):
         if daemon.poll() is not None:
             break
         if docker("info", check=False).returncode == 0:

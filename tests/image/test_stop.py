@@ -96,11 +96,11 @@ def test_a_stop_under_load_answers_all_that_was_accepted(start: Start) -> None:
     assert container.inspect("{{.State.ExitCode}}") == "0"
     logged = collections.Counter(line["status"] for line in container.said() if "upstream_status" in line)
     assert logged.keys() <= {200, 201}, logged
-    assert logged[200] > 50
+    assert logged[200] >= CLIENTS - 4, "there was no load"
 
 
 def test_it_goes_on_serving_until_the_balancer_has_noticed(start: Start) -> None:
-    container = start(options=("--env", "DRAIN_S=6")).ready()
+    container = start(options=("--env", "DRAIN_S=20")).ready()
     docker("kill", "--signal", "TERM", container.name)
     until, served = time.monotonic() + 2, 0
     while time.monotonic() < until:
@@ -135,7 +135,7 @@ def test_a_worker_that_dies_is_replaced(start: Start, name: str) -> None:
     master = pid_of(container, name)
     before = pid_of(container, name, master)
     container.run("python3", "-c", f"import os; os.kill({before}, {signal.SIGKILL})")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while pid_of(container, name, master) in {"", before} or container.get("/health/ready")[0] != 200:
         assert time.monotonic() < deadline
         time.sleep(0.2)
@@ -144,14 +144,14 @@ def test_a_worker_that_dies_is_replaced(start: Start, name: str) -> None:
 def test_the_exporter_is_started_again_and_costs_no_request(start: Start) -> None:
     container = start().ready()
     exporter = "app_exporter"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while container.get("/metrics", 9117)[0] != 200:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     before = pid_of(container, exporter)
     load = Load(container.address, 4)
     container.run("python3", "-c", f"import os; os.kill({before}, {signal.SIGKILL})")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while container.get("/metrics", 9117)[0] != 200 or pid_of(container, exporter) in {"", before}:
         assert time.monotonic() < deadline
         time.sleep(0.2)
@@ -173,7 +173,7 @@ def test_a_container_that_is_killed_comes_back_with_its_data(start: Start) -> No
 
 def test_a_stop_while_the_app_still_loads_is_quick(start: Start) -> None:
     container = start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not any("Starting uWSGI" in message for message in container.messages()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
