@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import socketserver
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -109,6 +110,8 @@ def app(environ, start_response):
         body = [done.stdout.strip().encode()]
     elif path == "/host":
         body = [" ".join([environ["wsgi.url_scheme"], environ["HTTP_HOST"], environ["SERVER_PORT"], environ["HTTP_X_FORWARDED_PORT"]]).encode()]
+    elif path == "/client":
+        body = [environ.get("SSL_CLIENT_S_DN", "nobody").encode()]
     elif path == "/where":
         body = [(environ["SCRIPT_NAME"] + " " + environ["PATH_INFO"]).encode()]
     elif environ["REQUEST_METHOD"] == "POST":
@@ -158,7 +161,13 @@ STATIC = {
     "before/static/app.js": b"before",
     "before/static/old.27fe1c2a9d00.js": b"old",
 }
-TEMPLATES = ("nginx.conf", "praetor/answers.conf", "praetor/listen_plain.conf", "praetor/static.conf")
+TEMPLATES = (
+    "nginx.conf",
+    "praetor/answers.conf",
+    "praetor/listen_plain.conf",
+    "praetor/listen_tls.conf",
+    "praetor/static.conf",
+)
 
 
 def free_port() -> int:
@@ -181,8 +190,10 @@ class Rows(socketserver.StreamRequestHandler):
 class Serving:
     """NGINX and a slot behind it."""
 
-    def __init__(self, place: Path, *, preload: bool, users: str = "", mount: str = "") -> None:
-        self.place, self.port, self.port_http2 = place, free_port(), free_port()
+    def __init__(self, place: Path, *, preload: bool, users: str = "", mount: str = "", authority: str = "") -> None:
+        """Start all; `authority`: certificates of those whose clients are let in, over TLS with the key pair `server` in `place`."""
+        self.place, self.port, self.port_http2, self.port_tls = place, free_port(), free_port(), free_port()
+        self.authority = authority
         self.preload, self.users = preload, users
         # As the inventory's check makes them of an entry that names its mount.
         self.entry = ENTRY | {
@@ -191,7 +202,7 @@ class Serving:
             "static": {mount + path: named for path, named in ENTRY["static"].items()},
             "http": ENTRY["http"]
             | {
-                "access": {"users": "USERS", "authority": None} if users else None,
+                "access": {"users": "USERS", "authority": authority or None} if users else None,
                 "paths": [limits | {"path": mount + limits["path"]} for limits in ENTRY["http"]["paths"]],
             },
         }
@@ -255,13 +266,17 @@ class Serving:
             (self.maintenance / name).touch()
         shutil.copy(role / "files/maintenance.html", self.maintenance / "page.html")
         (self.place / "users").write_text(self.users, encoding="utf-8")
+        (self.place / "authority.pem").write_text(self.authority, encoding="utf-8")
+        tls = bool(self.authority)
         leads = {"name": "main", "server_names": ["main.example"], "redirect_names": [], "mount": "", "static": {}}
         leads["http"] = ENTRY["http"] | {"paths": [], "headers": {}, "directives": None}
         entries = [self.entry, ENTRY | leads | {"joined": [self.entry]}] if self.entry["mount"] else [self.entry]
         for entry in entries:
-            text = site(cast("Entry", entry), role / "templates/site.conf.j2", tls=False, journal=False, release="1-a")
+            text = site(cast("Entry", entry), role / "templates/site.conf.j2", tls=tls, journal=False, release="1-a")
             for there, here in (
                 ("/srv/apps/api/access/1-a", self.place),
+                ("/etc/praetor/tls/sites/api/fullchain.pem", self.place / "server.pem"),
+                ("/etc/praetor/tls/sites/api/key.pem", self.place / "server.key"),
                 ("/srv/apps/api/live.sock", self.socket),
                 ("/srv/apps/main/live.sock", self.place / "none.sock"),
                 ("/srv/apps/api/static", self.place / "static"),
@@ -270,7 +285,8 @@ class Serving:
                 text = text.replace(there, str(here))
             (folder / f"sites/{entry['name']}.conf").write_text(text, encoding="utf-8")
         given = {
-            "nginx_tls": False,
+            "nginx_tls": tls,
+            "nginx_listen_tls": [f"127.0.0.1:{self.port_tls}"],
             "nginx_listen": [f"127.0.0.1:{self.port}", f"127.0.0.1:{self.port_http2} http2"],
             "nginx_status_port": 0,
             "nginx_maintenance_dir": str(self.maintenance),
@@ -330,6 +346,17 @@ class Serving:
             connection.request(method or "GET", path, body, {"Host": "localhost", **named})
             answer = connection.getresponse()
             return answer, answer.read()
+
+    def ask_over_tls(self, path: str, who: str = "", **headers: str) -> tuple[int, bytes]:
+        """Status and body, with the certificate of `who`, whose key pair is in the directory of all files."""
+        context = ssl.create_default_context(cafile=str(self.place / "server.pem"))
+        if who:
+            context.load_cert_chain(self.place / f"{who}.pem", self.place / f"{who}.key")
+        connection = http.client.HTTPSConnection("localhost", self.port_tls, timeout=60, context=context)
+        with contextlib.closing(connection):
+            connection.request("GET", path, headers={"X-Forwarded-For": CLIENT, **headers})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
 
     def close(self) -> None:
         """End all."""
@@ -597,6 +624,71 @@ def private() -> Iterator[Serving]:
             running.close()
 
 
+def key_pair(place: Path, name: str, issuer: str = "", days: int = 2) -> None:
+    """Make NAME.key and NAME.pem: an authority, or what `issuer` issues."""
+    command = [
+        "openssl",
+        "req",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        f"/CN={name}",
+    ]
+    command += ["-keyout", f"{place}/{name}.key"]
+    if not issuer:
+        command += [
+            "-x509",
+            "-days",
+            str(days),
+            "-addext",
+            "subjectAltName=DNS:localhost",
+            "-out",
+            f"{place}/{name}.pem",
+        ]
+        subprocess.run(command, capture_output=True, check=True)
+        return
+    subprocess.run([*command, "-out", f"{place}/{name}.csr"], capture_output=True, check=True)
+    command = [
+        "openssl",
+        "x509",
+        "-req",
+        "-days",
+        str(days),
+        "-in",
+        f"{place}/{name}.csr",
+        "-out",
+        f"{place}/{name}.pem",
+    ]
+    command += ["-CA", f"{place}/{issuer}.pem", "-CAkey", f"{place}/{issuer}.key", "-CAcreateserial"]
+    subprocess.run(command, capture_output=True, check=True)
+
+
+@pytest.fixture(scope="module")
+def partners() -> Iterator[Serving]:
+    """Return a site for those who have a certificate of one of two authorities, and a password."""
+    with tempfile.TemporaryDirectory(prefix="s") as directory:
+        place = Path(directory)
+        place.chmod(0o755)
+        for name in ("server", "one", "other", "foreign"):
+            key_pair(place, name)
+        for name, issuer, days in (
+            ("carl", "one", 2),
+            ("dora", "other", 2),
+            ("eve", "foreign", 2),
+            ("late", "one", -1),
+        ):
+            key_pair(place, name, issuer, days)
+        let_in = "".join((place / f"{name}.pem").read_text(encoding="utf-8") for name in ("one", "other"))
+        running = Serving(place, preload=True, users=f"anna:{hashed('-6')}\n", authority=let_in)
+        try:
+            yield running
+        finally:
+            running.close()
+
+
 @pytest.fixture(scope="module")
 def mounted() -> Iterator[Serving]:
     """Return an app below /shop, with a site of another app that leads there."""
@@ -664,6 +756,30 @@ def test_an_app_that_is_not_for_the_public_answers_who_has_a_password_and_nobody
     for user in ("anna", "bert", "carl", "dora"):
         answer, _ = private.ask(path, X_Forwarded_For=CLIENT, Authorization=authorization(user, "open: sesame"))
         assert answer.status == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/static/app.js", "/static/missing.js", "/slow/x", "/favicon.ico", "/gone"])
+def test_an_app_for_clients_with_certificates_answers_them_and_nobody_else(partners: Serving, path: str) -> None:
+    password = authorization("anna", "open: sesame")
+    for who in ("", "eve", "late"):
+        status, body = partners.ask_over_tls(path, who, Authorization=password)
+        assert (status, json.loads(body)["title"], json.loads(body)["status"]) == (403, "Forbidden", 403), (
+            who or "nobody"
+        )
+    for who in ("carl", "dora"):
+        assert partners.ask_over_tls(path, who)[0] == (410 if path == "/gone" else 401), "a certificate is no password"
+        assert partners.ask_over_tls(path, who, Authorization=password)[0] == (410 if path == "/gone" else 200)
+
+
+def test_an_app_is_told_whose_certificate_it_is_and_nobody_else_can_say_so(partners: Serving) -> None:
+    password = authorization("anna", "open: sesame")
+    lie = {"Ssl-Client-S-Dn": "CN=root", "SSL_CLIENT_S_DN": "CN=root"}
+    assert partners.ask_over_tls("/client", "dora", Authorization=password, **lie) == (200, b"CN=dora")
+
+
+def test_an_app_for_clients_with_certificates_says_nothing_without_tls(partners: Serving) -> None:
+    answer, _ = partners.ask("/client", X_Forwarded_For=CLIENT)
+    assert (answer.status, answer.headers["Location"]) == (308, "https://localhost/client")
 
 
 def test_refusals_of_an_app_that_is_not_for_the_public_say_what_they_are(private: Serving) -> None:
