@@ -40,15 +40,16 @@ App = Callable[[dict[str, Any], Start], Iterable[bytes]]
 
 
 def find(reference: str) -> App:
-    """The app that `module:callable` or `module:factory()` names.
+    """The app that `module:callable` or `module:factory()` names; a factory may get literals.
 
     Raises:
         TypeError: it is there, but no WSGI application.
     """
     module, _, name = reference.partition(":")
-    found: Any = getattr(importlib.import_module(module), name.removesuffix("()"))
-    if name.endswith("()"):
-        found = found()
+    name, is_called, arguments = name.partition("(")
+    found: Any = getattr(importlib.import_module(module), name)
+    if is_called:
+        found = _called(found, arguments)
     if inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(getattr(found, "__call__", None)):  # noqa: B004  what it is, not whether
         raise TypeError(
             f"{reference} is an ASGI application, and apps here are WSGI applications: wrap it (a2wsgi.ASGIMiddleware), or run it with another server"
@@ -57,6 +58,19 @@ def find(reference: str) -> App:
         raise TypeError(f"{reference} is {type(found).__name__}, not a WSGI application: it cannot be called")
     app: App = found
     return app
+
+
+def _called(factory: Callable[..., Any], arguments: str) -> Any:
+    """What a factory makes of the arguments in `'production', debug=False)`."""
+    if arguments == ")":
+        return factory()
+    import ast  # noqa: PLC0415  few apps need it, and it is kept in memory by every worker
+
+    call = ast.parse(f"factory({arguments}", mode="eval").body
+    if not isinstance(call, ast.Call):
+        raise TypeError(f"({arguments} are no arguments of a factory")
+    named = {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg}
+    return factory(*map(ast.literal_eval, call.args), **named)
 
 
 def load(reference: str, state: str) -> App:

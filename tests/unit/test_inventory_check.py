@@ -34,7 +34,8 @@ HOST = "a host name in lower case, such as api.example.org or *.example.org"
 GIT = "a git URL (https, ssh, file or user@host:path) without credentials"
 VARIABLE = "a variable name of A-Z, a-z, 0-9 and _"
 VAULTED = "a string that is not empty, encrypted with ansible-vault"
-MODULE = "module:callable, such as api.wsgi:app; or processes or jobs, and no server_names: an app without a site"
+CALLABLE = "module:callable, such as api.wsgi:app, shop:create_app() or shop:create_app('production')"
+MODULE = f"{CALLABLE}; or processes or jobs, and no server_names: an app without a site"
 BATCH = 'a count of hosts, or a share of them from "1%" to "100%"'
 YES = "YAML reads yes, no, on and off as true or false"
 
@@ -410,8 +411,10 @@ def test_what_is_correct_is_accepted(changes: dict[str, Any]) -> None:
             "NAME==VERSION",
         ),
         ({"source": {"package": "not a name"}}, "source.package", '"not a name"', "NAME==VERSION"),
-        ({"wsgi": "api.wsgi"}, "wsgi", '"api.wsgi"', "module:callable, such as api.wsgi:app"),
-        ({"wsgi": "api/wsgi.py:app"}, "wsgi", '"api/wsgi.py:app"', "module:callable, such as api.wsgi:app"),
+        ({"wsgi": "api.wsgi"}, "wsgi", '"api.wsgi"', CALLABLE),
+        ({"wsgi": "api/wsgi.py:app"}, "wsgi", '"api/wsgi.py:app"', CALLABLE),
+        ({"wsgi": "api:create(SETTINGS)"}, "wsgi", '"api:create(SETTINGS)"', CALLABLE),
+        ({"wsgi": "api:create('%(x)')"}, "wsgi", "\"api:create('%(x)')\"", CALLABLE),
         # host names
         ({"server_names": []}, "server_names", "an empty list", "a list of host names"),
         (
@@ -611,10 +614,7 @@ def test_all_mistakes_of_all_apps_are_listed_at_once() -> None:
     assert said(app(threads=0, profil="x"), app(name="second", server_names=["b.example.org"], wsgi=1)) == [
         "apps[0].threads: found 0, expected a whole number from 1 to 64",
         f"apps[0].profil: found an unknown key, expected one of {KEYS}; did you mean profile?",
-        (
-            "apps[1].wsgi: found 1 (YAML reads this as a number or a date: quote it), "
-            "expected module:callable, such as api.wsgi:app"
-        ),
+        f"apps[1].wsgi: found 1 (YAML reads this as a number or a date: quote it), expected {CALLABLE}",
     ]
 
 

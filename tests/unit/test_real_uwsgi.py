@@ -39,6 +39,11 @@ def app(environ, start_response):
         raise RuntimeError("not caught")
     start_response("200 OK", [])
     return [environ["PATH_INFO"].encode()]
+def made(kind, *more, debug=True):
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return [repr((kind, more, debug)).encode()]
+    return app
 """
 HANGS = """
 import os, pathlib, time
@@ -93,6 +98,7 @@ RELEASES = {
     "9-i": ("asgi:app", False),
     "10-j": ("works:app", False),
     "11-k": ("tables:app", False),
+    "12-l": ("works:made('prod-1/a: b', -3, None, debug=False)", False),
 }
 # A worker that was forked and has not come to the app's loading yet: it still has the master's handlers of signals.
 BEGINS = """
@@ -313,6 +319,12 @@ def test_a_worker_that_cannot_load_the_app_later_tries_again_and_takes_no_other_
 def test_an_app_that_is_loaded_once_passes_the_gate_too(real: AppHost) -> None:
     slot = through(real, "4-d")
     assert uwsgi.get(real.socket(slot), "/hello", "h", 60).body == "/hello"
+    remove_slot(real, slot)
+
+
+def test_a_factory_gets_the_values_that_the_entry_has(real: AppHost) -> None:
+    slot = through(real, "12-l")
+    assert uwsgi.get(real.socket(slot), "/", "h", 60).body == "('prod-1/a: b', (-3, None), False)"
     remove_slot(real, slot)
 
 

@@ -49,7 +49,9 @@ SYSTEM_NAMES = frozenset(
 WRAPPER_VARIABLES = frozenset({"IFS", "file", "release", "slot", "value", "vassal"})
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
-_WSGI = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\(\))?", re.ASCII)
+# A factory's arguments are literals, as `flask --app` takes them; the text goes into uWSGI's file, so it has none of that file's own signs.
+_LITERAL = r"""(?:[A-Za-z_]\w*=)?(?:'[\w./: @-]*'|"[\w./: @-]*"|-?\d+|True|False|None)"""
+_WSGI = re.compile(rf"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\((?:{_LITERAL}(?:, ?{_LITERAL})*)?\))?", re.ASCII)
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -723,9 +725,15 @@ class App(Part):
         Must("a name of a-z, 0-9 and _ that begins with a letter, at most 31 characters", _name_problem),
     ] = Field(description="Name of the app, its system user, its paths and its metrics.", examples=["name: shop"])
     source: Source = Field(description="Where the app comes from.", examples=["source: {path: shop}"])
-    wsgi: Annotated[str, match(_WSGI, "module:callable, such as api.wsgi:app")] | None = Field(
+    wsgi: (
+        Annotated[
+            str,
+            match(_WSGI, "module:callable, such as api.wsgi:app, shop:create_app() or shop:create_app('production')"),
+        ]
+        | None
+    ) = Field(
         default=None,
-        description="Module and WSGI callable; `module:factory()` calls a factory. An app without it has `processes` or `jobs` and no site.",
+        description="Module and WSGI callable; `module:factory()` calls a factory, also with plain values: `shop:create_app('production', debug=False)`. An app without it has `processes` or `jobs` and no site.",
         examples=["wsgi: shop.wsgi:app"],
     )
     server_names: Annotated[list[ServedName], Must("a list of host names", _empty_problem)] = Field(
