@@ -51,6 +51,13 @@ def test_plan_changes_nothing(fleet: Fleet) -> None:
     run.must_end(f"release {variant.version}-", "env.GREETING: welcome -> hello", "stage (", well=True)
 
 
+def test_what_only_asks_needs_no_monitoring_host(fleet: Fleet) -> None:
+    for playbook in ("status", "history", "logs"):
+        Run(playbook, app=APP).must_end(*(host.name for host in fleet.hosts), well=True)
+    said = Run("logs", app=APP, host="app4").must_end("-e host=app4: the inventory has no such app host", well=False)
+    assert "did you mean app" in said
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_rollback(fleet: Fleet, count: int) -> None:
     # What was live before what is live, passing over earlier rollbacks.
