@@ -95,5 +95,6 @@ def _compiled(template: pathlib.Path) -> jinja2.Template:
         keep_trailing_newline=True,
         trim_blocks=True,
         autoescape=False,  # noqa: S701  configuration, no HTML
+        optimized=False,  # each is rendered a few times: to look for constants takes longer than it saves
     )
     return environment.from_string(template.read_text(encoding="utf-8"))

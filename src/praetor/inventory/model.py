@@ -342,7 +342,8 @@ Secret = Annotated[str, Must("a string that is not empty, encrypted with ansible
 class Part(BaseModel):
     """What all parts of an entry share: no unknown keys, no conversion of types, no change afterwards."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # Built when something is checked with it: an entry's parts are built within it, and each alone would cost a run as much again.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class Source(Part):

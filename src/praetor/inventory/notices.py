@@ -131,6 +131,8 @@ def check(notify: object, hooks: object) -> list[str]:
         hooks: the same.
     """
     given = {name: value for name, value in (("release_notify", notify), ("release_hooks", hooks)) if value is not None}
+    if not given:
+        return []
     found = []
     try:
         Notices.model_validate(given)

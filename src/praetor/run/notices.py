@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import email.message
-import email.utils
 import hashlib
 import json
 import os
-import smtplib
-import ssl
 import subprocess
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -27,6 +22,7 @@ from .story import shown
 PATIENCE_S = 10.0  # for each that is told: a release does not wait longer for a dead server
 MOST_COMMITS = 50
 LONGEST_REASON = 500  # characters
+_NAMES = ("release_notify", "release_hooks")
 _PORTS = {"starttls": 587, "immediate": 465, "none": 25}
 
 
@@ -56,10 +52,14 @@ def given(resolve: Callable[[Any], Any], variables: Mapping[str, Any]) -> Notice
         resolve: opens what is vaulted and fills in templates.
         variables: Ansible's, of the host that the task runs for.
     """
-    names = [name for name in ("release_notify", "release_hooks") if variables.get(name)]
-    if not names or variables["ansible_check_mode"]:
+    if not is_wanted(variables):
         return None
-    return Notices.model_validate({name: plain(resolve, variables[name]) for name in names})
+    return Notices.model_validate({name: plain(resolve, variables[name]) for name in _NAMES if variables.get(name)})
+
+
+def is_wanted(variables: Mapping[str, Any]) -> bool:
+    """Tell whether the inventory says who is told of releases, or which hooks run around them, and the run is more than a plan."""
+    return any(variables.get(name) for name in _NAMES) and not variables["ansible_check_mode"]
 
 
 def event_of(args: Mapping[str, Any], variables: Mapping[str, Any]) -> Event:
@@ -171,7 +171,7 @@ def tell(notices: Sequence[Notice], event: Event, root: Path) -> list[str]:
             continue
         try:
             _deliver(notice, event, root)
-        except (OSError, ValueError, smtplib.SMTPException, subprocess.SubprocessError) as error:
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
             failed.append(f"{notice.shown} was not told of the {event['event']}: {_short(error)}. The run goes on.")
     return failed
 
@@ -247,22 +247,28 @@ def _deliver(notice: Notice, event: Event, root: Path) -> None:
             raise OSError(f"exit status {done.returncode}{': ' + said[-1] if said else ''}")
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirected POST would arrive as a GET without its body, and look as if it had been told."""
-
-    def redirect_request(self, *_: object, **__: object) -> None:
-        """Refuse."""
-
-
 def _post(url: str, body: Mapping[str, object], headers: Mapping[str, str]) -> None:
+    import urllib.request  # noqa: PLC0415  every release loads this module, and few tell a web server
+
+    class NoRedirect(urllib.request.HTTPRedirectHandler):
+        """A redirected POST would arrive as a GET without its body, and look as if it had been told."""
+
+        def redirect_request(self, *_: object, **__: object) -> None:
+            """Refuse."""
+
     request = urllib.request.Request(  # noqa: S310  the inventory allows http and https only
         url, json.dumps(body).encode(), {"Content-Type": "application/json", "User-Agent": "praetor", **headers}
     )
-    with urllib.request.build_opener(_NoRedirect()).open(request, timeout=PATIENCE_S) as answer:
+    with urllib.request.build_opener(NoRedirect()).open(request, timeout=PATIENCE_S) as answer:
         answer.read(1000)
 
 
 def _mail(mail: Mail, event: Event) -> None:
+    import email.message  # noqa: PLC0415  as above
+    import email.utils  # noqa: PLC0415
+    import smtplib  # noqa: PLC0415
+    import ssl  # noqa: PLC0415
+
     message = email.message.EmailMessage()
     message["From"], message["To"] = mail.sender, ", ".join(mail.to)
     message["Subject"] = f"[{event['app']}] {event['event']}: {event['release']}"
