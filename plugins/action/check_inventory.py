@@ -1,4 +1,4 @@
-"""Checks an inventory on the controller, before any host is contacted: its apps, who is told of releases, databases and balancers.
+"""Checks what a run is asked and its inventory on the controller, before any host is contacted: options, apps, notices, databases, balancers.
 
 The rules and words are in `praetor.inventory`; here is only what needs Ansible:
 templating, decryption, and the file and line that each value came from.
@@ -28,6 +28,7 @@ from praetor.inventory.redis import mistakes as redis_mistakes
 from praetor.inventory.storage import NAME as S3
 from praetor.inventory.storage import bare as storage_bare
 from praetor.inventory.storage import mistakes as storage_mistakes
+from praetor.run.asked import refusal
 from praetor.run.reader import Reader
 
 OTHER_TIERS = ("app_hosts", "monitoring_hosts", "database_hosts", "backup_hosts", "redis_hosts")
@@ -53,6 +54,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         """Check what the first host of the play has, and that all hosts agree about their `apps`; say all mistakes at once."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
+        if refused := refusal(self._loader, variables):
+            return {**result, "failed": True, "msg": refused}
         app_hosts = variables["groups"].get("app_hosts", [])
         if not app_hosts:
             return {**result, "failed": True, "msg": _no_app_hosts(variables)}
