@@ -9,6 +9,7 @@ from ansible.utils.display import Display
 
 from praetor.host.layout import ReleaseError
 from praetor.run.away import gone
+from praetor.run.notices import is_wanted
 from praetor.run.on_controller import ControllerAction
 from praetor.run.places import fleet, places
 from praetor.run.plan import announced, describe_all, needed, refusals
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class ActionModule(ControllerAction):
     """Returns `releases`, those that have to travel, and for the plays that follow `travel`, the hosts that they go to.
 
-    `follow` is the same if there are several. `certify` is the same if a name lacks a certificate, `announce` if balancers must know of it. They are empty where there is nothing to do, and in check mode: plays without hosts cost nothing. `migrates` has by app the hosts that migrate.
+    `follow` is the same if there are several, `tell` if the inventory says who is told, or which hooks run. `certify` is the same if a name lacks a certificate, `announce` if balancers must know of it. They are empty where there is nothing to do, and in check mode: plays without hosts cost nothing. `migrates` has by app the hosts that migrate.
 
     Arguments: `releases` and `run` as app_build returned them; `register`, the variable with each host's survey; `force`.
     """
@@ -50,6 +51,7 @@ class ActionModule(ControllerAction):
             "releases": wanted,
             "travel": self.hosts if wanted and not dry else [],
             "follow": self.hosts if len(wanted) > 1 and not dry else [],
+            "tell": self.hosts if wanted and is_wanted(self.variables) else [],
             "certify": self.hosts if bare and not dry else [],
             "announce": self.hosts if not dry and any(announced(each, surveys) for each in wanted) else [],
             "migrates": {each["app"]: each["migrate_hosts"] if each["commands"]["migrate"] else [] for each in wanted},

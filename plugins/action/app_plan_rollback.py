@@ -8,6 +8,7 @@ from typing import Any
 from ansible.utils.display import Display
 
 from praetor.host.layout import ReleaseError
+from praetor.run.notices import is_wanted
 from praetor.run.on_controller import ControllerAction
 from praetor.run.owner import start
 from praetor.run.places import fleet, places
@@ -16,7 +17,7 @@ from praetor.run.story import together
 
 
 class ActionModule(ControllerAction):
-    """Returns `releases`, the one to go back to, and `run` and `travel` as app_plan does: nothing where it is live and settled on all hosts.
+    """Returns `releases`, the one to go back to, and `run`, `travel` and `tell` as app_plan does: nothing where it is live and settled on all hosts.
 
     Arguments: `apps` as check_inventory returned them; `register`, the variable with each host's survey; `only`, one app; `release`, its id; `why`; `force`.
     """
@@ -42,5 +43,6 @@ class ActionModule(ControllerAction):
         return {
             "releases": [release] if needed else [],
             "travel": self.hosts if needed and not self.variables["ansible_check_mode"] else [],
+            "tell": self.hosts if needed and is_wanted(self.variables) else [],
             "run": run,
         }

@@ -374,10 +374,18 @@ def planned(groups: dict[str, list[str]], hostvars: Mapping[str, Any], what: str
     Args:
         groups: the inventory's.
         hostvars: the variables of all hosts; empty while Ansible only looks at the syntax.
-        what: `travel`, `follow`, `certify` or `announce`, as app_plan returns them.
+        what: `travel`, `follow`, `tell`, `certify` or `announce`, as app_plan returns them.
     """
     plans = (hostvars[host].get("__plan") for host in groups.get("app_hosts", []) if host in hostvars)
     return list(next((plan[what] for plan in plans if plan), []))
+
+
+def stateful(groups: dict[str, list[str]], hostvars: Mapping[str, Any]) -> list[str]:
+    """Return the app hosts where an app has a database, a queue or a cache here, else none; arguments as of `planned`."""
+    hosts = groups.get("app_hosts", [])
+    checked = (hostvars[host].get("__apps") for host in hosts if host in hostvars)
+    apps: list[Entry] = next((found["apps"] for found in checked if found and "apps" in found), [])
+    return list(hosts) if databases(apps, groups) or redis_instances(apps) else []
 
 
 class FilterModule:
@@ -405,6 +413,7 @@ class FilterModule:
             "redis_allow": redis_allow,
             "redis_instances": redis_instances,
             "silent": silent,
+            "stateful": stateful,
             "survey_targets": survey_targets,
             "with_databases": with_databases,
             "with_redis": with_redis,

@@ -41,6 +41,26 @@ def test_every_app_becomes_a_site_with_its_own_limits() -> None:
     assert filters["longest_request_s"]([APP | {"http": HTTP | {"paths": [report]}}]) == 400
 
 
+def test_plays_are_for_whom_there_is_something_to_do() -> None:
+    filters = imported("plugins/filter/wiring.py").FilterModule().filters()
+    hosts = {"app_hosts": ["app1", "app2"], "database_hosts": ["db1"], "redis_hosts": ["queue1"]}
+    sized: dict[str, Any] = APP | {"workers": 2, "threads": 2, "database": None, "redis": None}
+    database: dict[str, Any] = {"name": None, "connections": None, "extensions": []}
+    cache = {"queue": False, "cache": True, "queue_mb": 256, "cache_mb": 128, "port": None}
+
+    def stateful(*apps: dict[str, Any]) -> list[str]:
+        return list(filters["stateful"](hosts, {"app2": {"__apps": {"apps": list(apps)}}}))
+
+    assert stateful(sized) == []
+    assert stateful(sized, sized | {"name": "shop", "database": database}) == hosts["app_hosts"]
+    assert stateful(sized | {"redis": cache}) == hosts["app_hosts"]
+    # While Ansible looks at the syntax there are no variables, and hosts that were refused have no apps.
+    assert filters["stateful"](hosts, {}) == filters["stateful"](hosts, {"app1": {"__apps": {"failed": True}}}) == []
+    planned = {"app1": {}, "app2": {"__plan": {"travel": ["app1", "app2"], "tell": []}}}
+    assert filters["planned"](hosts, planned, "travel") == ["app1", "app2"]
+    assert filters["planned"](hosts, planned, "tell") == filters["planned"](hosts, {}, "tell") == []
+
+
 def test_how_long_a_stop_of_nginx_takes_is_read_from_what_the_role_writes() -> None:
     waits_s = imported("plugins/filter/wiring.py").FilterModule().filters()["nginx_waits_s"]
     [line] = [
