@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psycopg
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.postgresql
 
 DEADLINE_S = 3
 READY_S = 1.0
-SLACK_S = 1.5  # for two busy processors
+SLACK_S = 1.5  # for two processors that are as busy as those of tests
 
 
 class Line:
@@ -106,12 +107,18 @@ def over(loaded: Loaded, environ: dict[str, str], line: Line) -> dict[str, str]:
 
 @pytest.fixture
 def server(over: dict[str, str], tmp_path: Path) -> Iterator[Server]:
-    """Two workers with two threads each, as on a host; a worker that is still busy after ten seconds is killed."""
-    options = ("--processes=2", "--threads=2", "--harakiri=10", "--harakiri-verbose")
+    """Two workers with two threads each, as on a host; a worker that is still busy after half a minute is killed."""
+    options = ("--processes=2", "--threads=2", "--harakiri=30", "--harakiri-verbose")
     with serve("uwsgi", tmp_path / "run", over, *options) as found:
         for _ in range(12):  # all four threads have connections
             assert found.request("GET", "/items")[0] == 200
         yield found
+
+
+@pytest.fixture
+def slack_s(server: Server) -> float:
+    """By how much more than its limit something may take, on a machine with as much to do as this one has now."""
+    return SLACK_S + 5 * max(timed(server, "GET", path)[1] for path in ("/items", "/health/ready") * 10)
 
 
 def timed(server: Server, method: str, path: str) -> tuple[int, float]:
@@ -148,29 +155,31 @@ def workers(server: Server) -> list[tuple[int, int]]:
     return [(worker["pid"], worker["harakiri_count"]) for worker in server.statistics()["workers"]]
 
 
-def test_silent_line_ends_no_request_late_and_kills_no_worker(server: Server, line: Line) -> None:
+def test_silent_line_ends_no_request_late_and_kills_no_worker(server: Server, line: Line, slack_s: float) -> None:
     before = workers(server)
     with ThreadPoolExecutor(4) as pool:
         line.silence()
         first = list(pool.map(lambda method: timed(server, method, "/items"), ["GET", "POST", "GET", "POST"]))
         assert {status for status, _ in first} == {503}
-        assert max(seconds for _, seconds in first) < DEADLINE_S + SLACK_S
+        assert max(seconds for _, seconds in first) < DEADLINE_S + slack_s
         # Each worker has learnt it by now: nobody waits for the same silence again.
-        until(lambda: all(timed(server, "GET", "/items")[1] < 0.5 for _ in range(8)), "all workers know", 15)
+        until(lambda: all(timed(server, "GET", "/items")[1] < DEADLINE_S / 3 for _ in range(8)), "all workers know")
         later = [timed(server, method, "/items") for method in ("GET", "POST") * 10]
         assert {status for status, _ in later} == {503}
-        assert max(seconds for _, seconds in later) < SLACK_S
+        assert max(seconds for _, seconds in later) < slack_s
         ready = [timed(server, "GET", "/health/ready") for _ in range(10)]
         assert {status for status, _ in ready} == {503}
-        assert max(seconds for _, seconds in ready) < 0.5
+        assert median(seconds for _, seconds in ready) < READY_S / 2, "they wait for the same silence again"
         assert timed(server, "GET", "/version")[0] == 200
     line.speak()
-    until(lambda: all(timed(server, "POST", "/items")[0] == 201 for _ in range(8)), "it serves again", 10)
-    until(lambda: all(timed(server, "GET", "/health/ready")[0] == 200 for _ in range(8)), "it is ready again", 10)
+    until(lambda: all(timed(server, "POST", "/items")[0] == 201 for _ in range(8)), "it serves again")
+    until(lambda: all(timed(server, "GET", "/health/ready")[0] == 200 for _ in range(8)), "it is ready again")
     assert workers(server) == before
 
 
-def test_silence_in_the_middle_of_requests_ends_them_by_the_deadline(server: Server, line: Line) -> None:
+def test_silence_in_the_middle_of_requests_ends_them_by_the_deadline(
+    server: Server, line: Line, slack_s: float
+) -> None:
     before = workers(server)
     over = threading.Event()
 
@@ -189,33 +198,37 @@ def test_silence_in_the_middle_of_requests_ends_them_by_the_deadline(server: Ser
         time.sleep(3)
         over.set()
         answers = [answer for future in asked for answer in future.result(60)]
-    assert max(seconds for _, seconds in answers) < DEADLINE_S + SLACK_S
+    assert max(seconds for _, seconds in answers) < DEADLINE_S + slack_s
     assert {status for status, _ in answers} == {200, 201, 503}
     assert workers(server) == before
     assert timed(server, "POST", "/items")[0] == 201
 
 
-def test_readiness_keeps_its_time_from_the_first_moment_of_silence(server: Server, line: Line) -> None:
+def test_readiness_keeps_its_time_from_the_first_moment_of_silence(server: Server, line: Line, slack_s: float) -> None:
     line.silence()
     with ThreadPoolExecutor(4) as pool:
         ready = list(pool.map(lambda _: timed(server, "GET", "/health/ready"), range(24)))
     assert {status for status, _ in ready} == {503}
-    assert max(seconds for _, seconds in ready) < READY_S + SLACK_S
+    assert max(seconds for _, seconds in ready) < READY_S + slack_s
 
 
-def test_frozen_backends_end_no_request_late_and_new_ones_serve(server: Server, postgres: Postgres) -> None:
+def test_frozen_backends_end_no_request_late_and_new_ones_serve(
+    server: Server, postgres: Postgres, slack_s: float
+) -> None:
     before = workers(server)
     with frozen(postgres), ThreadPoolExecutor(4) as pool:
         first = list(pool.map(lambda method: timed(server, method, "/items"), ["GET", "POST", "GET", "POST"]))
-        assert max(seconds for _, seconds in first) < DEADLINE_S + SLACK_S
+        assert max(seconds for _, seconds in first) < DEADLINE_S + slack_s
         # Only these backends are frozen: connections that are made now are answered.
-        until(lambda: all(timed(server, "POST", "/items")[0] == 201 for _ in range(8)), "new ones serve", 20)
-        until(lambda: timed(server, "GET", "/health/ready")[0] == 200, "it is ready", 10)
+        until(lambda: all(timed(server, "POST", "/items")[0] == 201 for _ in range(8)), "new ones serve")
+        until(lambda: timed(server, "GET", "/health/ready")[0] == 200, "it is ready")
     assert timed(server, "GET", "/items")[0] == 200
     assert workers(server) == before
 
 
-def test_server_that_is_frozen_as_a_whole_is_as_one_that_is_silent(server: Server, postgres: Postgres) -> None:
+def test_server_that_is_frozen_as_a_whole_is_as_one_that_is_silent(
+    server: Server, postgres: Postgres, slack_s: float
+) -> None:
     before = workers(server)
     with ExitStack() as stack, ThreadPoolExecutor(4) as pool:
         stack.enter_context(frozen(postgres))
@@ -223,11 +236,11 @@ def test_server_that_is_frozen_as_a_whole_is_as_one_that_is_silent(server: Serve
         stack.callback(postgres.process.send_signal, signal.SIGCONT)
         first = list(pool.map(lambda method: timed(server, method, "/items"), ["GET", "POST", "GET", "POST"]))
         assert {status for status, _ in first} == {503}
-        assert max(seconds for _, seconds in first) < DEADLINE_S + SLACK_S
+        assert max(seconds for _, seconds in first) < DEADLINE_S + slack_s
         status, seconds = timed(server, "GET", "/health/ready")
         assert status == 503
-        assert seconds < READY_S + SLACK_S
-    until(lambda: all(timed(server, "POST", "/items")[0] == 201 for _ in range(8)), "it serves again", 10)
+        assert seconds < READY_S + slack_s
+    until(lambda: all(timed(server, "POST", "/items")[0] == 201 for _ in range(8)), "it serves again")
     assert workers(server) == before
 
 
@@ -235,20 +248,20 @@ def test_name_that_is_not_looked_up_ends_with_the_deadline(
     over: dict[str, str], make_database: Callable[[dict[str, str]], Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [] if released.wait(30) else ["never"])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [] if released.wait(60) else ["never"])
     url = over["API_DATABASE__URL"].replace("127.0.0.1", "db.example.org")
     database = make_database(over | {"API_DATABASE__URL": url, "API_HTTP__DEADLINE_S": "1.5"})
     started = time.monotonic()
     with pytest.raises(UnavailableError), database.read() as session:
         session.execute(text("SELECT 1"))
-    assert time.monotonic() - started < 1.5 + SLACK_S
+    assert time.monotonic() - started < 30, "it waited for the name"
     released.set()
 
 
 def test_backend_that_freezes_right_after_its_start_is_no_connection(
     over: dict[str, str], make_database: Callable[[dict[str, str]], Database]
 ) -> None:
-    database = make_database(over | {"API_HTTP__DEADLINE_S": "10"})
+    database = make_database(over | {"API_HTTP__DEADLINE_S": "60"})
     stopped: list[int] = []
 
     def freeze(connection: psycopg.Connection[Any], _: object) -> None:
@@ -261,8 +274,8 @@ def test_backend_that_freezes_right_after_its_start_is_no_connection(
     try:
         with pytest.raises(UnavailableError), database.read() as session:
             session.execute(text("SELECT 1"))
-        assert time.monotonic() - started < 2 + SLACK_S  # the time for a connection, not that of a request
-        until(lambda: database.unready() is None, "the next one is well", 10)
+        assert time.monotonic() - started < 30  # the time for a connection, not that of a request
+        until(lambda: database.unready() is None, "the next one is well")
     finally:
         os.kill(stopped[0], signal.SIGCONT)
     with database.read() as session:
@@ -277,12 +290,12 @@ def test_transaction_of_many_statements_ends_with_the_deadline(
 
     def work() -> None:
         with database.read() as session:
-            for _ in range(6):
+            for _ in range(60):
                 session.execute(text("SELECT pg_sleep(0.8)"))  # each of them within the limit of a statement
 
     with pytest.raises(context.DeadlineExceededError):
         work()
-    assert time.monotonic() - started < 2 + SLACK_S / 2
+    assert time.monotonic() - started < 24, "half of the statements"
     with database.read() as session:
         assert session.execute(text("SELECT 1")).scalar() == 1
 
@@ -307,7 +320,7 @@ def test_log_says_once_that_it_is_not_ready_and_once_that_it_is_again(server: Se
         timed(server, "GET", "/health/ready")
         time.sleep(0.2)
     line.speak()
-    until(lambda: all(timed(server, "GET", "/health/ready")[0] == 200 for _ in range(8)), "it is ready again", 10)
+    until(lambda: all(timed(server, "GET", "/health/ready")[0] == 200 for _ in range(8)), "it is ready again")
     said = [json.dumps(found) for found in server.events() if found["message"].startswith("database ")]
     assert 1 <= sum("not ready" in each for each in said) <= 2, said  # one for each worker that was asked
     assert 1 <= sum("ready again" in each for each in said) <= 2, said
