@@ -252,6 +252,8 @@ def retire_standby(old: Cluster, lsn: str) -> None:
 def remove(version: int) -> None:
     """Take a retired cluster and its packages away."""
     subprocess.run(["pg_dropcluster", str(version), "main"], check=True, capture_output=True)
+    # It leaves the directory where it had a conf.d, and with it the version.
+    shutil.rmtree(SETTINGS / str(version), ignore_errors=True)
     shutil.rmtree(UNITS / f"{Cluster(version).unit}.d", ignore_errors=True)
     shutil.rmtree(f"/var/lib/postgresql/{version}", ignore_errors=True)
 

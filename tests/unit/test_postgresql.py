@@ -6,6 +6,7 @@ import importlib.machinery
 import re
 import socket
 import stat
+import subprocess
 import types
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import kept_passwords
 import postgres
 import postgresql_objects
 import postgresql_switch
+import postgresql_upgrade
 import pytest
 from project import ROOT
 
@@ -271,3 +273,16 @@ def test_an_archive_that_takes_no_wal_holds_up_no_restore(
     monkeypatch.setitem(vars(postgresql_switch), "time", clock)
     postgresql_switch.archive(5)
     assert (next(now) > 5) is gives_up
+
+
+def test_nothing_is_left_of_an_old_version_that_is_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgresql_upgrade, "SETTINGS", tmp_path)
+    monkeypatch.setattr(postgresql_upgrade, "UNITS", tmp_path / "units")
+    for version in (98, 99):
+        (tmp_path / f"{version}/main/conf.d").mkdir(parents=True)
+    # pg_dropcluster takes the files, and leaves the directory of those that are not its own.
+    asked: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "run", lambda argv, **_: asked.append(argv))
+    postgresql_upgrade.remove(98)
+    assert asked == [["pg_dropcluster", "98", "main"]]
+    assert postgresql_upgrade.versions() == [99]
