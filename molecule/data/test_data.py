@@ -5,13 +5,14 @@ Steps with the mark `short` are the short form, which scenario `databases` runs.
 
 from __future__ import annotations
 
+import re
 import time
 import urllib.parse
 from pathlib import Path
 
 import pytest
 from bucket import ENDPOINT, bucket
-from ledgers import WAIT_S, Host, Site
+from ledgers import SKIPPED, WAIT_S, Host, Site
 
 short = pytest.mark.short
 
@@ -21,6 +22,11 @@ WAL = "/var/lib/postgresql/$(ls /etc/postgresql)/main/pg_wal"
 COPY = "/var/lib/postgresql/restored"
 BOOT = "cat /proc/sys/kernel/random/boot_id"
 HISTORY = "/srv/apps/ledger/history.jsonl"
+VERSIONS = "echo $(ls /etc/postgresql)"
+NEXT_DEBIAN = (
+    "set -e; export DEBIAN_FRONTEND=noninteractive; sed -i 's/bookworm/trixie/g' $(ls /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null); "
+    "apt-get -qq update; apt-get -qq -y -o Dpkg::Options::=--force-confold full-upgrade >/dev/null 2>&1"
+)
 RESTORE = "runuser -u postgres -- /usr/local/libexec/praetor/database-restore"
 
 
@@ -584,6 +590,35 @@ def test_a_monitoring_host_tells_of_the_drill_and_gets_back_what_it_kept(site: S
     await_text(monitor, asked('up{job="postgres"}'), "db1")
     site.play("restore", f"host={monitor.name}", "remove=true")
     assert monitor.run("ls -d /var/lib/prometheus/*.before /var/lib/prometheus/*.restored 2>/dev/null || true") == ""
+
+
+def test_the_next_debian(site: Site) -> None:
+    """By the commands of docs/databases.md: from Debian 12 to 13, then from PostgreSQL 15 to 17. On 13 there is nothing to bring, and nothing happens."""
+    site.await_streaming()
+    old, new = site.primary, site.standby
+    if old.run("cat /etc/debian_version").startswith("13"):
+        site.play("upgrade_databases", skip_tags=SKIPPED)
+        assert site.primary is old
+        assert old.run(VERSIONS) == "17"
+        return
+    for host in (new, old, site.backup):
+        if host is old:
+            site.play("switchover", f"to={new.name}")
+        host.run(NEXT_DEBIAN)
+        host.run("systemctl reboot", check=False)
+        host.await_boot()
+        site.await_writes()
+    site.play("upgrade_databases", "try=true")
+    assert new.sql("show server_version").startswith("15")
+    text = " ".join(site.play("upgrade_databases", skip_tags=SKIPPED).split())
+    [said] = re.findall(r"it took no writes for [0-9.]+ s", text)
+    site.step.notes.append(f"PostgreSQL 17: {said}")
+    assert site.primary is new
+    assert new.sql("show server_version").startswith("17")
+    site.await_streaming()
+    site.restored(site.play("drill"))
+    site.play("upgrade_databases", "remove_old=true")
+    assert [host.run(VERSIONS) for host in (new, old)] == ["17", "17"]
 
 
 @short
