@@ -20,7 +20,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from serving import ROOT, play
+
 LAB = f"{os.environ.get('PRAETOR_LAB', 'praetor')}-p"
 NETWORK = f"198.19.{150 + int(os.environ.get('PRAETOR_LAB_NET', '0'))}"
 MEMBERS = {f"p{number}": f"{NETWORK}.{10 + number}" for number in (1, 2, 3)}
@@ -30,7 +31,7 @@ URL = (
 )
 WRITER = """\
 import time, psycopg2
-address = open("/root/address").readline().strip()
+address = open("/opt/address").readline().strip()
 connection, number = None, int(time.time()) * 1000
 while True:
     number += 1
@@ -47,7 +48,7 @@ while True:
 """
 READER = """\
 import psycopg2
-cursor = psycopg2.connect(open("/root/address").readline().strip()).cursor()
+cursor = psycopg2.connect(open("/opt/address").readline().strip()).cursor()
 cursor.execute("select n from numbers")
 print(*(number for (number,) in cursor))
 """
@@ -93,20 +94,6 @@ postgresql:
 """
 
 
-def play(playbook: str, inventory: Path, *arguments: str) -> None:
-    """Run a playbook; what it says goes to stderr."""
-    command = [
-        str(Path(sys.executable).with_name("ansible-playbook")),
-        f"playbooks/{playbook}.yml",
-        "-i",
-        str(inventory),
-        *arguments,
-    ]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    if code := subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, check=False).returncode:
-        raise SystemExit(code)
-
-
 def run(inventory: Path, host: str, command: str, *, check: bool = True) -> str:
     """Run a shell command as root on a host; what it printed."""
     with tempfile.TemporaryDirectory() as answers:
@@ -140,8 +127,8 @@ def outage(inventory: Path, client: str, primary: str, act: Callable[[], None]) 
     run(
         inventory,
         client,
-        f"cat >/root/writer.py <<'END'\n{WRITER}END\ncat >/root/reader.py <<'END'\n{READER}END\nsystemctl stop writer 2>/dev/null; rm -f /root/written; "
-        f"systemd-run --quiet --unit=writer --property=StandardOutput=file:/root/written python3 /root/writer.py",
+        f"cat >/opt/writer.py <<'END'\n{WRITER}END\ncat >/opt/reader.py <<'END'\n{READER}END\nsystemctl stop writer 2>/dev/null; rm -f /opt/written; "
+        f"systemd-run --quiet --unit=writer --property=StandardOutput=file:/opt/written python3 /opt/writer.py",
     )
     time.sleep(10)
     run(
@@ -150,14 +137,14 @@ def outage(inventory: Path, client: str, primary: str, act: Callable[[], None]) 
     time.sleep(1.5)
     act()
     time.sleep(3)
-    before = int(run(inventory, client, "wc -l </root/written"))
-    await_true(lambda: int(run(inventory, client, "wc -l </root/written")) > before + 100, "writes")
+    before = int(run(inventory, client, "wc -l </opt/written"))
+    await_true(lambda: int(run(inventory, client, "wc -l </opt/written")) > before + 100, "writes")
     time.sleep(3)
     run(inventory, client, "systemctl stop writer")
-    told = [line.split() for line in run(inventory, client, "cat /root/written").splitlines()]
+    told = [line.split() for line in run(inventory, client, "cat /opt/written").splitlines()]
     times = [float(when) for _, when in told]
     gap, number = max((later - earlier, index) for index, (earlier, later) in enumerate(itertools.pairwise(times)))
-    there = set(run(inventory, client, "python3 /root/reader.py").split())
+    there = set(run(inventory, client, "python3 /opt/reader.py").split())
     lost = sum(n not in there for n, _ in told)
     return f"{gap:.1f} s, {len(told)} acknowledged, {lost} lost, {number + 1} before"
 
@@ -181,16 +168,14 @@ def with_failover(inventory: Path, rounds: int) -> None:
     )
     client, (first, second) = groups["app_hosts"]["hosts"][0], groups["database_hosts"]["hosts"][:2]
     run(inventory, client, "apt-get install -qq -y python3-psycopg2 >/dev/null")
-    run(inventory, client, "umask 077; cat /srv/apps/*/releases/*/secrets/DATABASE_URL >/root/address")
+    run(inventory, client, "umask 077; cat /srv/apps/*/releases/*/secrets/DATABASE_URL >/opt/address")
     for _ in range(rounds):
         state = run(inventory, first, "runuser -u postgres -- psql -XAtc 'select pg_is_in_recovery()'")
         old, new = (first, second) if state == "f" else (second, first)
-        print(
-            f"failover.yml: {outage(inventory, client, old, partial(play, 'failover', inventory, '-e', f'to={new}'))}",
-            flush=True,
-        )
-        play("lab_up", inventory)
-        play("rejoin", inventory, "-e", f"host={old}")
+        act = partial(play, "playbooks/failover.yml", "-e", f"to={new}", inventory=str(inventory))
+        print(f"failover.yml: {outage(inventory, client, old, act)}", flush=True)
+        play("playbooks/lab_up.yml", inventory=str(inventory))
+        play("playbooks/rejoin.yml", "-e", f"host={old}", inventory=str(inventory))
         await_true(partial(streams, inventory, new), "a standby")
 
 
@@ -211,7 +196,7 @@ def with_patroni(rounds: int) -> None:
         inventory = Path(scratch, "hosts.yml")
         hosts = {name: {"ansible_host": address} for name, address in MEMBERS.items()}
         inventory.write_text(INVENTORY.format(hosts=json.dumps(hosts), lab=LAB, network=NETWORK))
-        play("lab_up", inventory)
+        play("playbooks/lab_up.yml", inventory=str(inventory))
         try:
             run(
                 inventory,
@@ -226,7 +211,7 @@ def with_patroni(rounds: int) -> None:
                     inventory,
                     name,
                     f"cat >/etc/default/etcd <<'END'\n{ETCD.format(**known)}END\ncat >/etc/patroni/config.yml <<'END'\n{PATRONI.format(**known)}END\n"
-                    f"umask 077; echo '{words}' >/root/address; systemctl enable etcd patroni; systemctl start --no-block etcd",
+                    f"umask 077; echo '{words}' >/opt/address; systemctl enable etcd patroni; systemctl start --no-block etcd",
                 )
             for name in MEMBERS:
                 run(inventory, name, "sleep 3; systemctl start patroni")
@@ -235,10 +220,10 @@ def with_patroni(rounds: int) -> None:
                 leader = next(name for name, state in states(inventory, "p1").items() if state.startswith("Leader"))
                 client = next(name for name in MEMBERS if name != leader)
                 print(f"Patroni: {outage(inventory, client, leader, lambda: None)}", flush=True)
-                play("lab_up", inventory)
+                play("playbooks/lab_up.yml", inventory=str(inventory))
                 await_true(partial(whole, inventory, client), "three members")
         finally:
-            play("lab_down", inventory)
+            play("playbooks/lab_down.yml", inventory=str(inventory))
 
 
 WHOLE: Sequence[list[str]] = (

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from flask import Flask, Response, after_this_request, request, request_tearing_down, url_for
+from flask import Flask, Response, after_this_request, request, request_tearing_down, session, url_for
 from werkzeug.exceptions import HTTPException
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
@@ -167,8 +167,6 @@ def test_a_session_is_nowhere() -> None:
 
     @app.get("/")
     def show() -> str:
-        from flask import session  # noqa: PLC0415
-
         with pytest.raises(RuntimeError, match="secret key"):
             session["a"] = 1
         return "none"

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import fcntl
 import importlib
@@ -62,10 +63,6 @@ def find(reference: str) -> App:
 
 def _called(factory: Callable[..., Any], arguments: str) -> Any:
     """What a factory makes of the arguments in `'production', debug=False)`."""
-    if arguments == ")":
-        return factory()
-    import ast  # noqa: PLC0415  few apps need it, and it is kept in memory by every worker
-
     call = ast.parse(f"factory({arguments}", mode="eval").body
     if not isinstance(call, ast.Call):
         raise TypeError(f"({arguments} are no arguments of a factory")
