@@ -12,6 +12,7 @@ from fakes import FakeSlot, a_run, put_release, put_slot
 from praetor.documents import Bake, Journal
 from praetor.host import drain as drains
 from praetor.host import flip as flips
+from praetor.host import uwsgi
 from praetor.host.drain import Drain
 from praetor.host.flip import AccessLog, Limits, Request, Traffic, Watch, breach, flip_and_bake, requests, traffic, undo
 from praetor.host.journal import append, phase
@@ -324,6 +325,33 @@ def test_one_silent_look_is_borne_and_three_are_not(scene: Scene, monkeypatch: p
 def test_a_slot_without_stats_is_never_flipped_to(scene: Scene) -> None:
     scene.slots.pop().close()
     with pytest.raises(OSError, match="No such file"):
+        scene.bake()
+    assert scene.host.live() == scene.old
+
+
+def test_a_slot_that_tells_its_figures_late_is_flipped_to(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    counters = uwsgi.counters
+    waited: list[float] = []
+
+    def late(path: Path, timeout_s: float = uwsgi.STATS_S) -> Counters:
+        if path == scene.host.stats(scene.new) and not waited:
+            if timeout_s <= uwsgi.STATS_S:
+                raise TimeoutError
+            waited.append(timeout_s)
+        return counters(path, timeout_s)
+
+    monkeypatch.setattr(uwsgi, "counters", late)
+    scene.bake()
+    assert scene.host.live() == scene.new
+    assert waited == [60], "as long as the gate waits"
+
+
+def test_a_slot_that_never_tells_its_figures_is_not_flipped_to(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(path: Path, timeout_s: float = uwsgi.STATS_S) -> Counters:
+        raise TimeoutError(f"{path} {timeout_s}")
+
+    monkeypatch.setattr(uwsgi, "counters", never)
+    with pytest.raises(TimeoutError, match="2-b was healthy, but gave no figures within 60 s; it was not made live"):
         scene.bake()
     assert scene.host.live() == scene.old
 

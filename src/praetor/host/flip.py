@@ -170,7 +170,7 @@ class Watch:
         self.host, self.slot, self.log = host, slot, AccessLog(access_log)
         self.before = traffic(requests(self.log.before()), time.time() - BEFORE_S)
         self.serves = host.serves(slot.release)
-        self.start = uwsgi.counters(host.stats(slot)) if self.serves else uwsgi.Counters(0, 0, 0, 0, 0, 0)
+        self.start = _counters_at_flip(host, slot) if self.serves else uwsgi.Counters(0, 0, 0, 0, 0, 0)
         self.now: uwsgi.Counters | None = self.start
         self.since = Traffic()
         self._seen: list[Request] = []
@@ -326,6 +326,22 @@ def _watch_old(drain: Drain | None, journal: Journal) -> None:
     with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
         drain.look(PROBE_S)
     journal["drain"] = drain.state
+
+
+def _counters_at_flip(host: AppHost, slot: Slot) -> uwsgi.Counters:
+    """The counters that the bake starts from. A slot that passed the gate and is slow to tell them has as long as it had for the gate.
+
+    Raises:
+        OSError: there is no stats server, or it gives no answer.
+    """
+    manifest = host.manifest(slot.release)
+    patience_s = manifest["settings"]["health"]["timeout_s"] if manifest else uwsgi.STATS_S
+    try:
+        return uwsgi.counters(host.stats(slot), max(patience_s, uwsgi.STATS_S))
+    except TimeoutError:
+        raise TimeoutError(
+            f"{slot.release} was healthy, but gave no figures within {patience_s:.0f} s; it was not made live"
+        ) from None
 
 
 def _counters(host: AppHost, slot: Slot) -> uwsgi.Counters | None:

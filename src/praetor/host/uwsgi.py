@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from praetor.documents import Note, Stats
 
+STATS_S = 2.0  # a master that is not busy tells at once
 ANSWER_MAX = 16 * 2**20  # bytes; stats of hundreds of workers fit, an endless body does not
 
 
@@ -131,7 +132,7 @@ def get(path: pathlib.Path, uri: str, host: str, timeout_s: float, *, fastcgi: b
     return Answer(int(status), body[:2000].decode(errors="replace"), headers.get(b"location", b"").decode("latin-1"))
 
 
-def stats(path: pathlib.Path, timeout_s: float = 2.0) -> Stats:
+def stats(path: pathlib.Path, timeout_s: float = STATS_S) -> Stats:
     """The JSON of a stats server.
 
     Raises:
@@ -144,7 +145,7 @@ def stats(path: pathlib.Path, timeout_s: float = 2.0) -> Stats:
     return found
 
 
-def counters(path: pathlib.Path, timeout_s: float = 2.0) -> Counters:
+def counters(path: pathlib.Path, timeout_s: float = STATS_S) -> Counters:
     """Add up what the workers of a slot count, and the slot's watch. Raises as `stats` does."""
     workers = stats(path, timeout_s).get("workers", [])
     ended = notes(path.with_suffix(".state")).get("watch", {}).get("ended", {})
