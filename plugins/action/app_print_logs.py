@@ -23,7 +23,9 @@ class ActionModule(ControllerAction):
     def do(self, args: Mapping[str, Any]) -> Mapping[str, object]:
         """Print."""
         seen = self.registered(args["register"])
-        if refused := unknown(args["host"], self.hosts, args["archive"], args["monitor"]):
+        groups = self.variables["groups"]
+        everywhere = {host for tier in ("app_hosts", "balancer_hosts") for host in groups.get(tier, [])}
+        if refused := unknown(args["host"], self.hosts, args["archive"], args["monitor"], everywhere):
             raise ReleaseError(refused)
         by_host = {host: list(found.get("entries") or []) for host, found in seen.items()}
         entries = merge({**by_host, args["monitor"]: args["archive"]})

@@ -190,6 +190,14 @@ def test_a_host_that_nobody_knows_is_named() -> None:
     assert "no monitoring host keeps" in unknown("q", ["web1", "lb1"], [], "")
 
 
+def test_a_host_that_the_run_is_limited_away_from_is_not_called_unknown() -> None:
+    said = unknown("web2", ["web1"], [], "mon1", {"web1", "web2"})
+    assert said == (
+        "-e host=web2: --limit leaves web2 out of this run, and -e host=... already asks one host alone; run it without --limit"
+    )
+    assert "no such app host" in unknown("web3", ["web1"], [], "mon1", {"web1", "web2"})
+
+
 def test_a_host_that_left_is_known_by_its_lines() -> None:
     line: Any = {"ts": 1.0, "host": "web9", "source": "nginx", "said": "x"}
     assert unknown("web9", ["web1"], [line], "mon1") == ""

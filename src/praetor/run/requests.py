@@ -27,17 +27,22 @@ def silent(seen: Mapping[str, Mapping[str, Any]], monitor: str) -> list[str]:
     return [f"{host} does not answer ({answer['away']}): {have}" for host, answer in seen.items() if answer.get("away")]
 
 
-def unknown(host: str, known: Collection[str], archive: Sequence[LogLine], monitor: str) -> str:
-    """What to say when lines of a host were asked for that neither the inventory nor the archive knows; empty when one of them does.
+def unknown(
+    host: str, known: Collection[str], archive: Sequence[LogLine], monitor: str, everywhere: Collection[str] = ()
+) -> str:
+    """What to say when lines of a host were asked for that neither this run nor the archive has; empty when one of them does.
 
     Args:
         host: the one that was asked for; empty for all.
         known: the hosts that were asked.
         archive: what the monitoring host had of it.
         monitor: that host; empty where there is none.
+        everywhere: the app hosts and balancers of the inventory, whatever the run is limited to.
     """
     if not host or host in known or archive:
         return ""
+    if host in everywhere:
+        return f"-e host={host}: --limit leaves {host} out of this run, and -e host=... already asks one host alone; run it without --limit"
     meant = difflib.get_close_matches(host, known, n=1)
     likely = f"did you mean {meant[0]}?" if meant else f"expected one of: {', '.join(known)}"
     kept = (
