@@ -147,6 +147,21 @@ def test_a_template_says_who_wrote_the_file(path: str) -> None:
     assert f"# Managed by Ansible: roles/{role}. Changes here are overwritten." in first
 
 
+# Modules of Ansible that make a temporary file on the host.
+HOSTS_TMP = "/var/tmp"  # noqa: S108  Debian has it on every host
+MAKE_FILES = {"assemble", "blockinfile", "deb822_repository", "get_url", "git", "lineinfile", "replace", "uri"}
+
+
+@pytest.mark.parametrize("path", [path for path in task_files() if path.startswith(("roles/", "playbooks/"))])
+def test_a_module_with_a_temporary_file_is_told_a_place_that_is_there(path: str) -> None:
+    makers = [
+        task
+        for task in tasks(load(ROOT / path))
+        if MAKE_FILES & {name.removeprefix("ansible.builtin.") for name in task}
+    ]
+    assert [task["name"] for task in makers if task.get("vars", {}).get("ansible_remote_tmp") != HOSTS_TMP] == []
+
+
 @pytest.mark.parametrize("path", task_files())
 def test_tasks_use_no_forbidden_module_and_ignore_no_error(path: str) -> None:
     for task in tasks(load(ROOT / path)):
