@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from praetor.run.failures import story_of
 from praetor.run.on_controller import ControllerAction
 
 if TYPE_CHECKING:
-    from praetor.documents import Failure, Story
+    from praetor.documents import Failure
 
 
 class ActionModule(ControllerAction):
@@ -16,7 +17,7 @@ class ActionModule(ControllerAction):
 
     def do(self, args: Mapping[str, Any]) -> Failure:  # noqa: ARG002  it has none
         """Look at the results of all hosts."""
-        told = {host: _story(failed) for host, failed in self.registered("ansible_failed_result").items() if failed}
+        told = {host: story_of(failed) for host, failed in self.registered("ansible_failed_result").items() if failed}
         phase = next((story["phase"] for story in told.values()), "")
         reasons = {host: story["reason"] for host, story in told.items()}
         what = f"{phase} failed on {', '.join(reasons)}" if reasons else "a host dropped out of the run"
@@ -29,9 +30,3 @@ class ActionModule(ControllerAction):
             "bad": any(story["bad"] for story in told.values()),
             "reason": reasons.get(self.variables["inventory_hostname"], f"stopped, because {what}"),
         }
-
-
-def _story(failed: Mapping[str, Any]) -> Story:
-    """What app_phase told; of any other failure what Ansible says."""
-    told: Story | None = failed.get("_ansible_story")
-    return told or {"phase": "an unexpected place", "reason": str(failed.get("msg")), "bad": False}
