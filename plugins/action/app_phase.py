@@ -9,11 +9,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.utils.display import Display
 
 from praetor.host.phases import PHASES
 from praetor.run.arguments import spec_of
+from praetor.run.failures import failed
 from praetor.run.on_host import HostAction
 from praetor.run.owner import until_locked
 from praetor.run.told import told
@@ -26,6 +27,16 @@ _WAITS = {"lock_wait": {"type": "float", "default": 0}}
 _SENDS = {"files": {"type": "dict", "default": {}}, "missing": {"type": "list", "elements": "str", "default": []}}
 # Options for the controller only; removed before the call to the host.
 BEGINNING: dict[str, dict[str, Any]] = {"lock": _WAITS, "stage": {**_WAITS, **_SENDS}, "gate": _WAITS}
+
+
+class NotBroughtError(Exception):
+    """The files of a release could not be brought to the host; `answer` has the reason."""
+
+    def __init__(self, answer: PhaseAnswer, said: str) -> None:
+        """Take what the host says of its room, and what Ansible said."""
+        super().__init__(said)
+        given = f"the files of the release could not be brought ({said.strip()[:300]})"
+        self.answer: PhaseAnswer = answer if answer.get("reason") else {"reason": given}
 
 
 class ActionModule(HostAction):
@@ -68,12 +79,12 @@ class ActionModule(HostAction):
         try:
             answer = self._phase(phase, args)
         except AnsibleConnectionFailure as error:
-            said = str(error).strip()[:300]
-            full = f"no room for the upload: {said}; make room and run again. What is live goes on serving."
-            answer = {"reason": full if "No space left" in said else f"the host did not answer ({said})"}
+            answer = {"reason": f"the host did not answer ({str(error).strip()[:300]})"}
         except FileNotFoundError as error:
             gone = f"{error.filename} is gone from the controller's cache; run again to fetch or build it again"
             answer = {"reason": gone}
+        except NotBroughtError as error:
+            answer = error.answer
         finally:
             with contextlib.suppress(AnsibleConnectionFailure):
                 self._remove_tmp_path(self._connection._shell.tmpdir)  # noqa: SLF001  the documented way of action plugins
@@ -81,10 +92,8 @@ class ActionModule(HostAction):
         undoes = phase == "settle" and args[phase]["reason"]
         if not reason or undoes:
             return {**answer, "failed": False, "reason": reason}
-        # Ansible shows a message twice and on each host; keys with this prefix are not shown, and app_report reads them.
-        msg = reason if phase == "settle" else f"{phase} failed"
         story: Story = {"phase": phase, "reason": reason, "bad": answer.get("bad", False)}
-        return {"changed": answer.get("changed", False), "failed": True, "msg": msg, "_ansible_story": story}
+        return {**failed(story, changed=answer.get("changed", False))}
 
     def _phase(self, phase: str, args: dict[str, Any]) -> PhaseAnswer:
         own, told = BEGINNING.get(phase, {}), args[phase]
@@ -112,6 +121,13 @@ class ActionModule(HostAction):
                     archive.add(path, arcname=sha256)
             if Path(local.name).stat().st_size <= SMALL:
                 return {"sent": base64.b64encode(Path(local.name).read_bytes()).decode()}
-            remote = str(self._connection._shell.join_path(self._make_tmp_path(), "files.tar"))  # noqa: SLF001
-            self._transfer_file(local.name, remote)
+            try:
+                remote = str(self._connection._shell.join_path(self._make_tmp_path(), "files.tar"))  # noqa: SLF001
+                self._transfer_file(local.name, remote)
+            except AnsibleError as error:
+                # Ansible and sftp do not tell a full disk from any other failure: the host itself is asked.
+                place = self._remote_expand_user(self.get_shell_option("remote_tmp"), sudoable=False)
+                params = {"place": place, "size": Path(local.name).stat().st_size}
+                answer = cast("PhaseAnswer", self.on_host(params, work="full"))
+                raise NotBroughtError(answer, str(error)) from error
             return {"uploads": remote}

@@ -23,6 +23,6 @@ class ActionModule(HostAction):
         "apps": {"type": "list", "elements": "str", "default": []},
     }
 
-    def on_host(self, params: Mapping[str, Any], secret: Iterable[str] = ()) -> dict[str, Any]:
+    def on_host(self, params: Mapping[str, Any], secret: Iterable[str] = (), work: str = "") -> dict[str, Any]:
         """Send along who asks."""
-        return super().on_host({**params, "by": f"{getpass.getuser()}@{socket.gethostname()}"}, secret)
+        return super().on_host({**params, "by": f"{getpass.getuser()}@{socket.gethostname()}"}, secret, work)

@@ -559,6 +559,7 @@ class Answer(TypedDict, total=False):
     changed: bool
     reason: str | None  # why it failed, for the operator; None when it did not
     bad: bool  # it failed under traffic
+    full: str  # the place whose file system has no room, if that is why
     holder: Journal  # of the run that has the app
     failed: bool  # there is no answer from the host; `msg` says why
     msg: str
@@ -639,6 +640,16 @@ class Story(TypedDict):
     phase: str
     reason: str
     bad: bool  # the release failed under traffic
+
+
+class FailedPhase(TypedDict):
+    """The result of a phase's task that failed, see `praetor.run.failures`."""
+
+    changed: bool
+    failed: Literal[True]
+    msg: str
+    # Ansible prints a message twice and for each host; keys with the prefix _ansible_ it does not print, and keeps them in ansible_failed_result.
+    _ansible_praetor_story: Story
 
 
 class Failure(TypedDict):

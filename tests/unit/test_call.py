@@ -14,6 +14,7 @@ from fakes import a_run
 
 from praetor.documents import Journal
 from praetor.host import call
+from praetor.host.full import FullError
 from praetor.host.journal import LockedError
 from praetor.host.layout import BakeError, ReleaseError
 
@@ -57,7 +58,7 @@ def test_work_is_named_and_gets_its_parameters(
     ("error", "expected"),
     [
         (ReleaseError("a sentence"), "a sentence"),
-        (OSError(errno.ENOSPC, "No space"), "No space; make room on the file system and run again. What is live goes"),
+        (OSError(errno.ENOSPC, "kein Platz"), "kein Platz. What is live goes on serving"),
         (OSError(errno.EIO, "Input/output"), "Input/output. What is live goes on serving."),
         (KeyError("oops"), "unexpected, please report it:\nTraceback"),
     ],
@@ -66,6 +67,20 @@ def test_an_error_is_a_reason_in_words(error: Exception, expected: str) -> None:
     found = answer_to(error)
     assert expected in found["reason"]
     assert found["changed"] is True
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (FullError(Path("/"), "staging"), "/"),
+        (OSError(errno.EDQUOT, "kein Platz", "/srv/a"), "/srv/a"),
+        (OSError(errno.ENOSPC, "kein Platz"), "the host"),
+        (OSError(errno.EIO, "No space left on device"), None),
+        (ReleaseError("No space left on device"), None),
+    ],
+)
+def test_a_full_disk_is_told_by_its_number_and_not_by_a_text(error: Exception, full: str | None) -> None:
+    assert answer_to(error).get("full") == full
 
 
 @pytest.mark.parametrize(("error", "bad"), [(BakeError("5xx"), True), (ReleaseError("no"), False)])

@@ -1,6 +1,8 @@
 """One command for each piece of work on a host; the host is this machine, its root a directory."""
 
 import ast
+import errno
+import json
 import os
 import subprocess
 import sys
@@ -76,7 +78,7 @@ def test_another_version_gets_another_copy(kept: Path, monkeypatch: pytest.Monke
 def test_two_that_bring_the_copy_at_once_agree(kept: Path) -> None:
     action = Here()
     action.on_host(THAW)
-    action._low_level_execute_command(on_host._KEEP.format(kept=kept, copy=on_host._copy()), on_host._packed())
+    assert action._low_level_execute_command("/usr/bin/python3 -I -S -", on_host._keeping())["rc"] == 0
     assert [str(path) for path in kept.iterdir()] == [on_host._copy()]
     assert action.on_host(THAW) == THAWED
 
@@ -89,8 +91,9 @@ def test_a_place_that_cannot_be_written_is_named(kept: Path) -> None:
     assert "File exists" in found["msg"]
 
 
-def test_what_cannot_be_unpacked_leaves_nothing(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_host, "_packed", lambda: b"no tar" * 200)
+def test_what_cannot_be_written_leaves_nothing(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = on_host._modules()
+    monkeypatch.setattr(on_host, "_modules", lambda: {**files, "praetor/host/freeze.py/inner.py": b""})
     found = Here().on_host(THAW)
     assert found["failed"] is True
     assert found["msg"].endswith(". What is live goes on serving.")
@@ -98,10 +101,27 @@ def test_what_cannot_be_unpacked_leaves_nothing(kept: Path, monkeypatch: pytest.
     assert list(kept.iterdir()) == []
 
 
-def test_a_full_place_is_to_be_given_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_host, "_KEEP", "echo 'tar: a: Cannot write: No space left on device\ntar: b' >&2; exit 1")
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_place_is_to_be_given_room(kept: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    files = on_host._modules()
+    # The number alone decides: no word of it is English.
+    full = f"""
+def _write(*_, **__):
+    raise OSError({code}, "kein Platz", "/run")
+pathlib.Path.write_text = _write
+"""
+    broken = {**files, "praetor/host/keep.py": files["praetor/host/keep.py"] + full.encode()}
+    monkeypatch.setattr(on_host, "_modules", lambda: broken)
     found = Here().on_host(THAW)
-    assert found["msg"].endswith("left on device. What is live goes on serving. Make room there and run again.")
+    assert found["full"] == on_host.KEPT
+    assert found["msg"].endswith("kein Platz: '/run'. What is live goes on serving. Make room there and run again.")
+    assert list(kept.iterdir()) == []
+
+
+def test_what_any_work_found_full_is_to_be_given_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"reason": "kein Platz.", "full": "/srv"}
+    monkeypatch.setattr(Here, "_start", lambda *_: {"rc": 0, "stdout": json.dumps(said), "stderr": ""})
+    assert Here().on_host(THAW)["reason"] == "kein Platz. Make room there and run again."
 
 
 def test_no_answer_is_told_with_what_was_printed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from wheel import make_wheel, sha256
 
 from praetor.host import copies
 from praetor.host import stage as stages
+from praetor.host.full import FullError
 from praetor.host.gate import wait_until
 from praetor.host.layout import AppHost, ReleaseError, remove, write_atomically
 from praetor.host.stage import environment, files_of, missing, run_command, stage
@@ -308,18 +309,16 @@ def test_a_full_disk_leaves_nothing_and_says_what_to_do(
         monkeypatch.setattr(stages, step, lambda *_: None)
     target = "write_atomically" if where == "_store" else where
     monkeypatch.setattr(stages, target, fail_with(code))
-    with pytest.raises(
-        ReleaseError, match=r"no space left on the file system of .* goes on serving\. Make room and run again"
-    ):
+    with pytest.raises(FullError, match=r"no space left on the file system of .* goes on serving"):
         send(host, release_of(make_wheel(place / "built", "tiny")))
     assert list(host.releases_dir.iterdir()) == []
 
 
 def test_a_full_inode_table_is_called_by_its_name(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> None:
     found = os.statvfs(host.root)
-    none_left = os.statvfs_result([*found[:5], 0, 0, 0, *found[8:]])
+    none_left = os.statvfs_result([*found[:5], 100, 0, 0, *found[8:]])
     monkeypatch.setattr(os, "statvfs", lambda _: none_left)
-    assert stages._full(host.root).startswith("no inodes left")
+    assert str(FullError(host.root, "storing wheels")).startswith("no inodes left")
 
 
 def test_what_uv_says_of_a_full_disk_is_a_full_disk(host: AppHost) -> None:

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .full import FullError, is_full
 from .journal import LockedError
-from .layout import DISK_FULL, BakeError, ReleaseError
+from .layout import BakeError, ReleaseError
 
 Work = Callable[..., Mapping[str, Any]]
 
@@ -33,12 +34,14 @@ def answer(work: Work, **params: object) -> dict[str, object]:
         return {"changed": False, "reason": None, **work(**params)}
     except LockedError as error:
         return {"changed": False, "reason": str(error), "holder": error.holder}
+    except FullError as error:
+        return {"changed": True, "reason": str(error), "full": error.place}
     except ReleaseError as error:
         return {"changed": True, "reason": str(error), "bad": isinstance(error, BakeError)}
     except OSError as error:
-        hint = "; make room on the file system and run again" if error.errno in DISK_FULL else ""
-        reason = f"{type(error).__name__}: {error}{hint}. What is live goes on serving."
-        return {"changed": True, "reason": reason}
+        reason = f"{type(error).__name__}: {error}. What is live goes on serving."
+        full = {"full": str(error.filename or "the host")} if is_full(error) else {}
+        return {"changed": True, "reason": reason, **full}
     except Exception:  # noqa: BLE001  the other hosts must hear of a mistake of ours as of any other failure
         import traceback  # noqa: PLC0415  every call pays for what is imported
 

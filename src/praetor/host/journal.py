@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
-from .layout import DISK_FULL, AppHost, ReleaseError, read_json, write_atomically
+from .full import is_full
+from .layout import AppHost, ReleaseError, read_json, write_atomically
 
 if TYPE_CHECKING:
     from praetor.documents import Event, Freeze, Journal, Mark, Run
@@ -243,7 +244,7 @@ def _renew(host: AppHost, journal: Journal) -> None:
     try:
         save(host, journal)
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if not is_full(error):
             raise
 
 

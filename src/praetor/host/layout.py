@@ -6,7 +6,6 @@ Every change that matters is one rename(2): a reader sees the old or the new, a 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import pathlib
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from praetor.documents import Manifest
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 SUN_PATH_MAX = 107  # bytes in sockaddr_un.sun_path without the closing NUL, unix(7)
 _SLOT = re.compile(r"^(?P<app>[a-z][a-z0-9_]*)\.(?P<release>.+)\.(?P<number>\d+)$")
 

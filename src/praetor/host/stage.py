@@ -18,7 +18,8 @@ from typing import IO, TYPE_CHECKING
 
 from . import access as accesses
 from . import static as statics
-from .layout import DISK_FULL, AppHost, ReleaseError, remove, sync_directory, user_of, write_atomically
+from .full import FullError, is_full, says_full
+from .layout import AppHost, ReleaseError, remove, sync_directory, user_of, write_atomically
 from .logs import advice
 from .output import run, tail
 
@@ -108,12 +109,10 @@ def stage(
         )
         sync_directory(host.releases_dir)
     except OSError as error:
-        full = _full(host.releases_dir)  # before there is room again
+        full = FullError(host.releases_dir, f"staging {release}")  # before there is room again
         _remove(host, release)
-        if error.errno in DISK_FULL:
-            raise ReleaseError(
-                f"{full} while staging {release}; what is live goes on serving. Make room and run again."
-            ) from error
+        if is_full(error):
+            raise full from error
         raise
     except BaseException:
         _remove(host, release)
@@ -187,10 +186,8 @@ def _store(host: AppHost, manifest: Manifest, uploads: IO[bytes]) -> None:
     except tarfile.TarError as error:
         raise ReleaseError(f"the uploaded files arrived damaged ({error}); nothing was changed, run again") from None
     except OSError as error:
-        if error.errno in DISK_FULL:
-            raise ReleaseError(
-                f"{_full(host.wheels)} while storing wheels; what is live goes on serving. Make room and run again."
-            ) from error
+        if is_full(error):
+            raise FullError(host.wheels, "storing wheels") from error
         raise
 
 
@@ -280,7 +277,7 @@ def _uv(command: list[str], host: AppHost) -> None:
     environment = {"PATH": "/usr/bin:/bin", "HOME": "/root", "LANG": "C.UTF-8", "UV_NO_INSTALLER_METADATA": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, umask=0o022)
     if done.returncode != 0:
-        if "No space left" in done.stderr or "os error 28" in done.stderr:
+        if says_full(done.stderr):
             raise OSError(errno.ENOSPC, "no space left", str(host.root))
         raise ReleaseError(f"the virtualenv cannot be made:\n{tail(done.stderr or done.stdout)}")
 
@@ -373,9 +370,3 @@ def _settings(place: pathlib.Path, parts: Content, user: pwd.struct_passwd) -> N
     write_atomically(place / "vassal.ini", parts["vassal"], 0o640, 0, user.pw_gid)
     # The Emperor compares whole seconds; a vassal file that is older than its link never looks changed.
     os.utime(place / "vassal.ini", (time.time() - 10, time.time() - 10))
-
-
-def _full(path: pathlib.Path) -> str:
-    room = os.statvfs(path)
-    what = "inodes" if room.f_favail == 0 else "space"
-    return f"no {what} left on the file system of {path} ({room.f_bavail * room.f_frsize // 2**20} MiB, {room.f_favail} inodes free)"

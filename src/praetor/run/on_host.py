@@ -7,28 +7,21 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
 import json
 import pathlib
-import tarfile
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 
-from praetor.host import call
+from praetor.host import call, keep
 
 KEPT = "/run/praetor"
 _PACKAGE = pathlib.Path(call.__file__).parent
 # The last line: or the interpreter looks for garbage before it ends.
 _START = "import gc\n\nfrom praetor.host import call\n\ncall.main()\ngc.freeze()\n"
 _ABSENT = 90  # exit status of a host that has no copy of this version; no shell and no Python uses it
-# Another version's copy is removed when it is an hour old; by then nobody uses it any more.
-_KEEP = """set -e; umask 077; mkdir -p {kept}; new=$(mktemp -d {kept}/.new.XXXXXX)
-tar -x -C "$new" || {{ rm -rf "$new"; exit 1; }}
-find {kept} -mindepth 1 -maxdepth 1 -mmin +60 -exec rm -rf {{}} +
-mv -T "$new" {copy} 2>/dev/null || rm -rf "$new" """
 
 
 class HostAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
@@ -61,33 +54,35 @@ class HostAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
         answer = self.on_host(args)
         return {**answer, "failed": True, "msg": answer["reason"]} if answer.get("reason") else answer
 
-    def on_host(self, params: Mapping[str, Any], secret: Iterable[str] = ()) -> dict[str, Any]:
+    def on_host(self, params: Mapping[str, Any], secret: Iterable[str] = (), work: str = "") -> dict[str, Any]:
         """What the module's work returned; where the host gave no answer, `failed` and `msg`.
 
         Args:
             params: for the module's work.
             secret: values that must not come back in the answer.
+            work: another module than `WORK`.
 
         Raises:
             AnsibleConnectionFailure: the host could not be reached.
         """
-        asked = json.dumps({"work": self.WORK, "params": params}).encode()
+        asked = json.dumps({"work": work or self.WORK, "params": params}).encode()
         done = self._start(asked)
         if done["rc"] == _ABSENT:
-            kept = self._low_level_execute_command(_KEEP.format(kept=KEPT, copy=_copy()), in_data=_packed())
+            kept = self._low_level_execute_command("exec /usr/bin/python3 -I -S -", in_data=_keeping())
             if kept["rc"] != 0:
-                # tar has a line for each file.
-                said = kept["stderr"].strip().partition("\n")[0]
-                hint = " Make room there and run again." if "No space left" in said else ""
-                msg = f"{KEPT} on the host cannot be written: {said}. What is live goes on serving.{hint}"
-                return {"failed": True, "msg": msg}
+                said = kept["stderr"].strip().rpartition("\n")[2]
+                msg = f"{KEPT} on the host cannot be written: {said}. What is live goes on serving."
+                return _advised({"failed": True, "msg": msg, **({"full": KEPT} if kept["rc"] == keep.FULL else {})})
             done = self._start(asked)
         try:
             answer: dict[str, Any] = json.loads(done["stdout"].strip().rpartition("\n")[2])
         except ValueError:
             said = f"{done['stdout']}\n{done['stderr']}".strip()
-            return {"failed": True, "msg": f"no answer from {self.WORK} on the host (exit status {done['rc']}): {said}"}
-        return dict(remove_values(answer, list(secret)))
+            return {
+                "failed": True,
+                "msg": f"no answer from {work or self.WORK} on the host (exit status {done['rc']}): {said}",
+            }
+        return _advised(dict(remove_values(answer, list(secret))))
 
     def _start(self, asked: bytes) -> dict[str, Any]:
         start = f"test -d {_copy()} || exit {_ABSENT}; exec /usr/bin/python3 -I -S {_copy()}"
@@ -114,11 +109,15 @@ def _copy() -> str:
     return f"{KEPT}/{digest.hexdigest()[:16]}"
 
 
-def _packed() -> bytes:
-    with io.BytesIO() as written:
-        with tarfile.open(fileobj=written, mode="w") as archive:
-            for name, content in _modules().items():
-                entry = tarfile.TarInfo(name)
-                entry.size = len(content)
-                archive.addfile(entry, io.BytesIO(content))
-        return written.getvalue()
+def _keeping() -> bytes:
+    """The program that writes the copy, with all that is in it."""
+    files = {name: content.decode() for name, content in _modules().items()}
+    return _modules()["praetor/host/keep.py"] + f"\n\nkeep({files!r}, {KEPT!r}, {_copy()!r})\n".encode()
+
+
+def _advised(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer that says what to do about a file system without room, whichever work found it so."""
+    if "full" not in answer:
+        return answer
+    name = "reason" if answer.get("reason") else "msg"
+    return {**answer, name: f"{answer[name]} Make room there and run again."}
