@@ -14,6 +14,7 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible.plugins.action import ActionBase
+from ansible.utils.vars import load_extra_vars
 
 from praetor.documents import Entry
 from praetor.inventory.balancers import BalancerVariables, CheckedApp
@@ -29,6 +30,7 @@ from praetor.inventory.storage import NAME as S3
 from praetor.inventory.storage import bare as storage_bare
 from praetor.inventory.storage import mistakes as storage_mistakes
 from praetor.run.asked import refusal
+from praetor.run.inputs import Said, declared, misspelt, problem, said
 from praetor.run.reader import Reader
 
 OTHER_TIERS = ("app_hosts", "monitoring_hosts", "database_hosts", "backup_hosts", "redis_hosts")
@@ -65,14 +67,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         root = Path(constants.CONFIG_FILE).parent if constants.CONFIG_FILE else Path(variables["playbook_dir"]).parent
         reader = Reader(self._templar)
         if "apps" not in variables:
-            return self._failed(result, [_no_apps(reader, variables), *self._notices(variables)])
+            return self._failed(
+                result, [_no_apps(reader, variables), *self._inputs(variables), *self._notices(variables)]
+            )
         data = reader.read(variables["apps"])
         checked = check_apps(data, root, frozenset(reader.vaulted))
         # Hosts share most of their files, so they share mistakes.
         found = [*_mistakes(reader, checked), *self._of_others(reader, data, root, variables)]
         found += _same_addresses(reader, variables)
         of_tiers, warnings = self._tiers(variables, checked, root, right=not found)
-        if lines := [*dict.fromkeys([*found, *of_tiers]), *self._notices(variables)]:
+        found = [*self._inputs(variables), *found, *of_tiers]
+        if lines := [*dict.fromkeys(found), *self._notices(variables)]:
             return self._failed(result, lines)
         try:
             apps = with_services(checked.apps, variables["groups"], variables["hostvars"])
@@ -86,6 +91,27 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             "root": str(root),
             "_ansible_no_log": bool(any(checked.secrets.values())),
         }
+
+    def _inputs(self, variables: dict[str, Any]) -> list[str]:
+        """Return what is wrong with what the inventory says to roles. Playbooks need not ask each host once more at each role."""
+        written = [
+            *said(variables["hostvars"]._inventory, self._loader, variables["playbook_dir"]),  # noqa: SLF001  it has no other way
+            *(Said(str(name), value) for name, value in load_extra_vars(self._loader).items()),
+        ]
+        inputs = declared(each.name for each in written)
+        wrong = misspelt({each.name for each in written}, inputs, [each.value for each in written])
+        found = []
+        for name, value in written:
+            reader = Reader(self._templar)
+            reader.note(value, (name,))
+            told = wrong.get(name, "")
+            if name in inputs:
+                resolved = reader.read(value, (name,))
+                # What only a host can tell is found out there.
+                told = "" if reader.problems else problem(name, inputs[name], resolved, secret=bool(reader.vaulted))
+            if told:
+                found.append((reader.origin((name,)), told))
+        return [_line(origin, told) for origin, told in sorted(found)]
 
     def _of_others(self, reader: Reader, data: object, root: Path, variables: dict[str, Any]) -> list[str]:
         """Return what is wrong with the `apps` of the play's other hosts, and where hosts do not agree."""

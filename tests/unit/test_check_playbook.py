@@ -5,9 +5,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
 from project import ROOT, ansible
 
 from praetor.inventory.model import Limits
+from praetor.run import inputs
 
 APPS_FILE = "group_vars/all/apps.yml"
 KEY = "open sesame"
@@ -251,3 +254,54 @@ def test_a_secret_in_clear_text_is_warned_of_without_being_shown(inventory: Inve
         "apps.yml:7: apps[0].secrets.API_TOKEN is a secret in clear text: encrypt it with ansible-vault"
     ]
     assert VALUE not in done.stdout + done.stderr
+
+
+def test_what_roles_are_told_is_checked_where_it_is_written_before_a_host_is_contacted(inventory: Inventory) -> None:
+    inventory.write(APPS_FILE, APP)
+    inventory.write(
+        "group_vars/all/roles.yml", "base_audit: maybe\nssh_allow_grups: [sudo]\nbase_domain: example.org\n"
+    )
+    inventory.write("group_vars/app_hosts/nginx.yml", "nginx_worker_files: 512\nbase_upgrades_never: {a: b}\n")
+    inventory.write("host_vars/two.yml", "# Of a host that is not the first.\nnode_exporter_addresses: perhaps\n")
+    done = inventory.check("-e", "base_take_over=never")
+    assert done.returncode == 2
+    assert "No host was contacted." in done.stdout
+    lines = [line.rpartition("/host_vars/")[2] for line in mistakes(done)]
+    assert sorted(lines) == [
+        'all/roles.yml:1: base_audit: found "maybe", expected bool',
+        "all/roles.yml:2: ssh_allow_grups: found an input that no role has, expected ssh_allow_groups; a variable of your own needs another name",
+        'app_hosts/nginx.yml:2: base_upgrades_never: found {"a": "b"}, expected list of str',
+        'base_take_over: found "never", expected bool',
+        'two.yml:2: node_exporter_addresses: found "perhaps", expected bool',
+    ]
+
+
+def test_a_roles_input_that_only_a_host_can_tell_and_a_name_of_the_inventorys_own_are_no_mistakes(
+    inventory: Inventory,
+) -> None:
+    inventory.write(
+        APPS_FILE,
+        APP
+        + "nginx_tls_cipher: mine\nnginx_tls_ciphers: '{{ nginx_tls_cipher }}'\n"
+        + "nginx_worker_files: '{{ ansible_facts.memtotal_mb }}'\nbase_audit: '{{ no }}'\nno: false\n",
+    )
+    done = inventory.check()
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_secret_of_a_role_that_is_wrong_is_not_shown(inventory: Inventory) -> None:
+    vaulted = inventory.vaulted(VALUE).replace("      ", "  ")
+    inventory.write(APPS_FILE, APP + f"nginx_worker_files: {vaulted}")
+    done = inventory.check("--vault-id", f"test@{inventory.password_file}")
+    assert mistakes(done) == ["all/apps.yml:6: nginx_worker_files: found a value that is not shown, expected int"]
+    assert VALUE not in done.stdout + done.stderr
+
+
+def test_each_place_is_read_once_however_many_hosts_it_is_about(tmp_path: Path) -> None:
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars/app_hosts.yml").write_text("base_audit: true\n")
+    (tmp_path / "hosts.yml").write_text("app_hosts: {hosts: {'s[001:100]': {}, other: {ssh_undo_s: 9}}}\n")
+    loader = DataLoader()
+    found = list(inputs.said(InventoryManager(loader, [str(tmp_path)]), loader, str(tmp_path / "playbooks")))
+    assert [each.value for each in found if each.name == "base_audit"] == [True]
+    assert [each.value for each in found if each.name == "ssh_undo_s"] == [9]

@@ -250,8 +250,12 @@ def variables_in(text: str, *, of_hosts: bool) -> set[str]:
         text: the file's.
         of_hosts: whether it lists hosts: then variables stand at any depth, else at the left edge.
     """
-    asked = {word for template in _TEMPLATE.findall(text) for word in _WORD.findall(template)}
-    return asked | set((_SET_ANYWHERE if of_hosts else _SET).findall(text))
+    return templates_in(text) | set((_SET_ANYWHERE if of_hosts else _SET).findall(text))
+
+
+def templates_in(text: str) -> set[str]:
+    """The words in the templates of a text."""
+    return {word for template in _TEMPLATE.findall(text) for word in _WORD.findall(template)}
 
 
 _TEMPLATE = re.compile(r"\{[{%](.*?)[%}]\}", re.DOTALL)
