@@ -1,4 +1,4 @@
-"""Uploads wheels for a virtualenv, in one piece and only when the host says that it needs them."""
+"""Makes the Emperors' virtualenv on a host; uploads its wheels in one piece, and only when the host says that it needs them."""
 
 from __future__ import annotations
 
@@ -7,29 +7,35 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+from praetor.run.on_host import HostAction
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
-    """Runs the module of the same name; `wheels` are files on the controller."""
+class ActionModule(HostAction):
+    """Arguments: those of `praetor.host.emperor_virtualenv.work`; `wheels` are files on the controller."""
 
+    _supports_check_mode = True
     TRANSFERS_FILES = True
+    WORK = "emperor_virtualenv"
+    ARGUMENTS = {  # noqa: RUF012  read only
+        "directory": {"type": "path", "required": True},
+        "requirements": {"type": "str", "required": True},
+        "wheels": {"type": "list", "elements": "path", "required": True},
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def do(self, args: dict[str, Any]) -> dict[str, Any]:
         """Ask, and upload if need be."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        args = dict(self._task.args)
         wheels = [Path(path) for path in args.pop("wheels")]
-        answer: dict[str, Any] = self._execute_module(module_args=args, task_vars=task_vars)
-        if answer.get("needs_wheels"):
-            try:
-                remote = self._connection._shell.join_path(self._make_tmp_path(), "wheels.tar")  # noqa: SLF001  the documented way of action plugins
-                with tempfile.NamedTemporaryFile(prefix="wheels-", suffix=".tar") as local:
-                    with tarfile.open(local.name, "w") as archive:
-                        for path in wheels:
-                            archive.add(path, arcname=path.name)
-                    self._transfer_file(local.name, remote)
-                answer = self._execute_module(module_args={**args, "uploads": remote}, task_vars=task_vars)
-            finally:
-                self._remove_tmp_path(self._connection._shell.tmpdir)  # noqa: SLF001
-        return {**result, **answer}
+        asked = {**args, "check": self._task.check_mode}
+        answer = super().do(asked)
+        if not answer.get("needs_wheels"):
+            return answer
+        try:
+            remote = self._connection._shell.join_path(self._make_tmp_path(), "wheels.tar")  # noqa: SLF001  the documented way of action plugins
+            with tempfile.NamedTemporaryFile(prefix="wheels-", suffix=".tar") as local:
+                with tarfile.open(local.name, "w") as archive:
+                    for path in wheels:
+                        archive.add(path, arcname=path.name)
+                self._transfer_file(local.name, remote)
+            return super().do({**asked, "uploads": remote})
+        finally:
+            self._remove_tmp_path(self._connection._shell.tmpdir)  # noqa: SLF001

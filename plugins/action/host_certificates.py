@@ -1,4 +1,4 @@
-"""Decides which certificates a host needs, issues or checks them on the controller, and has module tls_places install them."""
+"""Decides which certificates a host needs, issues or checks them on the controller, and installs them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ansible import constants
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
+from praetor.host.steps import Step
 from praetor.pki.authority import Authority, Wanted, load, make
 from praetor.pki.pem import PemError
 from praetor.pki.plan import (
@@ -23,20 +24,21 @@ from praetor.pki.plan import (
     read_provided,
     site_place,
 )
+from praetor.run.on_host import HostAction
 
 Sites = dict[str, tuple[str, ...]]
 _AUTHORITY_ENDS_SOON_DAYS = 400
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no types
+class ActionModule(HostAction):
     """Arguments: those of the role, without its prefix. Returns `why`, a sentence for each file that was or would be written."""
 
-    TRANSFERS_FILES = False
     _supports_check_mode = True
+    WORK = "steps"
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check what is given, look at the host, install what is missing."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
+        result: dict[str, Any] = ActionBase.run(self, tmp, task_vars)
         sites: Sites = {str(site["name"]): tuple(map(str, site["server_names"])) for site in self._task.args["sites"]}
         now = datetime.now(UTC)
         provided, problems = self._provided(sites, now)
@@ -45,7 +47,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             message = f"{many} in certificates_provided. Nothing was changed."
             return {**result, "failed": True, "msg": message, "mistakes": "\n".join(problems) + "\n"}
         try:
-            return {**result, **self._work(sites, provided, now, task_vars)}
+            return {**result, **self._done(sites, provided, now)}
         except (PemError, OSError) as error:
             return {**result, "failed": True, "msg": str(error)}
 
@@ -57,9 +59,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         base = Path(constants.CONFIG_FILE).parent if constants.CONFIG_FILE else Path.cwd()
         return read_provided(args["provided"], sites, args["roots_file"], base, now)
 
-    def _work(
-        self, sites: Sites, provided: dict[str, Provided], now: datetime, task_vars: dict[str, Any] | None
-    ) -> dict[str, Any]:
+    def _done(self, sites: Sites, provided: dict[str, Provided], now: datetime) -> dict[str, Any]:
         args, dry = self._task.args, bool(self._task.check_mode)
         issued = {HOST: Wanted(tuple(map(str, args["host_names"])), client=True)}
         if args["mode"] in {"internal", "acme"}:
@@ -67,7 +67,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         places = {HOST: "cert.pem"}
         if args["mode"] != "none":
             places |= {site_place(name): "fullchain.pem" for name in sites}
-        seen = self._module({"places": places, "make_keys": list(issued)}, task_vars)
+        seen = self._places({"places": places, "make_keys": list(issued)})
         if seen.get("failed"):
             return seen
         authority = self._authority(str(seen["authority"]), now)
@@ -76,7 +76,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
         plan.add(plan_provided(seen["places"], provided))
         plan.why += [f"{place}: its key was not root's alone" for place in seen["repaired"]]
         if plan.files and not dry:
-            installed = self._module({"files": plan.files}, task_vars)
+            installed = self._places({"files": plan.files})
             if installed.get("failed"):
                 return installed
         return self._said(plan, seen, authority, now)
@@ -93,9 +93,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
             authority = make(directory, str(args["authority_name"]), now)
         return authority
 
-    def _module(self, args: Mapping[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        arguments = {"root": self._task.args["root"], **args}
-        return dict(self._execute_module(module_name="tls_places", module_args=arguments, task_vars=task_vars))
+    def _places(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """What the host says of its keys and certificates; first it gets the program that makes keys."""
+        openssl: Step = {"work": "debian_packages", "params": {"name": ["openssl"]}, "needs": ""}
+        places: Step = {"work": "tls_places", "params": {"root": self._task.args["root"], **args}, "needs": ""}
+        answer = self.on_host({"check": self._task.check_mode, "steps": [openssl, places]})
+        if why := answer.get("reason") or answer.get("msg"):
+            return {"failed": True, "msg": why}
+        installed, found = answer["done"]
+        return {**found, "changed": installed["changed"] or found["changed"]}
 
     @staticmethod
     def _said(plan: Plan, seen: Mapping[str, Any], authority: Authority | None, now: datetime) -> dict[str, Any]:
@@ -107,7 +113,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core has no typ
                     f"the internal authority ends in {left} days: roles/certificates/README.md says how to replace it"
                 )
         return {
-            "changed": bool(plan.why or seen["made"]),
+            "changed": bool(plan.why or seen["changed"]),
             "why": plan.why,
             "warnings": warnings,
             "diff": {"before": "", "after": "".join(f"{line}\n" for line in plan.why)},

@@ -57,6 +57,11 @@ def below(names: Iterable[str], place: str) -> list[str]:
     return [f"{place}/{name}" for name in names]
 
 
+def texts_below(texts: Mapping[str, str], place: str) -> dict[str, str]:
+    """Texts by their path, of which each has a name in a folder."""
+    return {f"{place}/{name}": text for name, text in texts.items()}
+
+
 def certificate_links(pairs: Iterable[Mapping[str, Any]]) -> list[list[str]]:
     """Name each certificate and its key as HAProxy finds them next to each other; a list of link and target each."""
     pairs = list(pairs)
@@ -81,6 +86,7 @@ class FilterModule:
             "alertmanager_secrets": alertmanager_secrets,
             "alerts_after": alerts_after,
             "below": below,
+            "texts_below": texts_below,
             "checked_by": checked_by,
             "files_in": files_in,
             "target_files": target_files,

@@ -57,27 +57,37 @@ def test_a_playbook_reads_the_options_that_are_declared_and_no_others(playbook: 
     assert read - others - set(declared) == set()
 
 
+def roles_of(play: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the roles of a play in their order, each with its entry."""
+    named = [(role["role"], role) for role in play.get("roles", [])]
+    tasks = [task for part in ("pre_tasks", "tasks", "post_tasks") for task in play.get(part, [])]
+    imported = [
+        (task["ansible.builtin.import_role"]["name"], task) for task in tasks if "ansible.builtin.import_role" in task
+    ]
+    return named + imported
+
+
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
 def test_every_host_is_told_what_its_firewall_and_its_ssh_leave_open(playbook: str) -> None:
     """Role base refuses to lock somebody out, and cannot know these two by itself."""
     for play in load(ROOT / playbook):
-        for role in play.get("roles", []):
-            if role["role"] == "base":
-                assert {"base_open_ports", "base_login_groups"} <= set(role["vars"]), play["name"]
+        for role, task in roles_of(play):
+            if role == "base":
+                assert {"base_open_ports", "base_login_groups"} <= set(task["vars"]), play["name"]
 
 
 def test_the_command_that_brings_wal_back_is_there_before_a_standby_starts() -> None:
     (play,) = [
         play for play in load(ROOT / "playbooks/provision.yml") if play.get("name") == "Provision the database hosts"
     ]
-    roles = [role["role"] for role in play["roles"]]
+    roles = [role for role, _ in roles_of(play)]
     assert roles.index("pgbackrest") < roles.index("postgresql")
 
 
 def test_another_debian_on_the_backup_host_is_refused_before_a_database_is_touched() -> None:
     plays = load(ROOT / "playbooks/provision.yml")
     refused = next(number for number, play in enumerate(plays) if "exactly its own version" in str(play.get("tasks")))
-    changes = [number for number, play in enumerate(plays) if play.get("roles")]
+    changes = [number for number, play in enumerate(plays) if roles_of(play)]
     assert refused < min(changes)
 
 
@@ -107,8 +117,8 @@ def test_balancers_are_told_the_same_by_a_release_as_by_provisioning(role: str) 
         each["vars"]
         for play in plays
         if "balancer_hosts" in str(play.get("hosts")) and "vars" in play and "__provision_apps" in play["vars"]
-        for each in play.get("roles", [])
-        if each["role"] == role
+        for name, each in roles_of(play)
+        if name == role and each.get("name") == f"Bring {role}"
     ]
     told = [
         task["vars"]
@@ -125,7 +135,7 @@ def texts() -> str:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_role_is_brought_to_hosts_by_a_playbook(role: str) -> None:
-    assert re.search(rf"(?m)^\s+(- role|name): {role}$", texts())
+    assert re.search(rf"(?m)^\s+(- role: {role}|name: {role}|ansible.builtin.import_role: {{name: {role},.*)$", texts())
 
 
 @pytest.mark.parametrize("role", sorted(EXPORTERS))

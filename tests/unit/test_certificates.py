@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tls_places
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from project import ROOT, defaults, imported
 
+from praetor.host import tls_places
 from praetor.pki.authority import Authority, Wanted, load, make, why_anew
 from praetor.pki.pem import PemError, covers, public_pem, read_chain
 from praetor.pki.pem import Source as Text

@@ -56,6 +56,7 @@ def test_receivers_find_their_secrets_by_number() -> None:
         "email_password_1": "",
     }
     assert FILES.below(["x", "y"], "/s") == ["/s/x", "/s/y"]
+    assert FILES.texts_below({"x": "text"}, "/s") == {"/s/x": "text"}
 
 
 def test_haproxy_finds_a_key_next_to_its_certificate() -> None:

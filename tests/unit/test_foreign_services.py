@@ -2,10 +2,14 @@
 
 import pwd
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from foreign_services import foreign_sites, is_ours, listeners, locked_out, open_ports, taken
+
+from praetor.host import foreign_services, login
+from praetor.host.foreign_services import foreign_sites, is_ours, listeners, locked_out, open_ports, taken
+from praetor.host.layout import ReleaseError
 
 SS = """\
 LISTEN 0 511 0.0.0.0:80 0.0.0.0:* users:(("apache2",pid=7,fd=3))
@@ -73,9 +77,13 @@ def test_users_who_could_not_log_in_any_more_are_named(tmp_path: Path, monkeypat
 
     users = [user("root", 0), user("ann", 1000), user("bob", 1001), user("git", 1002, "/usr/sbin/nologin")]
     users.append(user("eve", 1003, key=False))
-    monkeypatch.setattr("foreign_services.pwd.getpwall", lambda: users)
-    monkeypatch.setattr("foreign_services.os.getgrouplist", lambda name, gid: [gid, 27] if name == "ann" else [gid])
-    monkeypatch.setattr("foreign_services.grp.getgrall", lambda: [type("G", (), {"gr_name": "sudo", "gr_gid": 27})()])
+    monkeypatch.setattr("praetor.host.foreign_services.pwd.getpwall", lambda: users)
+    monkeypatch.setattr(
+        "praetor.host.foreign_services.os.getgrouplist", lambda name, gid: [gid, 27] if name == "ann" else [gid]
+    )
+    monkeypatch.setattr(
+        "praetor.host.foreign_services.grp.getgrall", lambda: [type("G", (), {"gr_name": "sudo", "gr_gid": 27})()]
+    )
     assert locked_out(["sudo"]) == [
         "root could not log in by SSH any more",
         "user bob could not log in by SSH any more: in none of the groups sudo",
@@ -86,3 +94,46 @@ def test_a_file_that_does_not_say_who_wrote_it_is_not_ours(tmp_path: Path) -> No
     assert not is_ours(tmp_path / "absent")
     (tmp_path / "other").write_text("flush ruleset\n")
     assert not is_ours(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("blocked", "lost", "take_over", "said"),
+    [
+        ([], [], False, None),
+        ([], ["the shop"], True, None),
+        ([], ["the shop"], False, ["Nothing was changed on it.", "the shop", "-e base_take_over=true"]),
+        (["port 80"], ["the shop"], True, ["Nothing was changed on it.", "port 80", "the shop"]),
+    ],
+)
+def test_a_host_is_taken_over_only_where_that_is_meant_and_possible(
+    blocked: list[str], lost: list[str], take_over: object, said: list[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"taken": blocked, "foreign_sites": lost, "open_ports": [], "locked_out": []}.items():
+        monkeypatch.setattr(foreign_services, name, lambda *_, value=value: list(value))
+    monkeypatch.setattr(
+        foreign_services, "subprocess", SimpleNamespace(run=lambda *_, **__: SimpleNamespace(stdout=""))
+    )
+    asked: dict[str, Any] = {"check": False, "ports": [80], "groups": ["sudo"], "take_over": take_over}
+    if said is None:
+        assert foreign_services.work(**asked) == {"changed": False}
+        return
+    with pytest.raises(ReleaseError) as refused:
+        foreign_services.work(**asked)
+    lines = str(refused.value).splitlines()
+    assert len(lines) == len(said)
+    assert all(part in line for part, line in zip(said, lines, strict=True))
+
+
+def test_rules_that_would_lock_out_who_brings_them_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(login, "groups_of", {"ops": ["ops", "sudo"], "root": ["root", "sudo"]}.__getitem__)
+    monkeypatch.setenv("SUDO_USER", "ops")
+    assert login.work(check=False, groups=["sudo"]) == {"user": "ops"}
+    with pytest.raises(
+        ReleaseError, match=r"found admins, expected a group of ops, .* logs in as .ops, sudo.*Nothing was changed"
+    ):
+        login.work(check=False, groups=["admins"])
+    monkeypatch.delenv("SUDO_USER")
+    with pytest.raises(ReleaseError, match="this role locks root out"):
+        login.work(check=False, groups=["sudo"], user="root")
+    with pytest.raises(ReleaseError, match="does not know who has logged in"):
+        login.work(check=False, groups=["sudo"], user="nobody_here")

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from project import imported
+
+from praetor.host import trial_file
+from praetor.host.layout import ReleaseError
 
 
 class Host:
@@ -57,7 +59,7 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     """Return a host with old rules that somebody has made by hand."""
-    found = Host(imported("plugins/modules/trial_file.py"), tmp_path, monkeypatch)
+    found = Host(trial_file, tmp_path, monkeypatch)
     found.effect.write_text("old")
     return found
 
@@ -142,3 +144,26 @@ def test_a_file_that_somebody_changed_is_not_current(host: Host) -> None:
     keep(host, "new")
     host.dest.write_text("open to all")
     assert not host.trial("new").is_current()
+
+
+def asked(host: Host, text: str, **changes: Any) -> dict[str, Any]:
+    """What a step says of a text."""
+    params = {("validate" if key == "check" else key): value for key, value in host.trial(text).params.items()}
+    return trial_file.work(**{"check": False, **params, **changes})
+
+
+def test_a_step_says_until_when_it_must_be_confirmed(host: Host) -> None:
+    found = asked(host, "new")
+    assert (found["changed"], found["undone_after_s"], host.armed) == (True, 40, True)
+    assert asked(host, "new", confirm=True) == {"changed": True}
+    assert asked(host, "new") == {"changed": False}
+    with pytest.raises(ReleaseError, match="nobody confirmed in time"):
+        asked(host, "new", confirm=True)
+
+
+def test_a_dry_run_shows_what_would_come_into_effect_and_changes_nothing(host: Host) -> None:
+    found = asked(host, "new", check=True)
+    assert (found["changed"], found["diff"]["after"]) == (True, "new")
+    assert (host.effect.read_text(), host.armed, (host.place / "state").exists()) == ("old", False, False)
+    with pytest.raises(ReleaseError, match="would not be correct; nothing was changed"):
+        asked(host, "wrong", check=True)

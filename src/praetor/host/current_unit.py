@@ -30,6 +30,8 @@ def work(
     reload_on: list[str] = [],  # noqa: B006
     retries: bool = False,
     haproxy_master: str | None = None,
+    only_if: str = "",
+    otherwise: str = "",
 ) -> dict[str, Any]:
     """Enable and start the unit `name`; restart or reload it when one of `restart_on` or `reload_on` is younger than its last start or reload.
 
@@ -38,12 +40,16 @@ def work(
     leaves the old worker at work, so the age of the worker counts, and the master is asked after each reload. In a dry run (`check`) a unit that is not
     there yet is a change, not an error.
 
+    Where the host does not meet `only_if`, a condition as units have it, the unit is left alone, and `otherwise` is a warning.
+
     Returns:
         `actions`: what was done, in order: enable, start, restart, reload.
 
     Raises:
         ReleaseError: the unit does not stay up; with the end of the journal.
     """
+    if only_if and not _holds(only_if):
+        return {"changed": False, "actions": [], "warnings": [otherwise]}
     loaded = _started(_ask_haproxy(haproxy_master)) if haproxy_master else None
     changed = _changed_at(restart_on), _changed_at(reload_on)
     actions = decide(_show(name), *changed, retries=retries, loaded=loaded)
@@ -145,6 +151,13 @@ def decide(
 def _systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {"LC_ALL": "C", "PATH": "/usr/bin:/bin"}
     return subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False, env=environment)
+
+
+def _holds(condition: str) -> bool:
+    done = subprocess.run(["systemd-analyze", "condition", condition], capture_output=True, text=True, check=False)
+    if done.returncode not in {0, 1}:
+        raise ReleaseError(f"systemd-analyze condition {condition}: {done.stderr.strip()}")
+    return done.returncode == 0
 
 
 def _show(unit: str) -> dict[str, str]:

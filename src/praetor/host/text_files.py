@@ -13,22 +13,26 @@ from typing import Any
 from .layout import ReleaseError
 
 
-def work(
+def work(  # noqa: PLR0913  what a task says
     *,
     check: bool,
     files: dict[str, str] = {},  # noqa: B006  read only
     programs: dict[str, str] = {},  # noqa: B006
     initial: dict[str, str] = {},  # noqa: B006
+    begin: dict[str, str] = {},  # noqa: B006
     alone_in: list[str] = [],  # noqa: B006
     validate: list[list[str]] = [],  # noqa: B006
     run: list[list[str]] = [],  # noqa: B006
+    run_on_change: list[list[str]] = [],  # noqa: B006
     reread: list[str] = [],  # noqa: B006
 ) -> dict[str, Any]:
     """Write `files` (0644) and `programs` (0755), texts by their paths, where they differ, and `initial` ones where there is none.
 
-    An initial text that is empty is not written: it says that somebody else may have put a file there.
+    An initial text that is empty is not written: it says that somebody else may have put a file there. One of `begin` is, and is not shown to `validate`:
+    what others have written there meanwhile is theirs.
     The directories of `alone_in` are made, and whatever else lies in them is removed. The commands of `validate` judge the files while they are in another directory,
-    which `%s` stands for; in a dry run (`check`) one that is not installed yet judges nothing. Those of `run` follow each time but in a dry run.
+    which `%s` stands for; in a dry run (`check`) one that is not installed yet judges nothing. Those of `run` follow each time but in a dry run, those of `run_on_change` before them
+    if something was written or removed.
 
     Lines that begin with a text of `reread` need no restart of who reads the file: one that differs in nothing else keeps its time.
 
@@ -39,11 +43,13 @@ def work(
         ReleaseError: a path is not absolute, or a program says no; then nothing was written.
     """
     files = {**files, **kept(initial), **programs}
-    nowhere = [path for path in files if not Path(path).is_absolute()]
+    begun = {path: _present(path, text) for path, text in begin.items()}
+    nowhere = [path for path in [*files, *begun] if not Path(path).is_absolute()]
     if nowhere:
         # A key of a mapping in YAML is no template: such a name is taken as it is written.
         raise ReleaseError(f"files: found {nowhere[0]!r}, expected an absolute path; nothing was written")
-    result = apply(files, alone_in, programs, dry=True)
+    both = {**begun, **files}
+    result = apply(both, alone_in, programs, dry=True)
     commands = validate
     if check:
         commands = [command for command in commands if shutil.which(command[0])]
@@ -52,8 +58,9 @@ def work(
         if against:
             raise ReleaseError(f"Nothing was written: {against}")
     if not check:
-        result = apply(files, alone_in, programs, dry=False, reread=reread)
-        for command in run:
+        result = apply(both, alone_in, programs, dry=False, reread=reread)
+        changed = result["written"] or result["removed"]
+        for command in [*(run_on_change if changed else []), *run]:
             done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
             if done.returncode:
                 raise ReleaseError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.strip()}")
@@ -73,11 +80,13 @@ def current(path: Path, mode: int = 0o644) -> str | None:
 
 def kept(initial: dict[str, str]) -> dict[str, str]:
     """Return files with the text that they have, those that are missing with their initial one, if that is not empty."""
-    return {
-        path: Path(path).read_text(encoding="utf-8", errors="surrogateescape") if Path(path).is_file() else text
-        for path, text in initial.items()
-        if text or Path(path).is_file()
-    }
+    return {path: _present(path, text) for path, text in initial.items() if text or Path(path).is_file()}
+
+
+def _present(path: str, text: str) -> str:
+    """What is in a file; a text where there is none."""
+    file = Path(path)
+    return file.read_text(encoding="utf-8", errors="surrogateescape") if file.is_file() else text
 
 
 def strays(directory: Path, files: dict[str, str]) -> list[Path]:

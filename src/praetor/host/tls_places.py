@@ -1,4 +1,3 @@
-#!/usr/bin/python
 """Keys and certificates on a host; the action plugin host_certificates decides what is in them."""
 
 from __future__ import annotations
@@ -7,42 +6,39 @@ import os
 import pathlib
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 
-if TYPE_CHECKING:
-    from typing import Any
+def work(
+    *,
+    check: bool,
+    root: str,
+    places: dict[str, str] = {},  # noqa: B006  read only
+    make_keys: list[str] = [],  # noqa: B006
+    files: dict[str, str] = {},  # noqa: B006
+    sites: list[str] | None = None,
+) -> dict[str, Any]:
+    """Look at keys and certificates below `root`, make missing keys, install files.
 
-DOCUMENTATION = r"""
-module: tls_places
-short_description: Look at keys and certificates, make keys, install files
-description:
-  - A place is a directory below I(root) that holds C(key.pem) and a certificate.
-  - Keys are made on the host and never leave it; what is returned of one is its public half.
-options:
-  root:
-    description: Directory of all places.
-    type: path
-    required: true
-  places:
-    description: Name of the certificate's file, by place.
-    type: dict
-    default: {}
-  make_keys:
-    description: Places that get a key where they have none that can be read.
-    type: list
-    elements: str
-    default: []
-  files:
-    description: Text of files to install, by path below I(root). A C(key.pem) is readable by root only.
-    type: dict
-    default: {}
-  sites:
-    description: All places below C(sites); what else is there is removed.
-    type: list
-    elements: str
-"""
+    A place is a directory below `root` that holds `key.pem` and a certificate, whose name `places` says. Those of `make_keys` get a key where they have none
+    that can be read. Keys are made on the host and never leave it; what is returned of one is its public half. `files` are texts by their path below
+    `root`; a `key.pem` is readable by root only. `sites` are all places below `sites`: what else is there is removed.
+
+    Returns:
+        `places` with what is in them, `made` and `repaired` keys, `removed` places, and the `authority` that the host has.
+    """
+    where = pathlib.Path(root)
+    result = look(where, places, make_keys, dry=check)
+    if files and not check:
+        install(where, files)
+    removed = [] if sites is None else strays(where / "sites", set(sites))
+    for stray in [] if check else removed:
+        if stray.is_dir() and not stray.is_symlink():
+            shutil.rmtree(stray)
+        else:
+            stray.unlink()
+    changed = bool(result["made"] or result["repaired"] or files or removed)
+    return {"changed": changed, "removed": [str(path) for path in removed], **result}
 
 
 def public_key(key: pathlib.Path) -> str:
@@ -126,35 +122,3 @@ def install(root: pathlib.Path, files: dict[str, str]) -> None:
 def strays(directory: pathlib.Path, names: set[str]) -> list[pathlib.Path]:
     """Return what lies in a directory and has none of the names."""
     return sorted(path for path in directory.iterdir() if path.name not in names) if directory.is_dir() else []
-
-
-def main() -> None:
-    """Run as an Ansible module."""
-    module = AnsibleModule(
-        argument_spec={
-            "root": {"type": "path", "required": True},
-            "places": {"type": "dict", "default": {}},
-            "make_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
-            "files": {"type": "dict", "default": {}, "no_log": True},
-            "sites": {"type": "list", "elements": "str"},
-        },
-        supports_check_mode=True,
-    )
-    os.umask(0o022)
-    params, dry = module.params, module.check_mode
-    root = pathlib.Path(params["root"])
-    result = look(root, params["places"], params["make_keys"], dry=dry)
-    if params["files"] and not dry:
-        install(root, params["files"])
-    removed = [] if params["sites"] is None else strays(root / "sites", set(params["sites"]))
-    for stray in [] if dry else removed:
-        if stray.is_dir() and not stray.is_symlink():
-            shutil.rmtree(stray)
-        else:
-            stray.unlink()
-    changed = bool(result["made"] or result["repaired"] or params["files"] or removed)
-    module.exit_json(changed=changed, removed=[str(path) for path in removed], **result)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Ansible module: what a host does for others, before this project takes it over."""
+"""What a host does for others, before this project takes it over."""
 
 from __future__ import annotations
 
@@ -8,38 +8,9 @@ import pwd
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
-DOCUMENTATION = r"""
-module: foreign_services
-short_description: Name what provisioning would take off the air
-description:
-  - Looks at a host whose NGINX, firewall or SSH server is not this project's yet, and names the sites, open ports and users that would stop working.
-  - A part that is this project's already is not looked at. Changes nothing.
-options:
-  ports:
-    description: TCP ports that stay open.
-    type: list
-    elements: int
-    required: true
-  groups:
-    description: Groups whose members may log in by SSH.
-    type: list
-    elements: str
-    required: true
-"""
-
-RETURN = r"""
-blocked:
-  description: Why provisioning cannot work whatever is wanted, a sentence each.
-  type: list
-  elements: str
-lost:
-  description: What would stop working, a sentence each.
-  type: list
-  elements: str
-"""
+from .layout import ReleaseError
 
 OURS = "# Managed by Ansible: roles/"
 NGINX = Path("/etc/nginx")
@@ -134,23 +105,28 @@ def locked_out(groups: list[str]) -> list[str]:
     return found
 
 
-def main() -> None:
-    """Run as an Ansible module."""
-    module = AnsibleModule(
-        argument_spec={
-            "ports": {"type": "list", "elements": "int", "required": True},
-            "groups": {"type": "list", "elements": "str", "required": True},
-        },
-        supports_check_mode=True,
-    )
-    ports, groups = module.params["ports"], module.params["groups"]
+def work(*, check: bool, ports: list[int], groups: list[str], take_over: bool = False) -> dict[str, Any]:
+    """Refuse a host whose NGINX, firewall or SSH server is not this project's yet, and of which sites, open ports or users would stop working.
+
+    A part that is this project's already is not looked at. `ports` stay open, members of `groups` may log in. With `take_over` only what
+    cannot work whatever is wanted is refused. Changes nothing.
+
+    Raises:
+        ReleaseError: what would stop working, a sentence each.
+    """
+    del check
     done = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=False)
     listening = listeners(done.stdout)
     lost = foreign_sites(NGINX)
     lost += [] if is_ours(FIREWALL) else open_ports(listening, ports)
     lost += [] if is_ours(SSHD) else locked_out(groups)
-    module.exit_json(changed=False, blocked=taken(listening, ports), lost=lost)
+    blocked = taken(listening, ports)
+    if blocked or (lost and not take_over):
+        raise ReleaseError(refusal(blocked, lost))
+    return {"changed": False}
 
 
-if __name__ == "__main__":
-    main()
+def refusal(blocked: list[str], lost: list[str]) -> str:
+    """Say what the host does for others, and how to take it over where that is possible."""
+    way = [] if blocked else ["If that is meant: -e base_take_over=true"]
+    return "\n".join(["This host does something for others. Nothing was changed on it.", *blocked, *lost, *way])

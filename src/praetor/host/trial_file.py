@@ -1,4 +1,4 @@
-"""Ansible module: a file that takes effect on trial, and is undone by the host itself unless someone confirms it."""
+"""A file that takes effect on trial, and is undone by the host itself unless someone confirms it."""
 
 from __future__ import annotations
 
@@ -10,35 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
-DOCUMENTATION = r"""
-module: trial_file
-short_description: Put a file into effect so that a mistake which cuts the connection undoes itself
-description:
-  - Checks the file, arms a timer of systemd that undoes everything, then puts the file into effect. An action plugin of the same
-    name logs in over a new connection from the controller and confirms. If it cannot log in, it cannot confirm, and the timer brings back the old file.
-  - What was confirmed is remembered. A file that differs from it, or an effect that does, is put into effect again.
-  - When C(apply) contains C(%s) the file is tried from a separate place and installed when it is confirmed; a reboot before that
-    comes back with the old one.
-options:
-  name: {description: What is tried; names the timer and the directory of the trial, type: str, required: true}
-  dest: {description: The file, type: path, required: true}
-  content: {description: Its text, type: str, required: true}
-  check: {description: Command that checks the file C(%s) before anything else is done, type: list, elements: str, required: true}
-  apply: {description: Command that puts the file into effect, type: list, elements: str, required: true}
-  in_effect: {description: Command that prints what is in effect, type: list, elements: str, default: []}
-  save: {description: Command that prints the state to come back to, type: list, elements: str, default: []}
-  undo: {description: Commands that bring back the saved state C(%s) or the old file, type: list, elements: list, required: true}
-  undo_s: {description: Seconds until everything is undone, type: int, default: 40}
-  step: {description: Set by the action plugin, type: str, choices: [apply, confirm], default: apply}
-"""
-
-RETURN = r"""
-undone_after_s:
-  description: When the host undoes this unless it is confirmed.
-  type: int
-"""
+from .layout import ReleaseError
 
 _STATE = Path("/var/lib/praetor/trials")
 
@@ -63,7 +35,7 @@ def undo_script(place: Path, dest: Path, undo: list[list[str]]) -> str:
     return "\n".join(
         [
             "#!/bin/sh",
-            "# Made by the Ansible module trial_file. Brings back what was there before a change that nobody confirmed.",
+            "# Made by praetor.host.trial_file. Brings back what was there before a change that nobody confirmed.",
             f"if [ -f {old} ]; then cp -a {old} {name}.undo && mv -f {name}.undo {name}; else rm -f {name}; fi",
             *commands,
             f"touch {shlex.quote(str(place / 'undone'))}",
@@ -177,50 +149,51 @@ class Trial:
         return ""
 
 
-def main() -> None:
-    """Run as an Ansible module."""
-    words = {"type": "list", "elements": "str"}
-    module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "dest": {"type": "path", "required": True},
-            "content": {"type": "str", "required": True},
-            "check": {**words, "required": True},
-            "apply": {**words, "required": True},
-            "in_effect": {**words, "default": []},
-            "save": {**words, "default": []},
-            "undo": {"type": "list", "elements": "list", "required": True},
-            "undo_s": {"type": "int", "default": 40},
-            "step": {"type": "str", "choices": ["apply", "confirm"], "default": "apply"},
-        },
-        supports_check_mode=True,
-    )
-    trial = Trial(module.params)
-    if module.params["step"] == "confirm":
-        error = trial.confirm()
-        if error:
-            module.fail_json(msg=error)
-        module.exit_json(changed=True)
+def work(  # noqa: PLR0913  what a task says
+    *,
+    check: bool,
+    name: str,
+    dest: str,
+    content: str,
+    validate: list[str],
+    apply: list[str],
+    undo: list[list[str]],
+    in_effect: list[str] = [],  # noqa: B006  read only
+    save: list[str] = [],  # noqa: B006
+    undo_s: int = 40,
+    confirm: bool = False,
+) -> dict[str, Any]:
+    """Put a file into effect so that a mistake which cuts the connection undoes itself.
+
+    The command `validate` judges the file `%s`, a timer of systemd that undoes everything is armed, then `apply` puts the file into effect. Who asked logs in over a
+    new connection and calls again to `confirm`. If it cannot log in, it cannot confirm, and the timer runs `undo`: commands that bring back the state
+    that `save` printed (`%s`), or the old file.
+
+    What was confirmed is remembered. A file that differs from it, or an effect that does (what `in_effect` prints), is put into effect again. When `apply`
+    contains `%s` the file is tried from a separate place and installed when it is confirmed; a reboot before that comes back with the old one.
+    `name` names the timer and the directory of the trial.
+
+    Returns:
+        `undone_after_s`, when the host undoes it unless it is confirmed; only where it was changed.
+
+    Raises:
+        ReleaseError: the file is wrong, could not be put into effect, or was undone before it was confirmed.
+    """
+    params = {"name": name, "dest": dest, "content": content, "check": validate, "apply": apply, "undo": undo}
+    trial = Trial({**params, "in_effect": in_effect, "save": save, "undo_s": undo_s})
+    if confirm:
+        if error := trial.confirm():
+            raise ReleaseError(error)
+        return {"changed": True}
     if trial.is_current():
-        module.exit_json(changed=False)
+        return {"changed": False}
     with tempfile.TemporaryDirectory() as elsewhere:
-        if module.check_mode:
+        if check:
             trial.candidate = Path(elsewhere, "candidate")
         error = trial.check()
     if error:
-        module.fail_json(msg=f"{module.params['dest']} would not be correct; nothing was changed. {error}")
-    diff = {
-        "before_header": module.params["dest"],
-        "after_header": module.params["dest"],
-        "before": trial.present() or "",
-        "after": module.params["content"],
-    }
-    if not module.check_mode:
-        error = trial.begin()
-        if error:
-            module.fail_json(msg=error, diff=diff)
-    module.exit_json(changed=True, diff=diff, undone_after_s=module.params["undo_s"])
-
-
-if __name__ == "__main__":
-    main()
+        raise ReleaseError(f"{dest} would not be correct; nothing was changed. {error}")
+    diff = {"before_header": dest, "after_header": dest, "before": trial.present() or "", "after": content}
+    if not check and (error := trial.begin()):
+        raise ReleaseError(error)
+    return {"changed": True, "diff": diff, "undone_after_s": undo_s}
