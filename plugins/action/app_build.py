@@ -38,7 +38,7 @@ class ActionModule(ControllerAction):
     And `told`: for each app how to release what was built. The inventory's hooks run before and after, unless nothing is built.
 
     Arguments: `apps`, `secrets` and `root` as check_inventory returned them; `vassal`, the template of vassal files; `site`, that of sites, and whether
-    these speak `tls` and log to the `journal` too; `units`, the directory with those of unit files, and `sandbox`, the directives of all units of apps; `server`, locked requirements with pyuwsgi; `cache`, a directory; `hosts` of the run; `action` and `why`; `only`,
+    these speak `tls`; `units`, the directory with those of unit files, and `sandbox`, the directives of all units of apps; `server`, locked requirements with pyuwsgi; `cache`, a directory; `hosts` of the run; `action` and `why`; `only`,
     the one app to release; `release`, the id of one built before; `commit` of a source that has no history here; `pythons`, those of the hosts as versions or
     tags of systems (none: those of all x86-64 hosts); `upgrade`, whether to resolve requirements again; `copies`, releases as app_copy returned them: those
     apps are not built.
@@ -150,7 +150,7 @@ def _rendered(app: Entry, args: Mapping[str, Any], release: str = "") -> Rendere
     templates, hardening = Path(args["units"]), Path(args["sandbox"])
     return {
         "vassal": vassal(app, Path(args["vassal"])),
-        "site": site(app, Path(args["site"]), tls=args["tls"], journal=args["journal"], release=release),
+        "site": site(app, Path(args["site"]), tls=args["tls"], release=release),
         "units": units(with_data_dir(app, app["name"]), templates, hardening, release),
     }
 

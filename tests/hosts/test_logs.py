@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -34,21 +35,39 @@ def test_what_receives_logs_is_sandboxed(monitor: Host, unit: str) -> None:
 
 
 @pytest.mark.usefixtures("monitor")
-def test_what_sends_logs_is_sandboxed(host: Host) -> None:
-    assert exposure(host, "systemd-journal-upload") <= 1.5
+@pytest.mark.parametrize("unit", ["systemd-journal-upload", "access-log-upload"])
+def test_what_sends_logs_is_sandboxed(host: Host, unit: str) -> None:
+    assert exposure(host, unit) <= 1.5
 
 
-def test_a_request_reaches_the_monitoring_host(monitor: Host, site: Site, settings: dict[str, Any]) -> None:
+def test_a_request_reaches_the_monitoring_host_with_its_own_time(
+    host: Host, monitor: Host, site: Site, settings: dict[str, Any]
+) -> None:
     for app in served(settings):
         request_id = uuid.uuid4().hex
-        site.ask(app["server_names"][0], "/nowhere", {"X-Request-ID": request_id})
-        command = (
-            "journalctl -D /var/log/journal/remote --no-pager -o cat --since=-15min SYSLOG_IDENTIFIER=%s | grep -c %s"
+        # As long as a line of a client gets: it comes whole.
+        site.ask(app["server_names"][0], f"/nowhere?{'x' * 5000}", {"X-Request-ID": request_id})
+        [line] = [json.loads(each) for each in arrived(monitor, app["name"], request_id)]
+        message = json.loads(line["MESSAGE"])
+        assert len(message["uri"]) == len("/nowhere?") + 5000
+        assert int(line["__REALTIME_TIMESTAMP"]) == round(message["ts"] * 1000) * 1000
+        assert line["_HOSTNAME"] == host.check_output("hostname")
+        # The journal of the host has no copy of it.
+        assert (
+            host.run("journalctl --quiet --no-pager -o cat -u nginx --since=-15min | grep %s", request_id).stdout == ""
         )
-        deadline = time.monotonic() + PATIENCE_S
-        while (found := monitor.run(command, app["name"], request_id).stdout.strip()) != "1":
-            assert time.monotonic() < deadline, found
-            time.sleep(1)
+
+
+def arrived(monitor: Host, app: str, request_id: str) -> list[str]:
+    """Return the lines about a request, as soon as the monitoring host has one."""
+    command = (
+        "journalctl -D /var/log/journal/remote --no-pager --all -o json --since=-15min SYSLOG_IDENTIFIER=%s | grep %s"
+    )
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := monitor.run(command, app, request_id).stdout.splitlines()):
+        assert time.monotonic() < deadline, request_id
+        time.sleep(1)
+    return found
 
 
 @pytest.mark.parametrize("certificate", ["none", "self-signed"])

@@ -27,7 +27,7 @@ from project import ROOT
 INVENTORY = ROOT / "molecule" / "data" / "inventory"
 MONITORED = ROOT / "molecule" / "data" / "monitored"
 """What a monitoring host adds to it."""
-SKIPPED = "fail2ban,unattended_upgrades,journal_upload,journal_remote,blackbox_exporter"
+SKIPPED = "fail2ban,unattended_upgrades,journal_upload,access_log_upload,journal_remote,blackbox_exporter"
 """No part of what a monitoring host is asked here."""
 NAME = "ledger.lab.example"
 EVERY_S = 0.1

@@ -91,9 +91,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
             folder = place / f"case{number}-{release}"
             (folder / "praetor").mkdir(parents=True)
             (folder / "sites").mkdir()
-            text = site(
-                cast("Entry", APP), role / "templates/site.conf.j2", tls=variables.get("nginx_tls", True), journal=True
-            )
+            text = site(cast("Entry", APP), role / "templates/site.conf.j2", tls=variables.get("nginx_tls", True))
             (folder / "sites/api.conf").write_text(text)
             found[case, release] = folder
         facts = {"ansible_facts": {"distribution_major_version": release}, "ansible_python_interpreter": sys.executable}

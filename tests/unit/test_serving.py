@@ -272,7 +272,7 @@ class Serving:
         leads["http"] = ENTRY["http"] | {"paths": [], "headers": {}, "directives": None}
         entries = [self.entry, ENTRY | leads | {"joined": [self.entry]}] if self.entry["mount"] else [self.entry]
         for entry in entries:
-            text = site(cast("Entry", entry), role / "templates/site.conf.j2", tls=tls, journal=False, release="1-a")
+            text = site(cast("Entry", entry), role / "templates/site.conf.j2", tls=tls, release="1-a")
             for there, here in (
                 ("/srv/apps/api/access/1-a", self.place),
                 ("/etc/praetor/tls/sites/api/fullchain.pem", self.place / "server.pem"),

@@ -149,7 +149,7 @@ def test_an_app_that_serves_no_more_gives_up_its_slot_and_its_site(host: AppHost
 def test_nothing_is_rendered_of_a_site_or_a_slot(tmp_path: Path) -> None:
     app = cast("Entry", {"wsgi": None})
     assert parts.vassal(app, tmp_path / "none") == ""
-    assert parts.site(app, tmp_path / "none", tls=True, journal=True) == ""
+    assert parts.site(app, tmp_path / "none", tls=True) == ""
 
 
 def test_no_role_hears_of_a_site() -> None:
@@ -162,7 +162,7 @@ def test_no_role_hears_of_a_site() -> None:
     assert filters["haproxy_sites"]([app], {}, {}) == []
     assert filters["longest_request_s"]([app]) == 30
     assert filters["survey_targets"]([app]) == {"mailer": ""}
-    assert filters["first_sites"]([app], "none", tls=True, journal=False) == {"/etc/nginx/sites/mailer.conf": ""}
+    assert filters["first_sites"]([app], "none", tls=True) == {"/etc/nginx/sites/mailer.conf": ""}
 
 
 def test_status_shows_its_processes_and_no_workers(host: AppHost) -> None:

@@ -19,14 +19,13 @@ def vassal(app: Entry, template: pathlib.Path) -> str:
     return "" if app["wsgi"] is None else _render(template, app=app)
 
 
-def site(app: Entry, template: pathlib.Path, *, tls: bool, journal: bool, release: str = "") -> str:
+def site(app: Entry, template: pathlib.Path, *, tls: bool, release: str = "") -> str:
     """NGINX's configuration of an app's site, the same on all hosts; empty for an app without one.
 
     Args:
         app: a checked entry of the inventory.
         template: of a site, in role nginx.
         tls: whether it speaks TLS; its certificate lies where role certificates puts it.
-        journal: whether the journal gets the access log too, from where it is shipped.
         release: its id, where who may reach the app lies; what the id is made of is rendered without.
 
     Raises:
@@ -39,7 +38,7 @@ def site(app: Entry, template: pathlib.Path, *, tls: bool, journal: bool, releas
         raise ReleaseError(
             "http.access.authority: clients show certificates over TLS only, and certificates_mode is none"
         )
-    return _render(template, app=app, tls=tls, journal=journal, release=release)
+    return _render(template, app=app, tls=tls, release=release)
 
 
 def units(app: Entry, templates: pathlib.Path, hardening: pathlib.Path, release: str) -> dict[str, str]:

@@ -108,6 +108,7 @@ def journal_entries(lines: Iterable[str], since: float, request_id: str) -> Iter
 def archive_entries(lines: Iterable[str], hosts: Iterable[str], since: float, request_id: str) -> Iterator[LogLine]:
     """Lines of the archive that hosts sent, by their names in the inventory; a host may call itself by the first label of that."""
     names = {named: host for host in hosts for named in (host.partition(".")[0], host)}
+    requests: set[tuple[str, str]] = set()  # a line that was on its way when the connection broke was sent twice
     for line in lines:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             record = json.loads(line)
@@ -116,6 +117,9 @@ def archive_entries(lines: Iterable[str], hosts: Iterable[str], since: float, re
             for entry in journal_entries([line], 0, request_id):
                 if record.get("_SYSTEMD_UNIT") == "nginx.service" and isinstance(entry["said"], dict):
                     entry = {"ts": float(entry["said"]["ts"]), "source": "nginx", "said": entry["said"]}  # noqa: PLW2901
+                    if (host, str(record["MESSAGE"])) in requests:
+                        continue
+                    requests.add((host, str(record["MESSAGE"])))
                 if entry["ts"] >= since:
                     yield {**entry, "host": host}
 
@@ -128,6 +132,7 @@ def read_archive(app: str, hosts: list[str], since: float, request_id: str) -> l
         "--quiet",
         "--no-pager",
         "--output=json",
+        "--all",  # a long line too
         f"--output-fields={fields}",
         f"--directory={ARCHIVE}",
     ]
@@ -141,7 +146,15 @@ def read_archive(app: str, hosts: list[str], since: float, request_id: str) -> l
 
 def read(logs: pathlib.Path, app: str, uid: int, since: float, request_id: str) -> list[LogLine]:
     """The last lines of a host about an app, oldest first."""
-    command = ["journalctl", "--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE", f"_UID={uid}"]
+    command = [
+        "journalctl",
+        "--quiet",
+        "--no-pager",
+        "--output=json",
+        "--all",
+        "--output-fields=MESSAGE",
+        f"_UID={uid}",
+    ]
     command += [f"--since=@{since:.3f}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as journal:
         found = list(journal_entries(journal.stdout or [], since, request_id))

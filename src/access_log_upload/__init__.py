@@ -1,0 +1,1 @@
+"""Sends NGINX's access logs to a monitoring host."""
