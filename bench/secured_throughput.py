@@ -2,8 +2,7 @@
 
 Run on a host that the playbooks have set up, as root: `apt-get install wrk libnss-wrapper`, then
 `python3 secured_throughput.py APP SERVER_NAME [PATH] [ROUNDS]`. `wrk` keeps 16 connections open to a separate NGINX on loopback
-without TLS, limits and sandbox, which logs into a file; to the same with the host's logs, which go to the journal too where there is a monitoring
-host; and to the site as it is, with HTTPS. All hand on to the app's live slot. In turns and within one run, so that a noisy machine is
+without TLS, limits and sandbox, which logs into a file; and to the site as it is, with HTTPS. All hand on to the app's live slot. In turns and within one run, so that a noisy machine is
 noisy for all. A refused request makes it fail: refusals are quick.
 """
 
@@ -24,7 +23,6 @@ SERVER = """
         listen 127.0.0.1:{port};
         keepalive_requests 1000000;
         access_log {place}/access.log;
-        {journal}
         location / {{ include /etc/nginx/uwsgi_params; uwsgi_pass unix:/srv/apps/{app}/live.sock; }}
     }}
 """
@@ -47,18 +45,14 @@ def ask(url: str, name: str, hosts: Path) -> tuple[float, int]:
 
 
 def configuration(place: Path, app: str) -> str:
-    """Two servers: one that logs into a file, one that logs as the site does."""
-    shipped = re.search(r"access_log syslog:\S+ ", Path("/etc/nginx/nginx.conf").read_text())
-    logs = ("", f"{shipped[0]} combined;" if shipped else "")
-    servers = [SERVER.format(port=PORT + n, place=place, journal=journal, app=app) for n, journal in enumerate(logs)]
-    return BARE.format(place=place, servers="".join(servers))
+    """A server that logs into a file."""
+    return BARE.format(place=place, servers=SERVER.format(port=PORT, place=place, app=app))
 
 
 def main(app: str, name: str, path: str = "/version", rounds: str = "9") -> None:
     """Print the table."""
     urls = {
         "bare NGINX, HTTP": f"http://127.0.0.1:{PORT}{path}",
-        "bare NGINX, HTTP, the host's logs": f"http://127.0.0.1:{PORT + 1}{path}",
         # The port is spelled out: a minimal Debian has no /etc/services to look "https" up in.
         "this site, HTTPS": f"https://{name}:443{path}",
     }

@@ -25,9 +25,10 @@ ABOUT = """\
 Processor time of a request in µs, by the cgroups of the services that had part in it, and the 99th percentile with 16 kept connections that ask as fast as
 they are answered. All stacks serve the same API with two workers of two threads on one Debian 13 host. *This stack* has TLS, limits, sandboxes, metrics and
 access logs in a file, from which they are sent to a monitoring host: *logs* is that and the journal, *figures* are the exporters. The next two leave
-one thing out; where logs are not sent, requests are not counted either. The raw callable is WSGI without a framework behind the same NGINX, the limit of what an app can gain. NGINX before gunicorn (gthread) or
-granian is what a team writes: TLS and one access log in a file; it has neither limits nor JSON logs nor sandboxes, and ships no logs. `uwsgi --http` is one
-process with one thread without NGINX and TLS, as in the README of `app/`; it keeps no connections. Ratios are taken by round, and their spread is the
+one thing out; where logs are not sent, requests are not counted either. The raw callable is WSGI without a framework behind the same NGINX, the limit of
+what an app can gain. NGINX before gunicorn (gthread) or granian is what a team writes: TLS and one access log in a file; it has neither limits nor JSON logs
+nor sandboxes, and ships no logs. `uwsgi --http` is one process with one thread without NGINX and TLS, as in the README of `app/`; it keeps no connections.
+Ratios are taken by round, and their spread is the
 machine's noise."""
 Turns = list[dict[str, float]]
 

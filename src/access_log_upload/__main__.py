@@ -74,7 +74,7 @@ class Archive:
 
 
 class Uploader:
-    """The access logs of a directory, and what of them was sent."""
+    """The access logs of a directory, and how much of them was sent."""
 
     def __init__(self, directory: Path, kept: Path, archive: Archive, host: str) -> None:
         """Go on where the file `kept` says."""

@@ -239,6 +239,7 @@ def test_an_emptied_file_begins_again(log: Path, other: Other) -> None:
     program.send()
     log.write_bytes(numbers(4))
     program.send()
+    assert other.messages == numbers(1, 2, 3, 4)
     program = uploader(log, other)
     program.send()
     append(log, numbers(5))

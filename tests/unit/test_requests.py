@@ -124,6 +124,20 @@ def test_the_archive_has_an_apps_lines_and_nginx_s_under_the_inventorys_name_of_
     assert render(found[1]).startswith("1970-01-01 00:00:04.000  app2.example.org  nginx    200 GET /x")
 
 
+def test_a_line_that_was_sent_twice_is_shown_once() -> None:
+    at_nginx = {**json.loads(access(4)), "uri": "/\udcff"}
+    raw = list(json.dumps(at_nginx).encode())  # journald's way to say bytes
+    lines = [
+        sent(at, host, said, "nginx.service")
+        for said in (json.loads(access(4)), raw)
+        for at, host in ((8, "a"), (9, "b"), (9.5, "a"))
+    ]
+    own = {"ts": "1970-01-01T00:00:05.500+00:00", "message": "hi", "request_id": ID}
+    lines += [sent(9, "a", own)] * 2  # an app may say a thing twice
+    found = [(entry["source"], entry["host"]) for entry in archive_entries(lines, ["a", "b"], 0, "")]
+    assert found == [("nginx", "a"), ("nginx", "b")] * 2 + [("app", "a")] * 2
+
+
 def test_lines_of_an_archive_keep_their_host() -> None:
     line: LogLine = {"ts": 1.0, "source": "app", "said": "", "host": "app2"}
     assert [entry["host"] for entry in merge({"app1": [], "mon1": [line]})] == ["app2"]
@@ -155,6 +169,7 @@ def test_the_archive_is_asked_for_all_that_runs_in_the_apps_slice(monkeypatch: p
     assert [entry["said"] for entry in read_archive("api", ["app2"], 0, "")] == ["late", "one"]
     assert "_SYSTEMD_SLICE=apps-api.slice" in asked[0]
     assert "--directory=/var/log/journal/remote" in asked[0]
+    assert "--all" in asked[0], "journalctl leaves out what is longer than 4096 bytes"
 
 
 def test_a_balancers_lines_say_who_answered_and_who_did_not(tmp_path: Path) -> None:
