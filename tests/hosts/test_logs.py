@@ -64,10 +64,10 @@ def arrived(monitor: Host, app: str, request_id: str) -> list[str]:
         "journalctl -D /var/log/journal/remote --no-pager --all -o json --since=-15min SYSLOG_IDENTIFIER=%s | grep %s"
     )
     deadline = time.monotonic() + PATIENCE_S
-    while not (found := monitor.run(command, app, request_id).stdout.splitlines()):
+    while not (found := str(monitor.run(command, app, request_id).stdout)):
         assert time.monotonic() < deadline, request_id
         time.sleep(1)
-    return found
+    return found.splitlines()
 
 
 @pytest.mark.parametrize("certificate", ["none", "self-signed"])
