@@ -1,6 +1,6 @@
-"""Writes docs/reference/ and docs/apps/published.md from the places where the facts live.
+"""Writes docs/reference/, docs/apps/published.md and src/praetor/entry.py from the places where the facts live.
 
-apps.md comes from the model that checks the inventory, playbooks.md from their declared options, roles.md from each role's argument_specs and
+apps.md and entry.py come from the model that checks the inventory, playbooks.md from their declared options, roles.md from each role's argument_specs and
 defaults, published.md from the inventory of the scenario `apps`.
 `--check` writes nothing and fails if a page is not current.
 """
@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from praetor.inventory import entry_types
 from praetor.inventory.check import check_apps, path_text
 from praetor.inventory.model import RESERVED_VARIABLES, App
 from praetor.run.options import PLAYBOOKS
@@ -260,22 +261,23 @@ def main(arguments: list[str]) -> int:
     """Write the pages, or with --check say which are not current; returns the exit code."""
     stale = []
     pages = {
-        "reference/apps.md": apps_page(),
-        "reference/playbooks.md": playbooks_page(),
-        "reference/roles.md": roles_page(),
-        "apps/published.md": published_page(),
+        "docs/reference/apps.md": NOTE + apps_page(),
+        "docs/reference/playbooks.md": NOTE + playbooks_page(),
+        "docs/reference/roles.md": NOTE + roles_page(),
+        "docs/apps/published.md": NOTE + published_page(),
+        "src/praetor/entry.py": entry_types.source(),
     }
     for name, text in pages.items():
-        path = ROOT / "docs" / name
-        if path.exists() and path.read_text(encoding="utf-8") == NOTE + text:
+        path = ROOT / name
+        if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         stale.append(name)
         if "--check" not in arguments:
             path.parent.mkdir(exist_ok=True)
-            path.write_text(NOTE + text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8")
     if stale:
         verb = "is not current: run `make docs`" if "--check" in arguments else "written"
-        sys.stdout.write("".join(f"docs/{name} {verb}\n" for name in stale))
+        sys.stdout.write("".join(f"{name} {verb}\n" for name in stale))
     return 1 if stale and "--check" in arguments else 0
 
 

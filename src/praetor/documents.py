@@ -1,12 +1,16 @@
 """The documents that travel between functions, files and machines, as types.
 
 Nothing here runs on a host: what is sent there imports these names for mypy only, because to make the types takes longer than most of its work.
+Those of an entry of `apps` and its parts are in `praetor.entry`, which is made from the inventory's model.
 Keys that are `NotRequired` are missing in what earlier versions wrote, or until a later phase notes them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NotRequired, Required, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
+
+from praetor.entry import *  # noqa: F403  all types of an entry and its parts: a new one is named in no other place
+from praetor.entry import Commands, Given, Limits, Options, PathLimits, Settings
 
 if TYPE_CHECKING:
     from praetor.host.balancer import Servers
@@ -162,30 +166,6 @@ class Artifact(Facts):
     packages: NotRequired[dict[str, list[str]]]  # of Debian, that what was compiled is linked with, by Python
 
 
-class Health(TypedDict):
-    """When a slot is healthy, see `health` of an entry."""
-
-    path: str | None
-    status: int | None
-    timeout_s: float
-    warmup_s: NotRequired[float]
-
-
-class Sandbox(TypedDict, total=False):
-    """Which parts of the sandbox do not hold, see `sandbox` of an entry."""
-
-    write_execute: bool
-    loosened: dict[str, str]
-
-
-class Outgoing(TypedDict):
-    """What an app may connect to, see `egress` of an entry."""
-
-    to: list[str]  # addresses and networks
-    ports: list[int]  # empty: all
-    protocol: Literal["tcp", "udp"]
-
-
 SliceLimit = Literal["memory_max", "memory_high", "cpu_weight", "cpu_quota", "tasks_max", "io_weight"]
 
 
@@ -200,39 +180,6 @@ class SliceLimits(TypedDict, total=False):
     io_weight: int
 
 
-class Limits(SliceLimits):
-    """What a request may take, see `limits` of an entry."""
-
-    request_s: int
-    body_mb: int
-    memory_mb: int
-
-
-class Process(TypedDict):
-    """What a release says of one process, see `inventory.model.Process`."""
-
-    name: str
-    command: list[str]
-    count: int | None
-    per_host: int | None
-    one: bool
-    notify: bool
-    drain_s: int
-    stop_signal: str
-    memory_mb: int | None
-
-
-class Job(TypedDict):
-    """What a release says of one job, see `inventory.model.Job`."""
-
-    name: str
-    command: list[str]
-    at: str
-    on: Literal["once", "each"]
-    timeout_s: int
-    catch_up: bool
-
-
 class Place(TypedDict):
     """A host's place in the fleet of an app."""
 
@@ -242,69 +189,12 @@ class Place(TypedDict):
     takes: bool  # whether this host takes what no host has
 
 
-class Origin(TypedDict, total=False):
-    """Where an app comes from, see `source` of an entry: one of path, git with ref, and package."""
-
-    path: str
-    git: str
-    ref: str
-    subdir: str
-    package: str
-    requirements: str
-    extras: Required[list[str]]
-    extra_requirements: Required[list[str]]
-    include: Required[list[str]]
-
-
-class PathLimits(TypedDict):
-    """What is different for a path, see `http.paths` of an entry."""
-
-    path: str
-    request_s: int | None
-    body_mb: int | None
-    stream: bool
-    app: str | None
-
-
-class Access(TypedDict):
-    """Who may reach an app, see `http.access` of an entry; the authority as text."""
-
-    users: str | None
-    authority: str | None
-
-
 class JoinedHttp(TypedDict):
     """How NGINX speaks with clients of an app on another app's site."""
 
     compress: bool
     stream_s: int
     paths: list[PathLimits]
-
-
-class Http(JoinedHttp):
-    """How NGINX speaks with clients, see `http` of an entry; the directives as text."""
-
-    headers: dict[str, str]
-    access: Access | None
-    directives: str | None
-
-
-class Database(TypedDict):
-    """The database that an app asks for, see `database` of an entry."""
-
-    name: str | None
-    connections: int | None
-    extensions: list[str]
-
-
-class Redis(TypedDict):
-    """The queue and the cache that an app asks for, see `redis` of an entry."""
-
-    queue: bool
-    cache: bool
-    queue_mb: int
-    cache_mb: int
-    port: int | None
 
 
 class Joined(TypedDict):
@@ -317,64 +207,11 @@ class Joined(TypedDict):
     http: JoinedHttp
 
 
-class Entry(TypedDict):
-    """A checked entry of the inventory's `apps`: every default is filled in, and its secrets are not in it."""
+class Entry(Given):
+    """A checked entry of the inventory's `apps`, with what the others say of it."""
 
-    name: str
-    source: Origin
-    wsgi: str | None  # None: an app of processes and jobs alone
-    server_names: list[str]
-    redirect_names: list[str]
-    mount: str  # empty: the app has all paths
     joined: list[Joined]
-    build: list[list[str]]
-    data: list[str]
-    static: dict[str, str]
-    packages: list[str]
-    build_packages: list[str]
-    profile: str
-    config: dict[str, object]  # the app's own
-    env: dict[str, str]
-    database: Database | None
-    redis: Redis | None
-    health: Health
-    workers: int | str
-    threads: int
-    preload: bool
-    http: Http
-    limits: Limits
-    sandbox: Sandbox
-    egress: list[Outgoing] | None  # None: anything
-    commands: Commands
-    processes: list[Process]
-    jobs: list[Job]
-    release: Options
     config_secrets: NotRequired[list[str]]  # their names, while an inventory is checked
-
-
-class Settings(TypedDict):
-    """The keys of an inventory entry that are part of a release."""
-
-    wsgi: str | None  # None: an app of processes and jobs alone
-    server_names: list[str]
-    redirect_names: NotRequired[list[str]]
-    mount: NotRequired[str]  # empty: the app has all paths
-    profile: str
-    config: dict[str, object]  # the app's own
-    env: dict[str, str]
-    health: Health
-    workers: int | str
-    threads: int
-    preload: NotRequired[bool]
-    http: NotRequired[Http]
-    limits: Limits
-    sandbox: NotRequired[Sandbox]
-    egress: NotRequired[list[Outgoing] | None]  # None: anything
-    data: NotRequired[list[str]]
-    static: NotRequired[dict[str, str]]
-    packages: NotRequired[list[str]]
-    processes: NotRequired[list[Process]]
-    jobs: NotRequired[list[Job]]
 
 
 class Manifest(Artifact):
@@ -406,26 +243,6 @@ class Content(Parts):
     """What a release is filled with on a host."""
 
     secrets: dict[str, str]  # names and values
-
-
-class Options(TypedDict):
-    """How a release goes over the hosts, see `release` of an entry."""
-
-    keep: int
-    bake_s: float
-    max_5xx_ratio: float
-    max_p95_factor: float
-    min_requests: int
-    batches: list[str]
-    drain_s: float
-
-
-class Commands(TypedDict):
-    """The app's own programs, see `commands` of an entry."""
-
-    check: list[list[str]]
-    migrate: list[list[str]]
-    migrate_on: Literal["once", "each"]
 
 
 class Target(TypedDict):

@@ -7,11 +7,8 @@ import pytest
 from project import files_of
 from pydantic import BaseModel
 
-from praetor.build.manifest import SETTINGS
-from praetor.inventory.model import App
+from praetor.inventory.model import ALWAYS, BESIDES, App
 
-# What says where and how a release travels, and is no part of it.
-BESIDES = {"name", "source", "build", "build_packages", "database", "redis", "secrets", "commands", "release"}
 READERS = (
     "src/praetor/[!i]*/**/*.py",
     "plugins/**/*.py",
@@ -53,6 +50,17 @@ def test_a_key_that_nothing_reads_would_be_found() -> None:
     assert not is_read("a_key_that_nothing_reads")
 
 
-def test_a_key_is_part_of_a_release_or_says_how_it_travels() -> None:
-    assert set(SETTINGS) | BESIDES == App.model_fields.keys()
-    assert not set(SETTINGS) & BESIDES
+def models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """Return a model and those of its parts."""
+    yield model
+    for field in model.model_fields.values():
+        for kind in _kinds(field.annotation):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from models(kind)
+
+
+def test_what_is_said_of_keys_is_said_of_keys_that_there_are() -> None:
+    fields = {model.__name__: model.model_fields.keys() for model in models(App)}
+    assert fields["App"] >= BESIDES
+    assert {part: keys - fields[part] for part, keys in ALWAYS.items() if keys - fields[part]} == {}
+    assert not ALWAYS["App"] & BESIDES

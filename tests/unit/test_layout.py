@@ -8,8 +8,9 @@ from typing import cast
 import pytest
 from fakes import host_in, provision, put_release, put_slot
 
-from praetor.build.manifest import SETTINGS, identify
+from praetor.build.manifest import identify
 from praetor.documents import Artifact, Entry
+from praetor.entry import SETTINGS
 from praetor.host import layout as hosts
 from praetor.host.layout import SUN_PATH_MAX, AppHost, Emperor, Slot, link_atomically, read_json, write_atomically
 

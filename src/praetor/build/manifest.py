@@ -11,34 +11,12 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from praetor.documents import Artifact, Entry, Settings, WheelEntry
+from praetor.entry import SETTINGS
 from praetor.host.layout import SUN_PATH_MAX, ReleaseError
 
 from . import cache as caches
 from .cache import Wheel
 
-# The keys of an inventory entry that are part of a release; the others say where and how it is released.
-SETTINGS = (
-    "wsgi",
-    "server_names",
-    "redirect_names",
-    "mount",
-    "profile",
-    "config",
-    "env",
-    "health",
-    "workers",
-    "threads",
-    "preload",
-    "http",
-    "limits",
-    "sandbox",
-    "egress",
-    "data",
-    "static",
-    "packages",
-    "processes",
-    "jobs",
-)
 DATA_DIR = "${APP_DATA_DIR}"
 _BILLS = uuid.UUID("5c3bd4a9-6a1c-4d0b-9d5e-0a6b0d7f1e52")  # the name space of their serial numbers
 

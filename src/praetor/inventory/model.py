@@ -1,6 +1,7 @@
 """What one entry of the inventory's `apps` may say: keys, types, ranges, defaults and their meaning.
 
-This is the only place for them: the check (`praetor.inventory.check`) and docs/reference/apps.md are made from it.
+This is the only place for them: the check (`praetor.inventory.check`), the types that the rest of the engine knows an entry by (`praetor.entry`) and
+docs/reference/apps.md are made from it. A new key is a field here, and what uses it.
 Runs on the controller only; no module sends it to a host.
 """
 
@@ -849,3 +850,24 @@ class App(Part):
         examples=['jobs: [{name: cleanup, command: "flask --app shop.wsgi cleanup", at: "*-*-* 03:10"}]'],
     )
     release: Release = Field(default_factory=Release, description="How a release goes over the hosts.")
+
+
+# What says where and how a release travels. Every other key is part of the release: a change is another release.
+BESIDES = frozenset(
+    {"name", "source", "build", "build_packages", "database", "redis", "secrets", "commands", "release"}
+)
+
+# The keys that a release on a host always has, by part. Releases of earlier versions lack the others, so what reads a release there does without them.
+# A part that is not named here is in no release.
+ALWAYS = {
+    "App": {"wsgi", "server_names", "profile", "config", "env", "health", "workers", "threads", "limits"},
+    "Health": {"path", "status", "timeout_s"},
+    "Limits": {"request_s", "body_mb", "memory_mb"},
+    "Sandbox": set[str](),
+    "Http": {"compress", "stream_s", "paths", "headers", "access", "directives"},
+    "PathLimits": {"path", "request_s", "body_mb", "stream", "app"},
+    "Access": {"users", "authority"},
+    "Outgoing": {"to", "ports", "protocol"},
+    "Process": {"name", "command", "count", "per_host", "one", "notify", "drain_s", "stop_signal", "memory_mb"},
+    "Job": {"name", "command", "at", "on", "timeout_s", "catch_up"},
+}
