@@ -14,7 +14,8 @@ import time
 
 from balanced import AUTHORITY, Balanced
 from client import Site
-from fleet import SITE, Host
+from reached import Host
+from variants import SITE
 
 ROUNDS, REQUESTS, CLIENTS = 7, 200, 9
 SERVICES = {"haproxy": "haproxy.service", "nginx": "nginx.service", "app": "apps-sample.slice"}

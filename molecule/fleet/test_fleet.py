@@ -15,7 +15,8 @@ from collections.abc import Callable
 import pytest
 from balanced import BREAK_S, Balanced, Certificate, NewConnections, until
 from client import Site
-from fleet import SITE, Host
+from reached import Host
+from variants import SITE
 
 OTHER = "other.lab.example"
 short = pytest.mark.short

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 from downloads import lines
-from fleet import APP, JOBS, PATIENCE_S, SITE, Fleet, Host, Run
+from fleet import JOBS, Fleet
+from reached import Host
+from started import Run
+from variants import APP, PATIENCE_S, SITE
 
 PHASES = ["build", "stage", "migrate", "gate", "flip", "settle"]
 

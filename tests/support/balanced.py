@@ -21,10 +21,14 @@ from typing import Any
 import pebble
 import yaml
 from client import Site
-from fleet import HERE, SITE, WAIT_S, Fleet, Host, Load, Run, hosts
+from clients import Load
+from fleet import Fleet
 from hosts import hosts_of
 from load import LANES, Record
 from project import ROOT
+from reached import Host, hosts
+from started import Run
+from variants import HERE, SITE, WAIT_S
 
 SCENARIO = ROOT / "molecule" / "fleet"
 AUTHORITY = Path("~/.local/share/praetor/authority/fleet/authority.pem").expanduser()

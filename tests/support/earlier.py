@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fleet import Fleet, Host, Load, Step, hosts
+from clients import Load, Step
+from fleet import Fleet
 from load import LANES, Record
 from project import ROOT
+from reached import Host, hosts
 
 KEPT_OPEN = {lane.kind for lane in LANES["hosts"] if lane.keep_alive}
 AUTHORITY = Path("~/.local/share/praetor/authority/earlier/authority.pem").expanduser()
