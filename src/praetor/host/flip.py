@@ -242,7 +242,15 @@ def flip_and_bake(
     old = Slot.parse(journal.get("previous") or "")
     drain = Drain(host, old, journal.get("drain")) if old else None
     watch = Watch(host, slot, access_log)
-    # First what takes a moment: processes, and NGINX's reload; then the one rename.
+    _make_live(watch, share, journal, flipped=flipped)
+    if reason := _bake(watch, limits, share, drain, journal):
+        raise _failed(watch, reason, journal)
+    return {**watch.facts, "flipped": flipped}
+
+
+def _make_live(watch: Watch, share: processes.Share, journal: Journal, *, flipped: bool) -> None:
+    """First what takes a moment: processes, and NGINX's reload; then the one rename, if the link has to be changed."""
+    host, slot = watch.host, watch.slot
     processes.change(host, slot, share, journal)
     # A site that does not follow the link leads to the old slot until NGINX has read the next one, which must find the link renamed.
     linked = sites.follows_link(host)
@@ -256,9 +264,6 @@ def flip_and_bake(
         host.flip(slot)
     processes.stop_others(host, slot)
     jobs.put(host, share)
-    if reason := _bake(watch, limits, share, drain, journal):
-        raise _failed(watch, reason, journal)
-    return {**watch.facts, "flipped": flipped}
 
 
 def _bake(watch: Watch, limits: Limits, share: processes.Share, drain: Drain | None, journal: Journal) -> str | None:
