@@ -1,4 +1,4 @@
-"""Where work on a host begins: each foreseen error is a sentence, and none is a failed task of one host alone."""
+"""The entry point on a host: each expected error is a sentence, and none is a failed task of one host alone."""
 
 import errno
 import io
