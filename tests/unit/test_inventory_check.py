@@ -887,9 +887,14 @@ def test_config_must_fit_the_schema_that_the_app_ships(
 @pytest.mark.parametrize("text", ["{", '{"type": 5}', '{"$ref": "https://example.org/other.json"}'])
 def test_a_schema_that_cannot_be_used_is_named(project: Path, text: str) -> None:
     (project / "app" / "src" / "api" / "config.schema.json").write_text(text)
-    (message,) = said(app(source={"path": "app"}), root=project)
+    (message,) = said(app(source={"path": "app"}, config={"page_size": 5}), root=project)
     assert message.startswith("apps[0].source.path: found config.schema.json that cannot be used (")
     assert message.endswith("), expected a JSON schema")
+
+
+def test_an_entry_that_sets_nothing_is_not_held_against_a_schema(project: Path) -> None:
+    (project / "app" / "src" / "api" / "config.schema.json").write_text('{"minProperties": 1, "required": ["a"]}')
+    assert said(app(source={"path": "app"}), root=project) == []
 
 
 def test_the_schema_of_the_apps_own_package_counts(project: Path) -> None:

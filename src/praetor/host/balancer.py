@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import pathlib
 import socket
 import time
@@ -75,6 +74,8 @@ def ask(command: str, admin: pathlib.Path = ADMIN) -> str:
 
 def servers(text: str) -> Servers:
     """Read the table of `show stat`: the servers of each site."""
+    import csv  # noqa: PLC0415  every call would pay for it
+
     found: Servers = {}
     for row in csv.DictReader(text.removeprefix("# ").splitlines()):
         if row["svname"] in {"FRONTEND", "BACKEND"} or row["pxname"].startswith(OTHERS):

@@ -78,10 +78,13 @@ def are_current(host: AppHost, share: Mapping[str, int]) -> bool:
 
 def look(host: AppHost) -> list[Scheduled]:
     """The jobs that are scheduled on this host."""
+    names = _names(host)
+    if not names:
+        return []  # systemd is asked by another process, which costs as much as all else
     timers = {each["Id"]: each for each in show(f"app-{host.app}-*.timer", "ActiveState", "NextElapseUSecRealtime")}
     services = {each["Id"]: each for each in show(f"app-{host.app}-*.service", "ActiveState", "Result")}
     found: list[Scheduled] = []
-    for name in _names(host):
+    for name in names:
         timer, service = timers.get(_unit(host, name, "timer"), {}), services.get(_unit(host, name, "service"), {})
         at = timer.get("NextElapseUSecRealtime", "") if timer.get("ActiveState") == "active" else ""
         running = service.get("ActiveState") == "activating"

@@ -11,7 +11,6 @@ import os
 import pathlib
 import pwd
 import re
-import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -282,6 +281,8 @@ class AppHost:
 def remove(path: pathlib.Path) -> None:
     """Remove a file, link, socket or whole directory; absent is fine."""
     if path.is_dir() and not path.is_symlink():
+        import shutil  # noqa: PLC0415  every call would pay for it
+
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -11,7 +11,6 @@ import pathlib
 import re
 import subprocess
 import time
-from email.utils import formatdate
 from typing import Any, Literal, TypedDict
 
 from . import balancer
@@ -109,6 +108,8 @@ def before_pattern(until: int) -> str:
 
 def until_map(windows: dict[str, Window]) -> str:
     """When each app serves again, as the date in Retry-After, while that is to come."""
+    from email.utils import formatdate  # noqa: PLC0415  every call would pay for it
+
     return "".join(
         f'"~^{re.escape(each["name"])} {before_pattern(each["until"])}" "{formatdate(each["until"], usegmt=True)}";\n'
         for each in windows.values()

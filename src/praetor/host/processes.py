@@ -223,8 +223,10 @@ def put_back(host: AppHost, journal: Journal) -> None:
 
 def breach(host: AppHost, slot: Slot, wanted: Share) -> str | None:
     """Why a slot's processes speak against it while it is watched; None when nothing does."""
-    seen = {(each["process"], each["instance"]): each for each in look(host) if each["number"] == slot.number}
-    for process, instance in _instances(host, slot, wanted):
+    instances = _instances(host, slot, wanted)
+    running = look(host) if instances else []
+    seen = {(each["process"], each["instance"]): each for each in running if each["number"] == slot.number}
+    for process, instance in instances:
         if problem := _problem(seen.get((process, instance))):
             return f"process {process} {instance} {problem}"
     return None
@@ -271,8 +273,10 @@ def is_current(host: AppHost) -> bool:
 
 def breach_of_rest(host: AppHost, slot: Slot, wanted: Share) -> str | None:
     """Which process does not run that should, long after its start; a restart since then is no matter of the release."""
-    seen = {(each["process"], each["instance"]) for each in look(host) if each["number"] == slot.number}
-    absent = [f"{name} {i}" for name, i in _instances(host, slot, wanted) if (name, i) not in seen]
+    instances = _instances(host, slot, wanted)
+    running = look(host) if instances else []
+    seen = {(each["process"], each["instance"]) for each in running if each["number"] == slot.number}
+    absent = [f"{name} {i}" for name, i in instances if (name, i) not in seen]
     return f"process {', '.join(absent)} does not run" if absent else None
 
 
@@ -282,10 +286,12 @@ def forget_ended(host: AppHost) -> None:
     One that ended with a failure, or was killed when `drain_s` was over, systemd would keep for ever, and its release with it.
     """
     live = host.live()
-    failed = [each for each in look(host) if each["state"] == "failed" and not (live and each["number"] == live.number)]
+    seen = look(host)
+    failed = [each for each in seen if each["state"] == "failed" and not (live and each["number"] == live.number)]
     if failed:
         systemctl("reset-failed", *(_name(host, each) for each in failed))
-    running = {(each["process"], each["number"]) for each in look(host)}
+        seen = look(host)
+    running = {(each["process"], each["number"]) for each in seen}
     gone = [
         unit
         for unit, _ in _files(host)

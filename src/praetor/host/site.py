@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import re
-import shutil
 import subprocess
-import tempfile
 import time
 from typing import TYPE_CHECKING
 
@@ -46,6 +44,9 @@ def check(host: AppHost, release: str) -> None:
             f"The inventory's entry of {host.app} must name them in server_names: then release.yml gets one."
         )
     nginx = host.layout.nginx
+    import shutil  # noqa: PLC0415  every call would pay for it
+    import tempfile  # noqa: PLC0415  every call would pay for it
+
     with tempfile.TemporaryDirectory(prefix="praetor-site-") as scratch:
         trial = pathlib.Path(scratch, "nginx")
         trial.mkdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import hashlib
 import importlib.util
@@ -12,7 +11,6 @@ import pathlib
 import pwd
 import subprocess
 import sys
-import tarfile
 import time
 from typing import IO, TYPE_CHECKING
 
@@ -24,6 +22,8 @@ from .logs import advice
 from .output import run, tail
 
 if TYPE_CHECKING:
+    import tarfile
+
     from praetor.documents import Content, Manifest, TreeEntry, WheelEntry
 
 
@@ -165,6 +165,8 @@ def environment(place: pathlib.Path, user: pwd.struct_passwd) -> dict[str, str]:
 
 def _store(host: AppHost, manifest: Manifest, uploads: IO[bytes]) -> None:
     """Store uploaded files under their hashes; a file whose content is not what the manifest says is refused."""
+    import tarfile  # noqa: PLC0415  every call would pay for it
+
     wanted = {entry["sha256"]: entry["file"] for entry in files_of(manifest, python_tag())}
     host.wheels.mkdir(mode=0o700, exist_ok=True)
     try:
@@ -241,6 +243,8 @@ def _shared_packages(host: AppHost, manifest: Manifest) -> dict[str, pathlib.Pat
 
 def _link_package(record: pathlib.Path, venv: pathlib.Path) -> None:
     """Link a package's files and bytecode: quicker than to unpack and compile them again. Releases are never written to, so they can share files."""
+    import csv  # noqa: PLC0415  every call would pay for it
+
     [packages] = venv.glob("lib/python3*/site-packages")
     for name, *_ in csv.reader(record.read_text(encoding="utf-8").splitlines()):
         source, target = (os.path.normpath(f"{place}/{name}") for place in (record.parents[1], packages))
@@ -287,6 +291,8 @@ def _tree(host: AppHost, manifest: Manifest, place: pathlib.Path) -> None:
     (place / "src").mkdir(mode=0o755)
     if not manifest["tree"]:
         return
+    import tarfile  # noqa: PLC0415  every call would pay for it
+
     entry = manifest["tree"]
     with tarfile.open(host.wheels / entry["sha256"] / entry["file"]) as archive:
         for member in archive:

@@ -688,9 +688,10 @@ def _rules_of_files(entry: dict[str, Any], here: Where, root: Path, vaulted: fro
         return
     package = str(entry.get("wsgi") or "").partition(":")[0].partition(".")[0]
     yield from _profile_problem(entry, here, project, package)
-    schema = _shipped(project, package, "config.schema.json")
-    if schema is not None and isinstance(entry.get("config", {}), dict):
-        yield from schema_problems(schema, entry.get("config", {}), (*here, "config"), vaulted)
+    config = entry.get("config")
+    # Nothing is required here, so an entry that sets nothing cannot be wrong.
+    if isinstance(config, dict) and config and (schema := _shipped(project, package, "config.schema.json")):
+        yield from schema_problems(schema, config, (*here, "config"), vaulted)
 
 
 def authority_problem(path: Path) -> str:
