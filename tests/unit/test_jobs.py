@@ -139,17 +139,9 @@ def not_asked(*_: str) -> list[dict[str, str]]:
     raise AssertionError("systemd was asked")
 
 
-def test_systemd_is_asked_of_jobs_only_where_there_are_some(host: AppHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "show", not_asked)
-    assert jobs.look(host) == []
-
-
-def test_systemd_is_asked_of_processes_only_where_some_should_run(
+def test_systemd_is_asked_only_where_there_are_jobs_or_processes(
     host: AppHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    released(host, "1-a", 1)
+    monkeypatch.setattr(jobs, "show", not_asked)
     monkeypatch.setattr(processes, "show", not_asked)
-    live = host.live()
-    assert live
-    assert processes.breach(host, live, {}) is None
-    assert processes.breach_of_rest(host, live, {}) is None
+    assert (jobs.look(host), processes.look(host)) == ([], [])

@@ -223,10 +223,8 @@ def put_back(host: AppHost, journal: Journal) -> None:
 
 def breach(host: AppHost, slot: Slot, wanted: Share) -> str | None:
     """Why a slot's processes speak against it while it is watched; None when nothing does."""
-    instances = _instances(host, slot, wanted)
-    running = look(host) if instances else []
-    seen = {(each["process"], each["instance"]): each for each in running if each["number"] == slot.number}
-    for process, instance in instances:
+    seen = {(each["process"], each["instance"]): each for each in look(host) if each["number"] == slot.number}
+    for process, instance in _instances(host, slot, wanted):
         if problem := _problem(seen.get((process, instance))):
             return f"process {process} {instance} {problem}"
     return None
@@ -235,6 +233,8 @@ def breach(host: AppHost, slot: Slot, wanted: Share) -> str | None:
 def look(host: AppHost) -> list[Running]:
     """All units of the app's processes that systemd knows, oldest start first."""
     releases = {(unit.process, unit.number): release for unit, release in _files(host)}
+    if not releases:
+        return []  # a file goes when its unit has ended, so nothing runs; to ask systemd takes longer than all else
     found: list[Running] = []
     for shown in show(f"app-{host.app}-*@*.service", *_PROPERTIES):
         unit = Unit.parse(shown["Id"])
@@ -273,10 +273,8 @@ def is_current(host: AppHost) -> bool:
 
 def breach_of_rest(host: AppHost, slot: Slot, wanted: Share) -> str | None:
     """Which process does not run that should, long after its start; a restart since then is no matter of the release."""
-    instances = _instances(host, slot, wanted)
-    running = look(host) if instances else []
-    seen = {(each["process"], each["instance"]) for each in running if each["number"] == slot.number}
-    absent = [f"{name} {i}" for name, i in instances if (name, i) not in seen]
+    seen = {(each["process"], each["instance"]) for each in look(host) if each["number"] == slot.number}
+    absent = [f"{name} {i}" for name, i in _instances(host, slot, wanted) if (name, i) not in seen]
     return f"process {', '.join(absent)} does not run" if absent else None
 
 
