@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import pathlib
-import shutil
 import sys
 import time
 
@@ -23,6 +22,8 @@ def keep(files: dict[str, str], kept: str, copy: str) -> None:
         kept: the directory of all copies.
         copy: the directory of this one; if somebody else has written it meanwhile, it stays.
     """
+    import shutil  # noqa: PLC0415  every call would pay for it
+
     os.umask(0o077)
     new = pathlib.Path(kept) / f".new.{os.getpid()}"
     try:
@@ -44,6 +45,8 @@ def keep(files: dict[str, str], kept: str, copy: str) -> None:
 
 
 def _remove_old(kept: pathlib.Path) -> None:
+    import shutil  # noqa: PLC0415  every call would pay for it
+
     for copy in kept.iterdir():
         with contextlib.suppress(FileNotFoundError):
             if copy.stat().st_mtime < time.time() - _OLD_S:
