@@ -336,6 +336,24 @@ def test_the_last_lines_are_sent_when_it_is_told_to_end(log: Path, other: Other)
     assert other.messages == numbers(1)
 
 
+def test_lines_that_are_written_while_it_is_told_to_end_are_sent_too(log: Path, other: Other) -> None:
+    ending = threading.Event()
+
+    class Ending(Other):
+        def put(self, body: bytes) -> None:
+            """Take it, and be told meanwhile."""
+            super().put(body)
+            if not ending.is_set():
+                ending.set()
+                append(log, numbers(2))
+
+    other = Ending()
+    program = uploader(log, other)
+    append(log, numbers(1))
+    run(program, ending)
+    assert other.messages == numbers(1, 2)
+
+
 def test_a_time_without_the_other_side_is_told_once(log: Path, other: Other, capsys: Any) -> None:
     program, other.is_away = uploader(log, other), True
     append(log, numbers(1))
