@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts import hosts_of, inventory_of, reached
 
+# By name alone: pytest refuses a plugin that was imported before it could rewrite its assertions.
 pytest_plugins = ["hosts"]
 
 Row = Callable[[str, str, str], None]
@@ -23,6 +23,8 @@ ROWS: dict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)
 @pytest.fixture(scope="session")
 def outsider(pytestconfig: pytest.Config) -> Any:
     """Return the attacking host as root."""
+    from hosts import hosts_of, inventory_of, reached  # noqa: PLC0415
+
     (found,) = hosts_of(inventory_of(pytestconfig), "outsiders").values()
     return reached(found)
 
@@ -30,6 +32,8 @@ def outsider(pytestconfig: pytest.Config) -> Any:
 @pytest.fixture(scope="session")
 def hosts(fleet: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return all app hosts as root, for attacks on the fleet."""
+    from hosts import reached  # noqa: PLC0415
+
     return {name: reached(each) for name, each in fleet.items()}
 
 
