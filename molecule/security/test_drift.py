@@ -49,7 +49,7 @@ def table(fleet: dict[str, Any]) -> Iterator[list[str]]:
     as_root(fleet["app1"], PROVOKE)
     try:
         options = ["--promises", "--drift", "--tb=no", "-k", ONLY, "--ansible-inventory", str(INVENTORY)]
-        done = run(sys.executable, "-m", "pytest", "-q", "molecule/tests", *options)
+        done = run(sys.executable, "-m", "pytest", "-q", "tests/hosts", *options)
         yield done.stdout.splitlines()
     finally:
         as_root(fleet["app1"], REPAIR)

@@ -14,7 +14,6 @@ SCENARIO = ROOT / "molecule" / "security"
 INVENTORY = SCENARIO / "inventory"
 ENVIRONMENT = {
     **os.environ,
-    "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
     "ANSIBLE_FORCE_COLOR": "0",  # Molecule forces it
     "ANSIBLE_NOCOLOR": "1",
     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -22,12 +21,12 @@ ENVIRONMENT = {
 PATIENCE_S = 900
 
 
-def run(*command: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command in the checkout."""
+def run(*command: str, stdin: str | None = None, tree: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run a command in the checkout, or in a copy of it."""
     return subprocess.run(
         command,
-        cwd=ROOT,
-        env=ENVIRONMENT,
+        cwd=tree,
+        env={**ENVIRONMENT, "ANSIBLE_CONFIG": str(tree / "ansible.cfg")},
         input=stdin or "",
         capture_output=True,
         text=True,
@@ -36,9 +35,9 @@ def run(*command: str, stdin: str | None = None) -> subprocess.CompletedProcess[
     )
 
 
-def play(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a playbook."""
-    return run("ansible-playbook", f"playbooks/{name}.yml", "-i", str(INVENTORY), *arguments)
+def play(name: str, *arguments: str, tree: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run a playbook of the checkout, or of a copy of it."""
+    return run("ansible-playbook", f"playbooks/{name}.yml", "-i", str(INVENTORY), *arguments, tree=tree)
 
 
 def recap(done: subprocess.CompletedProcess[str], host: str) -> str:
