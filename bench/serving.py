@@ -28,8 +28,7 @@ access logs in a file, from which they are sent to a monitoring host: *logs* is 
 one thing out; where logs are not sent, requests are not counted either. The raw callable is WSGI without a framework behind the same NGINX, the limit of
 what an app can gain. NGINX before gunicorn (gthread) or granian is what a team writes: TLS and one access log in a file; it has neither limits nor JSON logs
 nor sandboxes, and ships no logs. `uwsgi --http` is one process with one thread without NGINX and TLS, as in the README of `app/`; it keeps no connections.
-Ratios are taken by round, and their spread is the
-machine's noise."""
+Ratios are taken by round, and their spread is the machine's noise."""
 Turns = list[dict[str, float]]
 
 
