@@ -68,7 +68,7 @@ def test_a_host_that_gives_no_answer_has_a_reason_like_any_other(
 @pytest.mark.parametrize(
     ("room", "reason"),
     [
-        ({"full": "/root/.ansible/tmp", "reason": "no room there"}, "no room there"),
+        ({"full": "/home/ops/.ansible/tmp", "reason": "no room there"}, "no room there"),
         ({"reason": None}, "the files of the release could not be brought (sftp says: Failure)"),
     ],
 )
@@ -86,14 +86,14 @@ def test_after_a_failed_upload_the_host_is_asked_whether_its_disk_is_full(
 
     large = tmp_path / "large.whl"
     large.write_bytes(bytes(SMALL + 1))
-    monkeypatch.setattr(PHASE, "_make_tmp_path", lambda _: "/root/.ansible/tmp/x")
+    monkeypatch.setattr(PHASE, "_make_tmp_path", lambda _: "/home/ops/.ansible/tmp/x")
     monkeypatch.setattr(PHASE, "_remote_expand_user", lambda _, path, **__: path.replace("~", "/root"))
     monkeypatch.setattr(PHASE, "get_shell_option", lambda *_: "~/.ansible/tmp")
     monkeypatch.setattr(PHASE, "_transfer_file", fail)
     stage = {"files": {"abc": str(large)}, "missing": ["abc"], "lock_wait": 0}
     told_of = story_of(told(monkeypatch, "stage", stage, {}, on_host))
     assert (told_of["phase"], told_of["reason"]) == ("stage", reason)
-    assert asked == [("full", "/root/.ansible/tmp", True)]
+    assert asked == [("full", "/home/ops/.ansible/tmp", True)]
 
 
 def test_a_release_that_cannot_be_settled_says_so_itself(monkeypatch: pytest.MonkeyPatch) -> None:
