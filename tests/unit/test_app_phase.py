@@ -87,7 +87,7 @@ def test_after_a_failed_upload_the_host_is_asked_whether_its_disk_is_full(
     large = tmp_path / "large.whl"
     large.write_bytes(bytes(SMALL + 1))
     monkeypatch.setattr(PHASE, "_make_tmp_path", lambda _: "/home/ops/.ansible/tmp/x")
-    monkeypatch.setattr(PHASE, "_remote_expand_user", lambda _, path, **__: path.replace("~", "/root"))
+    monkeypatch.setattr(PHASE, "_remote_expand_user", lambda _, path, **__: path.replace("~", "/home/ops"))
     monkeypatch.setattr(PHASE, "get_shell_option", lambda *_: "~/.ansible/tmp")
     monkeypatch.setattr(PHASE, "_transfer_file", fail)
     stage = {"files": {"abc": str(large)}, "missing": ["abc"], "lock_wait": 0}
