@@ -98,7 +98,7 @@ def test_a_place_that_the_engine_and_the_exporter_know_is_no_input() -> None:
 
 def test_the_place_of_apps_is_one_wherever_it_is_written() -> None:
     product = files_of(*(f"{folder}/**/*.*" for folder in ("src", "roles", "plugins", "playbooks", "container")))
-    texts = {path: path.read_text(encoding="utf-8") for path in product if path.suffix != ".pyc"}
+    texts = {path: path.read_text(encoding="utf-8") for path in product}
     wrong = {
         f"{path.relative_to(ROOT)}: {place}"
         for path, text in texts.items()

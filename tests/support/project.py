@@ -63,7 +63,8 @@ def options(role: str) -> dict[str, dict[str, Any]]:
 
 def files_of(*patterns: str) -> list[Path]:
     """Return the files that match, as git would see them."""
-    return sorted(path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file())
+    found = (path for pattern in patterns for path in ROOT.glob(pattern))
+    return sorted(path for path in found if path.is_file() and path.parent.name != "__pycache__")
 
 
 def ansible(program: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
