@@ -18,7 +18,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from praetor.inventory import entry_types
-from praetor.inventory.check import check_apps, path_text
+from praetor.inventory.check import check_apps
+from praetor.inventory.mistakes import path_text
 from praetor.inventory.model import RESERVED_VARIABLES, App
 from praetor.run.options import PLAYBOOKS
 

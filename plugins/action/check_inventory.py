@@ -19,10 +19,11 @@ from ansible.utils.vars import load_extra_vars
 from praetor.documents import Entry
 from praetor.inventory.balancers import BalancerVariables, CheckedApp
 from praetor.inventory.balancers import problems as balancer_problems
-from praetor.inventory.check import Checked, check_apps, differences, missing, path_text
+from praetor.inventory.check import Checked, check_apps, differences, missing
 from praetor.inventory.databases import mistakes as database_mistakes
 from praetor.inventory.databases import warnings as database_warnings
 from praetor.inventory.egress import with_services
+from praetor.inventory.mistakes import path_text
 from praetor.inventory.notices import check as check_notices
 from praetor.inventory.notices import plain
 from praetor.inventory.redis import mistakes as redis_mistakes

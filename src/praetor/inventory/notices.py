@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
 
-from .check import describe, expected_of
+from .mistakes import describe, expected_of
 from .model import Command, Must, Part
 
 EventName = Literal["start", "success", "failure", "rollback"]

@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import ValidationError
 
-from .check import authority_problem, describe
+from .mistakes import describe
 from .model import Must, Part, match, whole
+from .shipped import authority_problem
 
 NAME = "pgbackrest_s3"
 SECRET = ("key", "key_secret", "passphrase")

@@ -6,8 +6,8 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 
-from praetor.inventory.check import Problem, Where
 from praetor.inventory.files import VAULT_PASSWORD
+from praetor.inventory.mistakes import Problem, Where
 
 try:
     from ansible._internal._datatag._tags import Origin, VaultedValue
