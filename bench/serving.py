@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 INVENTORY = "bench/inventory"
 PARTS = ("NGINX", "app", "logs", "figures")
 ABOUT = """\
-Processor time of a request in µs, by the cgroups of the services that had part in it, and the 99th percentile with 16 kept connections that ask as fast as
+Processor time of a request in µs, by the cgroups of the services that worked on it, and the 99th percentile with 16 kept connections that ask as fast as
 they are answered. All stacks serve the same API with two workers of two threads on one Debian 13 host. *This stack* has TLS, limits, sandboxes, metrics and
 access logs in a file, from which they are sent to a monitoring host: *logs* is that and the journal, *figures* are the exporters. The next two leave
 one thing out; where logs are not sent, requests are not counted either. The raw callable is WSGI without a framework behind the same NGINX, the limit of
