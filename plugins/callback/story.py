@@ -110,7 +110,7 @@ class CallbackModule(AnsiblesOwn):  # type: ignore[misc]  # ansible-core has no 
         self._learn(result)
 
     def v2_runner_on_skipped(self, result: Any) -> None:
-        """Note that nothing was to do."""
+        """Note that there was nothing to do."""
         if self._plain:
             super().v2_runner_on_skipped(result)
             return

@@ -61,7 +61,7 @@ def test_a_host_that_is_away_is_named_with_the_reason_and_both_ways_on() -> None
     assert "Nothing was changed" in said
     assert "1. Wait for h8" in said
     assert "with --limit '!h8'." in said
-    assert "--limit h8 has brought" in said
+    assert "--limit h8 then brings" in said
 
 
 def test_a_limit_that_was_given_is_kept() -> None:

@@ -162,7 +162,7 @@ def test_a_run_without_work_says_so(told: Told) -> None:
     told.story.was_live("api", "1.1")
     told.story.unneeded = True
     told.story.end(counts(app1=(1, 0, 0)))
-    assert "api 1.1 was live already: nothing was to do." in told.lines
+    assert "api 1.1 was live already: there was nothing to do." in told.lines
 
 
 def test_the_report_of_a_failed_run_is_no_step(told: Told) -> None:
@@ -191,7 +191,7 @@ def test_a_reason_has_the_command_and_the_last_that_it_said() -> None:
     assert reason(items, "x:1") == "bad\nin x:1"
     hidden = reason({"censored": "...", "msg": "the password is hunter2"}, "x:1")
     assert "hunter2" not in hidden
-    assert "may hold secrets" in hidden
+    assert "may contain secrets" in hidden
 
 
 def test_a_debug_says_its_message_its_variable_or_those_of_its_items() -> None:

@@ -1,4 +1,4 @@
-"""An Ansible argument spec, made of a function's signature: what it is told stands in one place. Runs on the controller."""
+"""Makes an Ansible argument spec from a function's signature, so that arguments are declared in one place. Runs on the controller."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def absent(surveys: Surveys) -> dict[str, str]:
 
 
 def refusal(surveys: Surveys, limit: str = "") -> str:
-    """Why a run must not begin while hosts are away, and both ways on; empty when all have answered.
+    """Why a run must not begin while hosts are away, and the two ways to go on; empty when all have answered.
 
     Args:
         surveys: of all hosts of the run.
@@ -45,10 +45,10 @@ def refusal(surveys: Surveys, limit: str = "") -> str:
     lines.append(f"1. Wait for {them}, or repair what is wrong there, and run the same command again.")
     if len(away) < len(surveys):
         others = ",".join([*([limit] if limit else []), *(f"!{host}" for host in away)])
-        it, has = ("it", "has") if len(away) == 1 else ("they", "have")
+        it, has, is_ = ("it", "has", "is") if len(away) == 1 else ("they", "have", "are")
         lines.append(
-            f"2. Leave {them} behind: the same command with --limit '{others}'. The history keeps that; playbooks/status.yml calls a host behind "
-            f"that comes back with an old release, until playbooks/release.yml --limit {','.join(away)} has brought what the others serve, once {it} {has} come back."
+            f"2. Leave {them} behind: run the same command with --limit '{others}'. Once {it} {has} come back with an old release, playbooks/status.yml says "
+            f"that {it} {is_} behind: playbooks/release.yml --limit {','.join(away)} then brings what the others serve."
         )
     return "\n".join(lines)
 

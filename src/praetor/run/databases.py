@@ -98,11 +98,11 @@ class Maintenance(TypedDict):
     resume: str
     """The standby that an interrupted switch was to make the primary; empty where there is a primary."""
     first: list[str]
-    """Hosts that nobody writes to, which go first."""
+    """Hosts to which nobody writes; they go first."""
     primary: str
-    """The primary, where it is to be maintained, too."""
+    """The primary, if it is to be maintained too."""
     successor: str
-    """The standby that takes its place before that; empty where there is none, and writes wait."""
+    """The standby that takes its place before that; empty if there is none, and then writes wait."""
 
 
 def maintenance(chosen: Sequence[str], seen: Mapping[str, Seen], *, outage: bool = False) -> Maintenance:
@@ -129,7 +129,7 @@ def maintenance(chosen: Sequence[str], seen: Mapping[str, Seen], *, outage: bool
     refused = _unfit(primary, seen, states, primaries)
     if not refused and maintained and not successor and not outage:
         refused = (
-            f"{primary} has no standby: while it is updated or boots, its apps have no database. -e outage=true does it all the same; "
+            f"{primary} has no standby: while it is updated or boots, its apps have no database. -e outage=true does it anyway; "
             f"with a second host in database_hosts it costs seconds. It goes on serving."
         )
     return {"refused": refused, "resume": resume, "first": first, "primary": maintained, "successor": successor}
@@ -209,7 +209,7 @@ def restored(host: str, found: Restored) -> str:
     rows = "\n".join(f"{table:<{wide}}  {count}" for table, count in sorted(found["tables"].items()))
     left = (
         f"It runs on {host}: sudo runuser -u postgres -- psql -h {found['socket']} DATABASE; pg_dump in the same way. "
-        f"Away with it: playbooks/restore.yml -e host={host} -e remove=true"
+        f"To remove it: playbooks/restore.yml -e host={host} -e remove=true"
         if found["socket"]
         else "The copy is gone again."
     )
@@ -230,7 +230,7 @@ class Kept(TypedDict, total=False):
 
 
 class Backups(Kept, total=False):
-    """What a backup host says of its backups, and of those on S3-compatible storage; empty when it did not answer."""
+    """What a backup host reports about its backups, and about those on S3-compatible storage; empty when it did not answer."""
 
     s3: Kept
 
@@ -280,7 +280,7 @@ def notes(seen: Mapping[str, Seen], kept: Mapping[str, Backups], now: float) -> 
 
 
 class About(TypedDict, total=False):
-    """What a backup host knows of the copy of a controller; empty when it has none."""
+    """What a backup host knows about the copy of a controller; empty when it has none."""
 
     authority: str
     vault: bool
@@ -288,27 +288,25 @@ class About(TypedDict, total=False):
 
 
 def controller_note(host: str, about: About, authority: str) -> list[str]:
-    """Say whether the copy of the controller is missing or of another authority.
+    """Say whether the controller's copy is missing or is that of another authority.
 
     Args:
         host: the backup host.
         about: what it has.
-        authority: what a copy of this controller's authority is known by; empty where it has none.
+        authority: what identifies this controller's authority in a copy; empty where it has none.
 
     """
     if not authority or about.get("authority") == authority:
         return []
     has = "the copy of another authority" if about else "no copy of this controller's authority"
     return [
-        f"{host} has {has}, so what would be lost with this machine is nowhere else: playbooks/controller_copy.yml."
+        f"{host} has {has}, so the authority would be lost with this machine. Make a copy: playbooks/controller_copy.yml."
     ]
 
 
 def _backups(place: str, one: Kept, now: float) -> str:
     if "backups" not in one:
-        return (
-            f"{place} does not say what backups there are: on the backup host runuser -u postgres -- pgbackrest info."
-        )
+        return f"{place} does not say what backups there are; to see why, on the backup host: runuser -u postgres -- pgbackrest info."
     if not one["backups"]:
         return f"{place} has no backup: systemctl start pgbackrest@full {'there' if ' ' not in place else 'on the backup host'}."
     drill = f"restored on trial {age(now - one['drill'])} ago" if one.get("drill") else "never restored on trial"

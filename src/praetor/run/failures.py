@@ -1,4 +1,4 @@
-"""The story of a phase that failed: how it gets from the task's result to the end of the run. Runs on the controller."""
+"""The story of a failed phase: how it gets from the task's result to the end of the run. Runs on the controller."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def failed(story: Story, *, changed: bool) -> FailedPhase:
 
 
 def story_of(result: Mapping[str, Any]) -> Story:
-    """The story in the result of a failed task; of a task that is no phase, what Ansible says."""
+    """The story in the result of a failed task; for a task that is not a phase, what Ansible says."""
     if "_ansible_praetor_story" in result:
         return cast("FailedPhase", result)["_ansible_praetor_story"]
     return {"phase": "an unexpected place", "reason": str(result.get("msg")), "bad": False}

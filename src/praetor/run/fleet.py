@@ -1,4 +1,4 @@
-"""What balancers' answers mean for a host that is to leave or to come back. Pure decisions; runs on the controller."""
+"""What the balancers' answers mean for a host that is about to leave or to come back. Pure decisions; runs on the controller."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def in_use(server: Server) -> bool:
 
 
 def alone(servers: Servers, host: str, keep: int) -> list[str]:
-    """Return why a host must not leave: the apps for which fewer than `keep` others serve. With no host: that need some at all."""
+    """Return why a host must not leave: the apps that fewer than `keep` other hosts serve. Without a host: the apps that fewer than `keep` hosts serve."""
     found = []
     for app, hosts in servers.items():
         others = [name for name, server in hosts.items() if name != host and in_use(server)]
@@ -29,7 +29,7 @@ def alone(servers: Servers, host: str, keep: int) -> list[str]:
 
 
 def busy(servers: Servers, host: str) -> list[str]:
-    """Return what a host that is to leave still has, an entry for each app; nothing when it is quiet."""
+    """Return the work that a leaving host still has, an entry for each app; nothing when it has none."""
     found = []
     for app, server in _of(servers, host).items():
         waiting = server["sessions"] + server["queued"]
@@ -41,7 +41,7 @@ def busy(servers: Servers, host: str) -> list[str]:
 
 
 def unused(servers: Servers, host: str) -> list[str]:
-    """Return the apps that a host is to get requests for and does not yet."""
+    """Return the apps for which a host should get requests and does not yet."""
     found = _of(servers, host)
     if not found:
         return [f"does not know {host}: run provision.yml for the balancers"]

@@ -1,4 +1,4 @@
-"""What an inventory says to roles, held against what these declare: once for each place where it is written, however many hosts it is about."""
+"""Compares what an inventory says to roles with what these declare: once for each place where it is written, however many hosts it applies to."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def declared(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def misspelt(names: Iterable[str], inputs: Iterable[str], values: Iterable[Any]) -> dict[str, str]:
-    """Names that are no input and nearly one, unless a template of the inventory asks for them."""
+    """Names that are not an input but almost one, unless a template of the inventory uses them."""
     inputs = sorted(inputs)
     near = {name: difflib.get_close_matches(name, inputs, n=1, cutoff=_NEAR) for name in names if name not in inputs}
     asked = templates_in(str(list(values))) if any(near.values()) else set()

@@ -13,7 +13,7 @@ LONGEST_HOLD_S = 30  # clients and what is between give up soon after
 
 
 class Asked(TypedDict):
-    """What is asked for; a wish that is not there is None."""
+    """What the operator asks for; None where nothing was given."""
 
     for_s: int | None
     hold_s: int | None

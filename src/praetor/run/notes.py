@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def notes(surveys: Surveys) -> list[str]:
-    """Return what stands out in the fleet, on its hosts and in their apps, in this order; nothing where all is as it should be."""
+    """Return what stands out in the fleet, on its hosts and in their apps, in this order; nothing if all is as it should be."""
     lines = [line for rule in OF_FLEET for line in rule(surveys)]
     for host, survey in surveys.items():
         lines += [f"{host}: {said}" for rule in OF_HOST for said in rule(host, survey)]
@@ -27,7 +27,7 @@ def notes(surveys: Surveys) -> list[str]:
 
 
 def balancers(surveys: Surveys) -> dict[str, Servers]:
-    """What balancers say about the hosts behind them, by balancer; nothing in an inventory without."""
+    """What balancers say about the hosts behind them, by balancer; nothing in an inventory without balancers."""
     return {name: look for survey in surveys.values() for name, look in survey.get("balancers", {}).items()}
 
 
@@ -43,7 +43,7 @@ def _strangers(surveys: Surveys) -> Iterator[str]:
 
 
 def _behind(surveys: Surveys) -> Iterator[str]:
-    """Each app that not all hosts have as the last run left it."""
+    """The apps that some hosts do not have as the last run left them."""
     for app in sorted({name for survey in surveys.values() for name in survey.get("apps", {})}):
         late, newest = behind(app, surveys), latest(app, surveys)
         if late and newest:
@@ -89,7 +89,7 @@ def _leftovers(_app: str, state: AppSurvey) -> Iterator[str]:
 
 
 def _old_processes(app: str, state: AppSurvey) -> Iterator[str]:
-    """Those of other releases: they end their work, or did not end it well."""
+    """Processes of other releases: they are finishing their work, or failed to."""
     for each in state["processes"]:
         if is_live(each, state):
             continue

@@ -46,7 +46,7 @@ class Event(TypedDict):
 
 
 def given(resolve: Callable[[Any], Any], variables: Mapping[str, Any]) -> Notices | None:
-    """Return whom the inventory names and its hooks, None where it has neither or the run is a plan.
+    """Return the receivers and hooks that the inventory names; None if it has neither, or if the run is a plan.
 
     Args:
         resolve: opens what is vaulted and fills in templates.
@@ -58,7 +58,7 @@ def given(resolve: Callable[[Any], Any], variables: Mapping[str, Any]) -> Notice
 
 
 def is_wanted(variables: Mapping[str, Any]) -> bool:
-    """Tell whether the inventory says who is told of releases, or which hooks run around them, and the run is more than a plan."""
+    """Tell whether the inventory names receivers of notices or hooks, and the run is more than a plan."""
     return any(variables.get(name) for name in _NAMES) and not variables["ansible_check_mode"]
 
 
@@ -164,7 +164,7 @@ def environment(event: Event, hook: str) -> dict[str, str]:
 
 
 def tell(notices: Sequence[Notice], event: Event, root: Path) -> list[str]:
-    """Tell everybody who wants to know. What fails is returned, a sentence each, and fails nothing."""
+    """Tell every receiver. A failure does not fail the run: each is returned as a sentence."""
     failed = []
     for notice in notices:
         if event["event"] not in notice.events:

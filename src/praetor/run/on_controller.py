@@ -15,7 +15,7 @@ from .plan import lease_s
 
 
 class ControllerAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
-    """A subclass gives `do`, which gets the task's arguments and returns what its result adds; a ReleaseError is how it fails."""
+    """A subclass defines `do`, which gets the task's arguments and returns what to add to its result. It fails by raising a ReleaseError."""
 
     TRANSFERS_FILES = False
     _requires_connection = False

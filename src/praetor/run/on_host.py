@@ -1,4 +1,4 @@
-"""Work on a host, by one SSH command. `praetor.host` runs there from a copy that is kept in memory.
+"""Does work on a host by one SSH command. `praetor.host` runs there from a copy that is kept in memory.
 
 As an ordinary Ansible module it would be packed, sent, unpacked and compiled again for every phase, which takes longer than most phases do.
 """
@@ -55,12 +55,12 @@ class HostAction(ActionBase):  # type: ignore[misc]  # ansible-core has no types
         return {**answer, "failed": True, "msg": answer["reason"]} if answer.get("reason") else answer
 
     def on_host(self, params: Mapping[str, Any], secret: Iterable[str] = (), work: str = "") -> dict[str, Any]:
-        """What the module's work returned; where the host gave no answer, `failed` and `msg`.
+        """What the module's work returned; `failed` and `msg` if the host gave no answer.
 
         Args:
             params: for the module's work.
             secret: values that must not come back in the answer.
-            work: another module than `WORK`.
+            work: a module to use instead of `WORK`.
 
         Raises:
             AnsibleConnectionFailure: the host could not be reached.
@@ -102,7 +102,7 @@ def _modules() -> dict[str, bytes]:
 
 @functools.cache
 def _copy() -> str:
-    """Where this version lies on a host."""
+    """Where this version is kept on a host."""
     digest = hashlib.sha256()
     for name, content in _modules().items():
         digest.update(f"{name}\0{len(content)}\0".encode() + content)

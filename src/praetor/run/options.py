@@ -22,7 +22,7 @@ class Option(NamedTuple):
 
     @property
     def described(self) -> str:
-        """What it does, and whether a run needs it."""
+        """What the option does, and whether a run needs it."""
         return f"{self.says} Needed." if self.needed else self.says
 
 
@@ -39,18 +39,19 @@ _PYTHONS = Option(
 )
 _FORMAT = Option("How the table is printed.", choices=("table", "json"))
 _RESTORE_FIRST = Option(
-    "Everything was lost but the backups: database hosts get no data, restore.yml brings it.", "true or false"
+    "Everything was lost but the backups: database hosts get no data; restore.yml brings it back later.",
+    "true or false",
 )
 _PROVISION = {"release_cache": _CACHE, "restore_first": _RESTORE_FIRST}
 _TO = Option("The database host that becomes the primary.", of="database_hosts", needed=True)
 _HOST = Option("The app host.", of="app_hosts", needed=True)
-_KEEP = Option("How many other hosts must go on serving each app; 1.", "a whole number")
+_KEEP = Option("How many other hosts must still serve each app; 1.", "a whole number")
 _RELEASE = {
     "app": _APP,
-    "release": Option("An artifact that was built before, by the id of a release of it. Needs `app`."),
+    "release": Option("Use an artifact that was built earlier, named by the id of one of its releases. Needs `app`."),
     "why": _WHY,
     "lock_wait": _LOCK_WAIT,
-    "force": Option("Also release what is marked bad, or while releases are frozen.", "true or false"),
+    "force": Option("Release even what is marked bad, and while releases are frozen.", "true or false"),
     "upgrade": _UPGRADE,
     "release_cache": _CACHE,
 }
@@ -65,9 +66,9 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
     "check": {},
     "controller_copy": {
         "passphrase_file": Option(
-            "A file with another passphrase than the vault's password, which is in the copy then."
+            "A file with a passphrase to use instead of the vault's password, which the copy then contains."
         ),
-        "bring_back": Option("Put back what the copy has, on a new controller.", "true or false"),
+        "bring_back": Option("Bring back what is in the copy, on a new controller.", "true or false"),
     },
     "deploy": {**_PROVISION, **_RELEASE},
     "drain": {
@@ -81,7 +82,7 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
     "freeze": {
         "app": _APP,
         "until_time": Option("When it ends: a time in UTC, or one from now such as +12h."),
-        "reason": Option("Why; whoever is refused reads it."),
+        "reason": Option("Why: shown to whoever is refused."),
         "thaw": Option("End it now.", "true or false"),
     },
     "history": {
@@ -102,7 +103,7 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         "app": _THE_APP,
         "request_id": Option("Trace one request, by the id that the client got in X-Request-ID."),
         "host": Option("This host only, from the monitoring host if it does not answer or has left the inventory."),
-        "since": Option("From when on: 15m, 2h, 3d, or a time in UTC; 15m, with `request_id` a day."),
+        "since": Option("Since when: 15m, 2h, 3d, or a time in UTC; 15m, or a day with `request_id`."),
         "format": Option("How lines are printed.", choices=("text", "json")),
     },
     "maintain": {
@@ -111,26 +112,29 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
         ),
         "keep": _KEEP,
         "lock_wait": _TURN_WAIT,
-        "reboot": Option("When to reboot; auto: where an update asks for it.", choices=("auto", "always", "never")),
+        "reboot": Option("When to reboot; auto: if an update asks for it.", choices=("auto", "always", "never")),
         "why": Option("A reason, for whoever finds a host drained."),
         "update": Option("Whether to bring packages up to date; true.", "true or false"),
         "outage": Option(
-            "Also a database host without a standby, and the Redis host; apps do without them meanwhile.",
+            "Also maintain a database host without a standby, and the Redis host; apps do without them meanwhile.",
             "true or false",
         ),
     },
     "maintenance": {
         "app": _ONE_APP,
         "for_time": Option("How long clients get 503: 90s, 15m, 2h. It ends by itself."),
-        "allow": Option("Addresses and networks that are let in meanwhile, with commas in between."),
-        "hold": Option("Requests wait for so long, at most 30s, instead of getting 503; behind balancers only."),
+        "allow": Option("Addresses and networks that are served as usual meanwhile, separated by commas."),
+        "hold": Option("How long requests wait instead of getting 503, at most 30s; behind balancers only."),
         "end": Option("End it now.", "true or false"),
     },
     "move": {
         "app": _THE_APP,
-        "process": Option("Its process, of which there is one in the fleet.", needed=True),
-        "to": Option("The host on which it is to run.", of="app_hosts", needed=True),
-        "dead": Option("A host that does not answer and is off: the process has ended there.", of="app_hosts"),
+        "process": Option("The app's process that runs once in the fleet, or its job with `on: once`.", needed=True),
+        "to": Option("The host on which it should run.", of="app_hosts", needed=True),
+        "dead": Option(
+            "A host that does not answer, of which you know that it is off, so that the process has ended there.",
+            of="app_hosts",
+        ),
     },
     "provision": _PROVISION,
     "rejoin": {
@@ -151,21 +155,24 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
             needed=True,
         ),
         "to_time": Option("The moment: a time in UTC, or with a zone; without it all there is."),
-        "take_over": Option("What was restored becomes what is used: the primary, or the files.", "true or false"),
-        "remove": Option("Take away the copy of an earlier restore.", "true or false"),
+        "take_over": Option("Use what was restored: it becomes the primary, or replaces the files.", "true or false"),
+        "remove": Option("Remove the copy that an earlier restore made.", "true or false"),
     },
     "rollback": {
         "app": _ONE_APP,
-        "release": Option("This release; without it the one before."),
+        "release": Option("The release to go back to; the previous one unless given."),
         "why": _WHY,
         "lock_wait": _LOCK_WAIT,
-        "force": Option("Also one that is marked bad.", "true or false"),
+        "force": Option("Go back even to a release that is marked bad.", "true or false"),
     },
     "run": {
         "app": _THE_APP,
-        "command": Option("The command and its arguments; no shell. It is in the history: no secrets.", needed=True),
-        "host": Option("Where; without it the first host.", of="app_hosts"),
-        "timeout_s": Option("Seconds after which it is ended; 600.", "a whole number"),
+        "command": Option(
+            "The command and its arguments, without a shell. The history keeps it, so put no secrets into it.",
+            needed=True,
+        ),
+        "host": Option("The host on which it runs; the first one unless given.", of="app_hosts"),
+        "timeout_s": Option("Seconds after which the command is ended; 600.", "a whole number"),
     },
     "status": {
         "app": _APP,
@@ -178,8 +185,8 @@ PLAYBOOKS: dict[str, dict[str, Option]] = {
     "switchover": {"to": _TO},
     "undrain": {"host": _HOST, "lock_wait": _TURN_WAIT},
     "upgrade_databases": {
-        "try": Option("Only ask whether it can be done; nobody notices.", "true or false"),
-        "remove_old": Option("Take away what hosts keep of the old version.", "true or false"),
+        "try": Option("Only ask whether it can be done; changes nothing.", "true or false"),
+        "remove_old": Option("Remove what hosts keep of the old version.", "true or false"),
         **_PROVISION,
     },
     "verify": {"tests": Option("Options of pytest, such as '-k isolation'.")},

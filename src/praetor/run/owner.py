@@ -39,7 +39,7 @@ def start_of_playbook(action: Action, why: str) -> Run:
 
 
 def is_dead(owner: Owner) -> bool:
-    """Whether the owner was a process of this controller and is gone; about processes of other controllers nothing is known."""
+    """Whether the owner was a process of this controller and is gone; False for other controllers, whose processes cannot be seen from here."""
     if owner["machine"] != _machine():
         return False
     if owner["boot"] != _BOOT.read_text(encoding="ascii").strip():
@@ -60,7 +60,7 @@ def process_start(pid: int) -> str | None:
 
 
 def until_locked(call: Callable[[str | None], PhaseAnswer], lock_wait: float) -> PhaseAnswer:
-    """Begin a run on a host until it has the lock: a dead owner's lock is taken over at once, for a living one's it waits.
+    """Begin a run on a host until it has the lock: a dead owner's lock is taken over at once; for a living owner's lock it waits.
 
     Args:
         call: does the phase and returns its answer, given the id of a run whose lock is to be taken over; `holder` in the answer is the journal of another run.

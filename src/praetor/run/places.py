@@ -63,7 +63,7 @@ def move(once: Mapping[str, list[str]], surveys: Surveys, app: str, process: str
         app: the app.
         process: the process.
         to: the host.
-        dead: a host that does not answer, and of which the operator says that it is off.
+        dead: a host that does not answer, and is off, as the operator says.
 
     Raises:
         ReleaseError: there is no such process or host, or it may still run where nobody can look.

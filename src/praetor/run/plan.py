@@ -20,14 +20,14 @@ BATCH_S, HOST_S = 3, 1
 
 
 def needed(release: Release, surveys: Surveys) -> bool:
-    """Whether a release has to travel: it is not live, or not settled, on some host, or another number of its processes is to run there."""
+    """Whether a release has to travel: on some host it is not live or not settled, or the number of its processes there has to change."""
     return any(
         survey["apps"][release["app"]]["needed"] or moved(release, host, survey) for host, survey in surveys.items()
     )
 
 
 def _live_settings(release: Release, surveys: Surveys) -> list[Settings]:
-    """The settings of what is live, of each host that serves the app."""
+    """The settings of the live release, for each host that serves the app."""
     manifests = [survey["apps"][release["app"]]["manifest"] for survey in surveys.values()]
     return [manifest["settings"] for manifest in manifests if manifest]
 
@@ -49,7 +49,7 @@ def announced(release: Release, surveys: Surveys) -> bool:
 
 
 def moved(release: Release, host: str, survey: Survey) -> bool:
-    """Whether a host is to run another number of some process than it does."""
+    """Whether the number of some process that a host runs has to change."""
     own = survey["apps"][release["app"]]["share"]
     return share_of(release["manifest"], own, release["places"][host]) != own
 
@@ -277,7 +277,7 @@ def _origin(manifest: Manifest) -> str:
 
 
 def _kept_and_left(manifest: Manifest) -> list[str]:
-    """Who chose the packages' versions, and what lies in the project and is not shipped."""
+    """What chose the packages' versions, and which files of the project are not shipped."""
     lines = [f"  packages: {manifest['locked_by']}"] if manifest.get("locked_by") else []
     left_out = manifest.get("left_out", [])
     more = f" and {len(left_out) - 8} more" if len(left_out) > 8 else ""

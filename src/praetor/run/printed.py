@@ -1,4 +1,4 @@
-"""Tables for people: 80 columns, what is the same on several hosts said once, and a mark at what differs. Runs on the controller."""
+"""Tables for people: 80 columns wide, with what several hosts have in common said once, and a mark at what differs. Runs on the controller."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ PRINTED: dict[str, Callable[[Surveys], list[str]]] = {
 
 
 def _alike(rows: Iterable[Row], apart: Sequence[str]) -> list[list[Row]]:
-    """Rows that differ in nothing, or in what `apart` names alone, in the order of the first of each."""
+    """Groups of rows that are equal, except for the columns in `apart`; in the order of the first row of each."""
     found: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         found.setdefault(tuple(str(value) for name, value in row.items() if name not in apart), []).append(row)
@@ -99,7 +99,7 @@ def _number(value: object) -> float:
 
 
 def _once(said: Iterable[str], hosts: Sequence[str]) -> list[str]:
-    """What notes say of several hosts alike is one note."""
+    """Merge notes that say the same about several hosts into one."""
     parts = [each.partition(": ") for each in said]
     of_hosts = [(host, text) for host, _, text in parts if host in hosts]
     return [f"{name}: {text}" for name, _, text in parts if name not in hosts] + together(of_hosts)

@@ -1,4 +1,4 @@
-"""Which system each host has, as the last survey saw it: kept on the controller, so that a build need not ask."""
+"""Remembers on the controller which system each host had at the last survey, so that a build need not ask."""
 
 from __future__ import annotations
 

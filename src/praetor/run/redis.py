@@ -7,7 +7,7 @@ from typing import TypedDict
 
 
 class Seen(TypedDict, total=False):
-    """What an instance says of itself, as redis-instance on its host writes it; without `used_bytes` it does not answer."""
+    """What an instance reports about itself, as redis-instance on its host writes it; without `used_bytes`, it did not answer."""
 
     name: str
     keeps: str

@@ -1,4 +1,4 @@
-"""The lines about requests that the hosts found, as one list in time order."""
+"""Log lines about requests from all hosts, as one list in time order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def merge(by_host: dict[str, list[LogLine]]) -> list[LogLine]:
 
 
 def silent(seen: Mapping[str, Mapping[str, Any]], monitor: str) -> list[str]:
-    """A sentence for each host that does not answer, on where its lines are from.
+    """A sentence for each host that does not answer, saying where its lines come from.
 
     Args:
         seen: what the hosts answered.

@@ -1,4 +1,4 @@
-"""What a list of steps in a role may say. On the controller."""
+"""Checks the list of steps in a role. Runs on the controller."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Step:
     messages: list[str] = field(default_factory=list)
 
     def note(self, host: str, status: Status) -> None:
-        """Note what came of it on a host."""
+        """Note its result on a host."""
         self.hosts[host] = max(self.hosts.get(host, "skipped"), status, key=_RANK.index)
 
 
@@ -108,12 +108,12 @@ class Story:
         self._step = Step(role or name.split(" | ", 1)[-1], role, phase=phase or bool(role), began=self._clock())
 
     def result(self, host: str, status: Status) -> None:
-        """Note what came of a task on a host."""
+        """Note a task's result on a host."""
         if self._step:
             self._step.note(host, status)
 
     def error(self, host: str, text: str, *, status: Status = "failed", rescued: bool = False) -> None:
-        """Note what went wrong. What a rescue deals with is for the rescue to tell; if it does not, it is told at the end."""
+        """Note what went wrong. A rescue that handles the failure reports it; otherwise it is reported at the end."""
         if not self._step:
             return
         self._step.note(host, status)
@@ -121,7 +121,7 @@ class Story:
         into.setdefault(text, []).append(host)
 
     def message(self, text: str) -> None:
-        """Say at once what a playbook has to say; what several hosts say is said once."""
+        """Print a playbook's message at once; the same message from several hosts is printed once."""
         if self._step and text not in self._step.messages:
             self._step.messages.append(text)
             self._say(text, "")
@@ -141,7 +141,7 @@ class Story:
             self._travels[app].settled.append(host)
 
     def flush(self) -> None:
-        """Say the step that is over."""
+        """Print the step that is over."""
         step, self._step = self._step, None
         if not step:
             return
@@ -159,7 +159,7 @@ class Story:
                 self._say(indented(f"{listed(self._ordered(hosts))}: {text}"), "red")
 
     def end(self, counts: Mapping[str, Counts]) -> None:
-        """Say what came of the run."""
+        """Print the result of the run."""
         self.flush()
         failed = any(each.failed or each.unreachable for each in counts.values())
         if failed and not self.reported:
@@ -179,7 +179,7 @@ class Story:
                     self._say(f"Undo: {undo} -e app={travel.app} -e release={travel.before}", "")
         if self.unneeded and not failed:
             for app, found in self._before.items():
-                self._say(f"{app} {', '.join(sorted(found))} was live already: nothing was to do.", "green")
+                self._say(f"{app} {', '.join(sorted(found))} was live already: there was nothing to do.", "green")
         self._say(f"It failed after {took}; -v shows Ansible's own lines." if failed else f"It took {took}.", "")
 
     def _ordered(self, hosts: Iterable[str]) -> list[str]:
@@ -212,7 +212,7 @@ def line(name: str, cells: str, seconds: str, margin: str = "  ") -> str:
 
 
 def counted(statuses: Mapping[str, Status]) -> str:
-    """Write how many hosts had which result, and which ones where they are few and not well."""
+    """Write how many hosts had which result, and name those that did not go well if they are few."""
     parts = []
     for status in reversed(_RANK):
         hosts = [host for host, found in statuses.items() if found == status]
@@ -231,7 +231,7 @@ def listed(hosts: Sequence[str], most: int = 6) -> str:
 
 
 def together(said: Iterable[tuple[str, str]]) -> list[str]:
-    """Lines of what is said of hosts; hosts of which the same is said share one."""
+    """Lines about hosts; hosts with the same text share one."""
     found: dict[str, list[str]] = {}
     for host, text in said:
         found.setdefault(text, []).append(host)
@@ -271,15 +271,15 @@ def shown(path: Path) -> str:
 
 
 def reason(result: Mapping[str, Any], place: str) -> str:
-    """Say why a task failed, with the command and the last that it said, and where the task stands."""
+    """Say why a task failed, with the command, its last lines of output, and the task's place in the playbook."""
     if result.get("_ansible_no_log") or "censored" in result:
-        return f"it failed; what it said is not shown, because it may hold secrets\n{place}".rstrip()
+        return f"it failed; its output is not shown, because it may contain secrets\n{place}".rstrip()
     items = [each for each in result.get("results") or [] if isinstance(each, dict)]
     # From ansible-core 2.21 on an item that failed has no other mark than its exception, and one that was skipped than its reason.
     failed = [each for each in items if each.get("failed") or each.get("exception")]
     if failed:
         return "\n".join(dict.fromkeys(reason(each, place) for each in failed))
-    lines = [str(result.get("msg") or "it failed and says nothing").strip()]
+    lines = [str(result.get("msg") or "it failed without a message").strip()]
     # Several mistakes of an inventory, each on a line.
     lines += str(result.get("mistakes") or "").splitlines()
     if command := result.get("cmd"):

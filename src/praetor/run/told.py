@@ -1,4 +1,4 @@
-"""What a phase of a planned run tells a host: out of the plan as it stands, because a template for each value costs more than the call."""
+"""What a phase of a planned run tells a host. It is taken from the plan here, because a template for each value would cost more than the call."""
 
 from __future__ import annotations
 

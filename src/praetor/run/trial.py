@@ -1,4 +1,4 @@
-"""A login that does not use the connection which a change could have cut. On the controller."""
+"""Logs in over a new connection, to see whether a change has cut the way. Runs on the controller."""
 
 from __future__ import annotations
 
