@@ -62,6 +62,17 @@ def test_an_id_in_another_field_is_not_the_requests_own(tmp_path: Path) -> None:
     assert list(access_entries([tmp_path / "a"], 0, ID)) == []
 
 
+def test_what_a_client_sent_in_another_encoding_is_shown_by_the_host_and_by_the_archive(tmp_path: Path) -> None:
+    line = access(7, user_agent="M@ller").encode().replace(b"@", b"\xfc")
+    (tmp_path / "a").write_bytes(line)
+    with gzip.open(tmp_path / "a.2.gz", "wb") as file:
+        file.write(line)
+    record = {"__REALTIME_TIMESTAMP": "7000000", "MESSAGE": list(line[:-1]), "_HOSTNAME": "web1"}
+    sent = json.dumps(record | {"_SYSTEMD_UNIT": "nginx.service"})
+    found = [*access_entries([tmp_path / "a", tmp_path / "a.2.gz"], 0, ID), *archive_entries([sent], ["web1"], 0, ID)]
+    assert [entry["said"]["user_agent"] for entry in found if isinstance(entry["said"], dict)] == ["M\ufffdller"] * 3
+
+
 def test_an_apps_json_has_its_own_time_and_other_lines_are_text() -> None:
     event = {"ts": "1970-01-01T00:00:05.500+00:00", "level": "info", "message": "hi", "request_id": ID}
     lines = [journal(9, event), journal(10, "plain"), journal(11, [104, 105]), "broken\n", journal(12, "3")]

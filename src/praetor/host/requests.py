@@ -79,7 +79,7 @@ def access_entries(
                     if request_id.encode() not in line:
                         continue
                     with contextlib.suppress(ValueError, KeyError, TypeError):
-                        said = json.loads(line)
+                        said = json.loads(line.decode(errors="replace"))  # as clients send it
                         if said["ts"] >= since and request_id in {"", said["request_id"]}:
                             yield {"ts": float(said["ts"]), "source": by, "said": said}
 
