@@ -402,6 +402,19 @@ def test_what_git_tracks_is_in_a_release_and_what_it_ignores_is_named(shop: Work
     ]
 
 
+@pytest.mark.parametrize("is_git", [True, False])
+def test_a_name_in_another_encoding_is_shipped_byte_for_byte(shop: Workshop, *, is_git: bool) -> None:
+    old = [os.fsdecode(name) for name in (b"m\xfcller.txt", b"link\xe9")]
+    (shop.project / old[0]).write_text("x")
+    (shop.project / old[1]).symlink_to(old[0])
+    if is_git:
+        shop.put(".gitignore", "*.log\n")
+        (shop.project / os.fsdecode(b"l\xf6.log")).write_text("x")
+        shop.commit()
+    assert set(old) < set(names_in(shop))
+    assert shop.build()["left_out"] == (["l\ufffd.log (ignored by git)"] if is_git else [])
+
+
 def test_leftovers_are_left_out_at_the_root_only_where_there_is_no_git(shop: Workshop) -> None:
     for name in ["venv/x.py", "dist/x.whl", "web/dist/app.js", "web/node_modules/x.js", "__pycache__/main.pyc"]:
         shop.put(name, "")

@@ -340,5 +340,5 @@ def _left_out_by_backend(lacking: Sequence[pathlib.Path], wheel: pathlib.Path) -
     for path in lacking:
         parts = path.parts[1:] if path.parts[0] in {"src", "lib"} else path.parts
         if len(parts) > 1 and parts[0] in packages and path.suffix not in {".pyc", ".pyx", ".c", ".h", ".cpp"}:
-            found.append(str(path))
+            found.append(sources.shown(path))
     return [f"{name} (not put into the wheel by the project's build backend)" for name in found]

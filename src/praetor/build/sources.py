@@ -95,7 +95,7 @@ def _listed(tree: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
     tracked = _names(git(tree, "ls-files", "-z", "--cached"))
     new = _names(git(tree, "ls-files", "-z", "--others", "--exclude-standard"))
     ignored = _names(git(tree, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory"))
-    left_out = [f"{path} (ignored by git)" for path in ignored if not _CACHES & set(path.parts)]
+    left_out = [f"{shown(path)} (ignored by git)" for path in ignored if not _CACHES & set(path.parts)]
     found: list[pathlib.Path] = []
     for path in dict.fromkeys([*tracked, *new]):
         if not os.path.lexists(tree / path):
@@ -104,7 +104,7 @@ def _listed(tree: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
             if _CACHES & set(path.parts):
                 continue
             if leftover := _leftover(tree, path):
-                left_out.append(f"{leftover} (not tracked by git)")
+                left_out.append(f"{shown(leftover)} (not tracked by git)")
                 continue
         if (tree / path).is_dir() and not (tree / path).is_symlink():
             inside = _listed(tree / path)[0] if (tree / path / ".git").exists() else _walk(tree / path)[0]
@@ -114,6 +114,11 @@ def _listed(tree: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
     # git names a folder and, again, what in it is the reason.
     above = {str(parent) for words in left_out for parent in pathlib.Path(words.partition(" (")[0]).parents}
     return sorted(found), sorted(words for words in set(left_out) if words.partition(" (")[0] not in above)
+
+
+def shown(path: os.PathLike[str] | str) -> str:
+    """A path in words: what of its name is no UTF-8 can be neither printed nor written to a document."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def _names(listed: str | None) -> list[pathlib.Path]:
@@ -338,7 +343,7 @@ def refuse_links_out(source: Source) -> None:
         leads_to = full.readlink()
         if leads_to.is_absolute() or not (full.parent / leads_to).resolve().is_relative_to(top):
             raise ReleaseError(
-                f"{path} is a symbolic link to {leads_to}, which is outside the project's tree, so that a host would not have it: "
+                f"{shown(path)} is a symbolic link to {shown(leads_to)}, which is outside the project's tree, so that a host would not have it: "
                 "replace it with the file itself, or make the link relative and inside"
             )
 
@@ -348,9 +353,9 @@ def digest(source: Source) -> str:
     found = hashlib.sha256()
     for path in source.files:
         full = source.tree / path
-        content = str(full.readlink()).encode() if full.is_symlink() else full.read_bytes()
+        content = os.fsencode(full.readlink()) if full.is_symlink() else full.read_bytes()
         executable = not full.is_symlink() and bool(full.stat().st_mode & stat.S_IXUSR)
-        found.update(f"{path}\0{executable}\0{hashlib.sha256(content).hexdigest()}\n".encode())
+        found.update(f"{path}\0{executable}\0{hashlib.sha256(content).hexdigest()}\n".encode(errors="surrogateescape"))
     return found.hexdigest()
 
 
@@ -401,8 +406,8 @@ def pack(source: Source, name: str, cache: pathlib.Path) -> dict[str, str]:
 
 
 def git(tree: pathlib.Path, *words: str) -> str | None:
-    """What git prints in a tree; None where it fails."""
+    """What git prints in a tree; None where it fails. A name is bytes to git: one that is no UTF-8 comes as Python's own names of files do."""
     # The tree may belong to someone else than the user who deploys; that git refuses is a protection for interactive use.
     command = ["git", "-c", f"safe.directory={tree.resolve()}", "-c", "safe.directory=*", "-C", str(tree), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip("\n") if done.returncode == 0 else None
+    done = subprocess.run(command, capture_output=True, check=False)
+    return os.fsdecode(done.stdout).strip("\n") if done.returncode == 0 else None
