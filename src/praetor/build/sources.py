@@ -117,7 +117,7 @@ def _listed(tree: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
 
 
 def shown(path: os.PathLike[str] | str) -> str:
-    """A path in words: what of its name is no UTF-8 can be neither printed nor written to a document."""
+    """A path in words: bytes of its name that are no UTF-8 can be neither printed nor written to a document."""
     return os.fsencode(path).decode(errors="replace")
 
 
