@@ -1,4 +1,4 @@
-"""Who may reach an app that is not for the public: what NGINX reads of a release to find out, and no process of the app."""
+"""Who may reach an app that is not public: NGINX reads it from files of the release, which no process of the app can read."""
 
 from __future__ import annotations
 

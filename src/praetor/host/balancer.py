@@ -27,7 +27,7 @@ Servers = dict[str, dict[str, Server]]  # by app, then by host
 
 
 class Change(TypedDict):
-    """What becomes of a list next to HAProxy's configuration."""
+    """A change to a list next to HAProxy's configuration."""
 
     list: str
     entries: dict[str, str | None]  # None: taken out
@@ -43,7 +43,7 @@ class Look(TypedDict):
 
 
 def work(*, change: Change | None, addresses: list[str]) -> Look:
-    """Look, after a change was made. `addresses` are those that two balancers share: which of them this host has is in `holds`."""
+    """Look, after making a change if one is given. `addresses` are those that two balancers share; `holds` names those that this host has."""
     changed = put(change["list"], change["entries"]) if change else False
     holds = [each for each in addresses if has(each)]
     return {"changed": changed, "servers": servers(ask("show stat")), "holds": holds, "closed": closed()}
@@ -98,7 +98,7 @@ def has(address: str) -> bool:
 
 
 def put(name: str, entries: dict[str, str | None], lists: pathlib.Path = LISTS, admin: pathlib.Path = ADMIN) -> bool:
-    """Change a list in its file, which the next reload reads, and in the HAProxy that runs. Says whether anything was different.
+    """Change a list in its file, which the next reload reads, and in the running HAProxy. Returns whether anything was different.
 
     Without values (a file that ends in .lst) the keys alone count.
     """

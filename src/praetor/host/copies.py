@@ -1,4 +1,4 @@
-"""A release as it lies on this host, for another host that is to serve the same. Changes nothing."""
+"""Reads a release from this host, for another host that should serve the same. Changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packages of the distribution that must be installed: what is missing is installed, nothing is upgraded or removed."""
+"""Installs packages of the distribution that are missing; upgrades and removes nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def alternatives(spec: str) -> list[str]:
 
 
 def missing(specs: list[str], installed: set[str]) -> list[str]:
-    """Name what must be installed: the first alternative of every spec of which nothing is there."""
+    """Name what must be installed: the first alternative of each spec that nothing installed satisfies."""
     return [names[0] for names in map(alternatives, specs) if not installed.intersection(names)]
 
 

@@ -49,6 +49,6 @@ def look(file: pathlib.Path = FILE) -> Drained | None:
 
 
 def drain(drained: Drained, file: pathlib.Path = FILE) -> None:
-    """From now on balancers are told to send nothing new here."""
+    """Tell balancers from now on to send nothing new here."""
     file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     write_atomically(file, json.dumps(drained) + "\n", 0o644)

@@ -61,7 +61,7 @@ def unlimit(host: AppHost) -> bool:
 
 
 def is_current(host: AppHost, manifest: Manifest | None) -> bool:
-    """Whether what a release may connect to is what the kernel lets through, and would after a boot."""
+    """Whether the kernel lets through exactly what a release may connect to, now and after a boot."""
     rules = _together([manifest] if manifest else [])
     if rules is None:
         return not _file(host).exists()
@@ -69,7 +69,7 @@ def is_current(host: AppHost, manifest: Manifest | None) -> bool:
 
 
 def refused(host: AppHost) -> list[str]:
-    """What the app tried to connect to in the last day and may not, as 192.0.2.1:443/tcp; its table remembers."""
+    """Where the app tried to connect in the last day but may not, as 192.0.2.1:443/tcp; its table remembers."""
     if not _file(host).exists():
         return []
     command = ["nft", "--json", "--numeric", "list", "table", "inet", _table(host)]
@@ -80,7 +80,7 @@ def refused(host: AppHost) -> list[str]:
 
 
 def explain(host: AppHost) -> str:
-    """A sentence for a release that failed, when its egress may be why; empty when nothing looks like that."""
+    """A sentence for a failed release whose egress may be the reason; empty if nothing was refused."""
     found = refused(host)
     if not found:
         return ""
@@ -126,7 +126,7 @@ table inet {table} {{
 
 
 def _together(manifests: list[Manifest]) -> list[Outgoing] | None:
-    """The rules of several releases in one list; None where one may connect to anything, as those from before there were rules."""
+    """The rules of several releases in one list; None if one of them may connect to anything, as releases from before there were rules may."""
     found: list[Outgoing] = []
     for manifest in manifests:
         rules = manifest["settings"].get("egress")

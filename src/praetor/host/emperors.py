@@ -26,7 +26,7 @@ _REPLACED = re.compile(r" (/(?:usr/|lib|opt/|bin/|sbin/)\S*) \(deleted\)$", re.M
 
 
 def ensure(host: AppHost, manifest: Manifest) -> Emperor:
-    """An Emperor of the app that new slots of a release may start in; starts another instance where none is as it must be.
+    """An Emperor of the app in which new slots of a release may start; starts another instance if no running one will do.
 
     Raises:
         ReleaseError: it cannot be started, or the host was not provisioned for it.

@@ -163,7 +163,7 @@ class AccessLog:
 
 
 class Watch:
-    """What a slot does from its flip on, next to what the app did before."""
+    """What a slot does after its flip, compared with what the app did before."""
 
     def __init__(self, host: AppHost, slot: Slot, access_log: pathlib.Path) -> None:
         """Look at the time before; the flip has not happened yet."""
@@ -249,7 +249,7 @@ def flip_and_bake(
 
 
 def _make_live(watch: Watch, share: processes.Share, journal: Journal, *, flipped: bool) -> None:
-    """First what takes a moment: processes, and NGINX's reload; then the one rename, if the link has to be changed."""
+    """First the slow parts, processes and NGINX's reload; then the one rename, if the link has to change."""
     host, slot = watch.host, watch.slot
     processes.change(host, slot, share, journal)
     # A site that does not follow the link leads to the old slot until NGINX has read the next one, which must find the link renamed.
@@ -334,7 +334,7 @@ def _watch_old(drain: Drain | None, journal: Journal) -> None:
 
 
 def _counters_at_flip(host: AppHost, slot: Slot) -> uwsgi.Counters:
-    """The counters that the bake starts from. A slot that passed the gate and is slow to tell them has as long as it had for the gate.
+    """The counters from which the bake starts. A slot that passed the gate and is slow to report them has as long as it had for the gate.
 
     Raises:
         OSError: there is no stats server, or it gives no answer.

@@ -1,4 +1,4 @@
-"""What a file system without room is called, and where that is found out. Runs on hosts; the controller asks a host with `work`."""
+"""Finds out whether a file system has no room left, and names it. Runs on hosts; the controller asks a host with `work`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class FullError(ReleaseError):
     """A file system has no room. `place` goes to the controller with the answer, which says what to do about it: `praetor.run.on_host`."""
 
     def __init__(self, place: pathlib.Path, doing: str) -> None:
-        """Say what is missing at the place, as it is now: what is removed afterwards makes room."""
+        """Say how little room the place has now, before a cleanup makes some."""
         super().__init__(f"{_missing(place)} while {doing}; what is live goes on serving.")
         self.place = str(place)
 

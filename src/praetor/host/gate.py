@@ -180,7 +180,7 @@ def _limit(host: AppHost, manifest: Manifest, live: Slot | None) -> None:
 
 
 def _without_vassal(host: AppHost, manifest: Manifest, journal: Journal, *, again: bool) -> Slot:
-    """The number that processes and jobs of a release start under; that of what is live, if it is this release."""
+    """The number under which a release's processes and jobs start; the live one, if this release is live."""
     live = host.live()
     if live and live.release == manifest["id"] and not again:
         return live
@@ -207,7 +207,7 @@ def remove_slot(host: AppHost, slot: Slot, timeout_s: float = 90.0) -> None:
 
 
 def end_slot(host: AppHost, slot: Slot) -> None:
-    """Have the Emperor end a slot, by removing its vassal file: once it has answered the requests that it holds.
+    """Have the Emperor end a slot once it has answered the requests that it holds, by removing its vassal file.
 
     A slot that still loads its app holds none, and does not listen to the Emperor before it has loaded it: a signal ends it.
     """
@@ -402,7 +402,7 @@ def _gone(host: AppHost, slot: Slot) -> bool:
 
 
 def _cursed(host: AppHost, slot: Slot) -> Vassal | None:
-    """The same, of a slot that its Emperor is ending."""
+    """The same, for a slot that its Emperor is ending."""
     try:
         found = _vassal(host, slot)
     except TimeoutError:

@@ -1,4 +1,4 @@
-"""What this host has of the things that run once in the fleet: since when, for other hosts to ask about, and whether in this boot it may start.
+"""Which of the things that run once in the fleet this host has: since when, so that other hosts can ask, and whether they may start in this boot.
 
 At boot nothing of it starts before the other hosts were asked, by `holds-at-boot` of role flask_app: another one may have it since this host was off.
 """

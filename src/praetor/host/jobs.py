@@ -30,7 +30,7 @@ def defined(manifest: Manifest | None) -> list[Job]:
 
 
 def check(host: AppHost, manifest: Manifest) -> None:
-    """Let systemd judge when a release's jobs are to run.
+    """Let systemd check the times of a release's jobs.
 
     Raises:
         ReleaseError: it does not understand it.
@@ -46,7 +46,7 @@ def check(host: AppHost, manifest: Manifest) -> None:
 
 
 def put(host: AppHost, share: Mapping[str, int]) -> None:
-    """Schedule what the live release has and this host is to run, and nothing else."""
+    """Schedule the live release's jobs that this host should run, and nothing else."""
     live = host.live()
     wanted = [job["name"] for job in defined(host.manifest(live.release) if live else None) if share.get(job["name"])]
     changed = False
@@ -155,7 +155,7 @@ def _file(host: AppHost, name: str, kind: str) -> pathlib.Path:
 
 
 def _forget(host: AppHost, name: str) -> None:
-    """Schedule a job no more. What it does at this moment it goes on with; systemd knows its limits until it has ended."""
+    """No longer schedule a job. If it is running, it goes on, and systemd keeps its limits until it has ended."""
     timer = _unit(host, name, "timer")
     systemctl("stop", "--quiet", timer)
     unlink_at_boot(host.layout.units, timer, BOOT)

@@ -222,7 +222,7 @@ def frozen(host: AppHost) -> Freeze | None:
 
 
 def refuse_when_locked(host: AppHost) -> None:
-    """For work outside of a run: continue only if no run has the app.
+    """Lock for work outside of a run: continues only if no run has the app.
 
     Raises:
         LockedError: a run has it.

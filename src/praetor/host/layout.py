@@ -105,7 +105,7 @@ class AppHost:
         return self.run_dir.stat().st_uid
 
     def release_dir(self, release: str) -> pathlib.Path:
-        """Where a release lies."""
+        """The directory of a release."""
         return self.releases_dir / release
 
     def manifest(self, release: str) -> Manifest | None:

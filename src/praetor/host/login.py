@@ -1,4 +1,4 @@
-"""Who has logged in to the host for this run, held against who may log in after it."""
+"""Compares who has logged in to the host for this run with who may log in after it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .layout import ReleaseError
 
 
 def work(*, check: bool, groups: list[str], user: str = "") -> dict[str, Any]:
-    """Refuse a rule about logins that would lock out the very login that brings it: that of root, or of a user who is in none of `groups`.
+    """Refuse a rule about logins that would lock out the login which brings it: root's, or that of a user who is in none of `groups`.
 
     `user` is who it is where sudo does not say so. Changes nothing.
 

@@ -1,4 +1,4 @@
-"""A program that is run for what it prints: its two outputs as one, of which the end is kept. Runs on hosts and on the controller."""
+"""Runs a program for what it prints: both outputs become one text, and its end is kept. Runs on hosts and on the controller."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Ended(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether it did what it is for."""
+        """Whether it succeeded."""
         return self.status == 0 and self.late is None
 
     @property

@@ -1,4 +1,4 @@
-"""The phases of a run on a host: what each is told stands in its signature, from which the arguments of the task are made."""
+"""The phases of a run on a host. The signature of each says what it is told; the task's arguments are made from that."""
 
 from __future__ import annotations
 
@@ -147,5 +147,5 @@ PHASES: dict[str, Callable[..., PhaseAnswer]] = {
 
 
 def work(*, app: str, run: Run, phase: str, told: dict[str, object]) -> PhaseAnswer:
-    """Do one phase with what it is told."""
+    """Do one phase with its arguments."""
     return PHASES[phase](AppHost(app), run, **told)

@@ -135,18 +135,18 @@ def share_of(manifest: Manifest | None, own: Share, place: Place) -> Share:
 
 
 def share(host: AppHost) -> Share:
-    """What this host is to run of the live release."""
+    """What this host should run of the live release."""
     return dict(read_json(host.root / "processes.json") or {})
 
 
 def keep_share(host: AppHost, wanted: Share) -> None:
-    """Note what this host is to run: a reboot, an undo and a repair go by it."""
+    """Note what this host should run, for reboots, undos and repairs."""
     if wanted != share(host):
         write_atomically(host.root / "processes.json", json.dumps(wanted) + "\n", 0o644)
 
 
 def check(host: AppHost, manifest: Manifest) -> None:
-    """Find each program of a release and import what it is made of; nothing of it runs.
+    """Find each program of a release and import its modules; the program itself does not run.
 
     Raises:
         ReleaseError: a program is not there, or cannot be imported.
@@ -222,7 +222,7 @@ def put_back(host: AppHost, journal: Journal) -> None:
 
 
 def breach(host: AppHost, slot: Slot, wanted: Share) -> str | None:
-    """Why a slot's processes speak against it while it is watched; None when nothing does."""
+    """Why a slot's processes make its bake fail; None if they do not."""
     seen = {(each["process"], each["instance"]): each for each in look(host) if each["number"] == slot.number}
     for process, instance in _instances(host, slot, wanted):
         if problem := _problem(seen.get((process, instance))):
@@ -338,7 +338,7 @@ def _describe(host: AppHost, unit: Unit, release: str) -> bool:
 
 
 def _end_first(host: AppHost, process: Process, slot: Slot) -> None:
-    """End what another start has of a process that runs once, and wait for it.
+    """End another start's instances of a process that runs once, and wait until they have ended.
 
     Raises:
         ReleaseError: it does not end.
@@ -348,7 +348,7 @@ def _end_first(host: AppHost, process: Process, slot: Slot) -> None:
 
 
 def _await_end(host: AppHost, process: Process, but: Slot | None = None) -> None:
-    """Return when a process has ended, but for that of one start.
+    """Return when all instances of a process have ended, except those of one start.
 
     Raises:
         ReleaseError: it does not end.

@@ -1,4 +1,4 @@
-"""Whether a file system is large enough."""
+"""Checks whether a file system has enough room."""
 
 from __future__ import annotations
 

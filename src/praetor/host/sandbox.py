@@ -1,4 +1,4 @@
-"""What an app may do and take: the loosened directives of its sandbox, the limits of its slice, and which lines of a log a sandbox explains."""
+"""What an app may do and use: the loosened directives of its sandbox, the limits of its slice, and which lines of a log the sandbox explains."""
 
 from __future__ import annotations
 

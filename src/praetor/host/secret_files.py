@@ -1,4 +1,4 @@
-"""Files that nobody but their owner's group may read, and whose texts are never told."""
+"""Files that only their owner and its group may read, and whose texts are never shown."""
 
 from __future__ import annotations
 

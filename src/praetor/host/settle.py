@@ -33,7 +33,7 @@ def _warm(host: AppHost, slot: Slot) -> bool:
 
 @contextlib.contextmanager
 def retiring(host: AppHost, drain_s: float, but: Slot | None, seen: DrainState | None = None) -> Iterator[list[str]]:
-    """Drain and end every slot of the app but one, going on with what was `seen` of a drain; yields their names, and is left when they are gone."""
+    """Drain and end every slot of the app but one, starting from what was already `seen` of a drain. Yields their names; the end of the block waits until they are gone."""
     slots = [slot for slot in host.slots() if slot != but]
     for slot in slots:
         Drain(host, slot, seen).wait(drain_s)

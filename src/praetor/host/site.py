@@ -22,10 +22,10 @@ _GUARD = re.compile(r"^ +(auth_basic_user_file|ssl_verify_client) ", re.MULTILIN
 
 
 def check(host: AppHost, release: str) -> None:
-    """Let NGINX judge the site of a release together with all that it has.
+    """Let NGINX check the site of a release together with all its other files.
 
     Raises:
-        ReleaseError: what NGINX has against it.
+        ReleaseError: NGINX refuses it; with what it says.
     """
     if host.is_before_fastcgi(release):
         raise ReleaseError(
@@ -138,7 +138,7 @@ def work(*, check: bool, sites: dict[str, str]) -> dict[str, object]:
 
 
 def _keep(host: AppHost, text: str, *, check: bool) -> bool:
-    """Whether there was anything to write."""
+    """Write the site if its slot speaks the other protocol; returns whether that was needed."""
     live = host.live()
     if live is None or host.manifest(live.release) is None or not host.is_before_fastcgi(live.release):
         return False
@@ -163,7 +163,7 @@ def waits_s(said: str) -> int | None:
 
 
 def take_away(host: AppHost) -> None:
-    """Serve the app's names no more."""
+    """Stop serving the app's names."""
     if _place(host).exists():
         _place(host).unlink()
         _reload()
@@ -184,7 +184,7 @@ def _certified(certificate: pathlib.Path) -> set[str]:
 
 
 def _judge(configuration: pathlib.Path) -> str:
-    """What NGINX has against a configuration; empty when it takes it."""
+    """What NGINX says against a configuration; empty if it accepts it."""
     # It opens the log files that it finds, and one that it makes is nobody else's to read.
     command = ["/usr/sbin/nginx", "-t", "-q", "-c", str(configuration)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, umask=0o027)

@@ -1,4 +1,4 @@
-"""Several works on a host in one call, in order: the next one begins when the last has done its part, and none follows one that fails."""
+"""Does several steps on a host in one call, in order: each begins when the one before has ended, and none follows one that fails."""
 
 from __future__ import annotations
 

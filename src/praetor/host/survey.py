@@ -1,4 +1,4 @@
-"""Survey: what is on a host, without changing it. Plans, `status` and the decision that there is nothing to do are made from it."""
+"""Survey: finds out what is on a host, without changing it. Plans, `status` and the decision that there is nothing to do are made from it."""
 
 from __future__ import annotations
 

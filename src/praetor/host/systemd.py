@@ -1,4 +1,4 @@
-"""Speak with the host's systemd."""
+"""Talks to the host's systemd."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class Trial:
         _run(["systemctl", "stop", f"{self.timer}.timer"])
 
     def undo(self) -> None:
-        """Bring back now what was there before."""
+        """Bring back what was there before, now."""
         self.disarm()
         _run(["/bin/sh", str(self.place / "undo")])
 

@@ -17,7 +17,7 @@ PLACE = pathlib.Path("/var/lib/praetor")  # outlives a reboot, as the run does
 def work(
     *, wanted: Literal["take", "leave"], run: Run, phase: str, break_run: str | None = None, place: pathlib.Path = PLACE
 ) -> PhaseAnswer:
-    """Take the turn or renew it, noting what the run is at; or leave it to others.
+    """Take the turn or renew it, noting what the run is doing; or give it up.
 
     Raises:
         LockedError: another run has it.

@@ -1,4 +1,4 @@
-"""Speak with uWSGI over its unix sockets: requests, stats of slots and of the Emperor. Requests in FastCGI, to slots from before FastCGI in uwsgi.
+"""Talks to uWSGI over its unix sockets: requests, stats of slots and of the Emperor. Requests in FastCGI, to slots from before FastCGI in uwsgi.
 
 FastCGI: https://fastcgi-archives.github.io/FastCGI_Specification.html
 uwsgi: https://uwsgi-docs.readthedocs.io/en/latest/Protocol.html
@@ -34,7 +34,7 @@ class Answer(NamedTuple):
 
 
 class Counters(NamedTuple):
-    """What a slot's stats server says, added up over its workers."""
+    """What a slot's stats server reports, added up over its workers."""
 
     requests: int
     busy: int  # cores that are in a request
