@@ -153,6 +153,18 @@ def arguments_of(action: str, value: Any) -> list[dict[str, Any]]:
     return [*([value[action]] if action in value else []), *inner]
 
 
+@pytest.mark.parametrize("group", ["app_hosts", "database_hosts", "backup_hosts", "redis_hosts"])
+def test_the_exporters_that_a_host_gets_are_those_that_are_passed_on_and_guarded(group: str) -> None:
+    plays = [
+        play for play in load(ROOT / "playbooks/provision.yml") if group in re.findall(r"\w+", play.get("hosts", ""))
+    ]
+    brought = {given["name"] for given in arguments_of("ansible.builtin.import_role", plays)}
+    found = {role for role in brought if role.endswith("_exporter")}
+    assert found == set(MONITORING._exporters("host", {group: ["host"]})), (
+        "plugins/filter/monitoring.py has EXPORTERS, playbooks/provision.yml the roles"
+    )
+
+
 def test_every_phase_is_done_by_a_task_and_every_task_does_one() -> None:
     tasks = [found for path in files_of("playbooks/**/*.yml") for found in arguments_of("app_phase", load(path))]
     assert {name for given in tasks for name in given} - {"app", "plan", "run"} == set(PHASES)
