@@ -20,7 +20,7 @@ from praetor.build.manifest import (
     settings_of,
     with_data_dir,
 )
-from praetor.build.parts import site, slot, units, vassal
+from praetor.build.parts import ROLES, site, slot, units, vassal
 from praetor.build.systems import SYSTEMS, WITHOUT_HOSTS, named
 from praetor.host.layout import ReleaseError
 from praetor.run.notices import event_of, given, run_hooks
@@ -31,14 +31,15 @@ from praetor.run.plan import target
 if TYPE_CHECKING:
     from praetor.documents import Artifact, Copy, Entry, Manifest, Release, Rendered, Travel
 
+SERVER = ROLES / "uwsgi_emperor/files/requirements.txt"  # locked requirements with pyuwsgi
+
 
 class ActionModule(ControllerAction):
     """Returns `releases`: for each app its id, manifest, rendered parts and the places of its files on the controller; `run`: who runs this.
 
     And `told`: for each app how to release what was built. The inventory's hooks run before and after, unless nothing is built.
 
-    Arguments: `apps`, `secrets` and `root` as check_inventory returned them; `vassal`, the template of vassal files; `site`, that of sites, and whether
-    these speak `tls`; `units`, the directory with those of unit files, and `sandbox`, the directives of all units of apps; `server`, locked requirements with pyuwsgi; `cache`, a directory; `hosts` of the run; `action` and `why`; `only`,
+    Arguments: `apps`, `secrets` and `root` as check_inventory returned them; whether sites speak `tls`; `cache`, a directory; `hosts` of the run; `action` and `why`; `only`,
     the one app to release; `release`, the id of one built before; `commit` of a source that has no history here; `pythons`, those of the hosts as versions or
     tags of systems (none: those of all x86-64 hosts); `upgrade`, whether to resolve requirements again; `copies`, releases as app_copy returned them: those
     apps are not built.
@@ -139,19 +140,17 @@ def _artifact(app: Entry, args: Mapping[str, Any], tags: list[str], cache: Path)
     """What was built before, or is built now."""
     if args.get("release"):
         return recorded(cache, app["name"], args["release"])
-    root, server = Path(args["root"]), Path(args["server"])
-    artifact = build(app, cache, root, server, tags, upgrade=bool(args.get("upgrade")))
+    artifact = build(app, cache, Path(args["root"]), SERVER, tags, upgrade=bool(args.get("upgrade")))
     artifact["commit"] = artifact["commit"] or args.get("commit") or None
     return artifact
 
 
 def _rendered(app: Entry, args: Mapping[str, Any], release: str = "") -> Rendered:
     """The files that templates make of an entry; what a release's id is made of is rendered without it."""
-    templates, hardening = Path(args["units"]), Path(args["sandbox"])
     return {
-        "vassal": vassal(app, Path(args["vassal"])),
-        "site": site(app, Path(args["site"]), tls=args["tls"], release=release),
-        "units": units(with_data_dir(app, app["name"]), templates, hardening, release),
+        "vassal": vassal(app),
+        "site": site(app, tls=args["tls"], release=release),
+        "units": units(with_data_dir(app, app["name"]), release),
     }
 
 

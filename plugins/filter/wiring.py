@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleFilterError
@@ -30,24 +29,20 @@ def served(apps: list[Entry]) -> list[Entry]:
     return [app for app in apps if app["wsgi"] is not None]
 
 
-def first_sites(apps: list[Entry], template: str, *, tls: bool, answer: bool = True) -> dict[str, str]:
+def first_sites(apps: list[Entry], *, tls: bool, answer: bool = True) -> dict[str, str]:
     """Return the configuration of each app's site as its release will bring it, by its file.
 
     Args:
         apps: as the inventory's check returns them.
-        template: path of the role's template of a site.
         tls: whether sites speak TLS.
         answer: whether names are answered before the first release; if not, the texts are empty.
     """
-    return {
-        f"/etc/nginx/sites/{app['name']}.conf": site(_public(app), Path(template), tls=tls) if answer else ""
-        for app in apps
-    }
+    return {f"/etc/nginx/sites/{app['name']}.conf": site(_public(app), tls=tls) if answer else "" for app in apps}
 
 
-def next_sites(apps: list[Entry], template: str, *, tls: bool) -> dict[str, str]:
+def next_sites(apps: list[Entry], *, tls: bool) -> dict[str, str]:
     """Return the configuration of each app's site as its release will bring it, by the app; arguments as of `first_sites`."""
-    return {app["name"]: site(_public(app), Path(template), tls=tls) for app in served(apps)}
+    return {app["name"]: site(_public(app), tls=tls) for app in served(apps)}
 
 
 def _public(app: Entry) -> Entry:

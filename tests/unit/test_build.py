@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from project import ROOT, app_entry, imported
+from project import app_entry, imported
 from wheel import make_wheel
 
 from praetor.build import debian, locks, requirements, wheels
@@ -26,7 +26,6 @@ from praetor.build.systems import SYSTEMS, WITHOUT_HOSTS
 from praetor.documents import Artifact, Entry
 from praetor.host.layout import ReleaseError
 
-TEMPLATE = ROOT / "roles/flask_app/templates/vassal.ini.j2"
 LOCK = "flask==3.0 --hash=sha256:aa\n"
 BACKEND = """
 import zipfile
@@ -123,7 +122,7 @@ class Workshop:
 
     def release(self) -> str:
         """Build and identify."""
-        return identify(self.entry, self.build(), [vassal(self.entry, TEMPLATE)], self.secrets, self.cache)
+        return identify(self.entry, self.build(), [vassal(self.entry)], self.secrets, self.cache)
 
 
 @pytest.fixture
@@ -878,20 +877,20 @@ def test_the_bill_of_materials_names_every_wheel_once(shop: Workshop) -> None:
 
 def test_the_vassal_file_is_made_of_the_apps_settings(shop: Workshop) -> None:
     shop.app["workers"] = 3
-    text = vassal(shop.entry, TEMPLATE)
+    text = vassal(shop.entry)
     for line in ("set-placeholder = slot-app=main:app", "processes = 3", "threads = 2", "limit-post = 1048576"):
         assert line in text.splitlines()
     assert "/run/uwsgi/api/%n.state 2\n" in text
     assert "set-placeholder = slot-request-s=30\n" in text
     shop.app["workers"] = "auto"
-    assert "processes = %k" in vassal(shop.entry, TEMPLATE).splitlines()
+    assert "processes = %k" in vassal(shop.entry).splitlines()
 
 
 def test_an_app_is_loaded_by_each_worker_unless_it_says_that_it_can_be_forked(shop: Workshop) -> None:
-    lines = vassal(shop.entry, TEMPLATE).splitlines()
+    lines = vassal(shop.entry).splitlines()
     assert ("lazy-apps = true" in lines, "need-app = true" in lines) == (True, False)
     shop.app["preload"] = True
-    lines = vassal(shop.entry, TEMPLATE).splitlines()
+    lines = vassal(shop.entry).splitlines()
     assert ("lazy-apps = true" in lines, "need-app = true" in lines) == (False, True)
 
 
@@ -900,7 +899,7 @@ def test_uwsgi_takes_the_largest_body_and_waits_for_the_longest_request_of_all_p
         {"path": "/up", "request_s": None, "body_mb": 50, "stream": False},
         {"path": "/report", "request_s": 200, "body_mb": None, "stream": False},
     ]
-    text = vassal(shop.entry, TEMPLATE)
+    text = vassal(shop.entry)
     assert f"limit-post = {50 * 2**20}\n" in text
     assert "reload-mercy = 205\n" in text
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from project import ROOT, ansible, app_entry
+from project import ROOT, ansible, app_entry, defaults
 
 from praetor.build.parts import site
 from praetor.documents import Entry
@@ -91,7 +92,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
             folder = place / f"case{number}-{release}"
             (folder / "praetor").mkdir(parents=True)
             (folder / "sites").mkdir()
-            text = site(cast("Entry", APP), role / "templates/site.conf.j2", tls=variables.get("nginx_tls", True))
+            text = site(cast("Entry", APP), tls=variables.get("nginx_tls", True))
             (folder / "sites/api.conf").write_text(text)
             found[case, release] = folder
         facts = {"ansible_facts": {"distribution_major_version": release}, "ansible_python_interpreter": sys.executable}
@@ -179,3 +180,12 @@ def test_a_host_without_a_site_knows_every_variable_of_its_configuration() -> No
     made = set(re.findall(r"^ *(?:map|geo) .*\$(site_\w+) \{", text, re.MULTILINE))
     made |= {name for pair in re.findall(r"\(\?<(site_\w+)>|set \$(site_\w+)", text) for name in pair if name}
     assert used - made == set()
+
+
+def test_the_ciphers_that_are_offered_are_authenticated_and_have_forward_secrecy() -> None:
+    named = defaults("nginx")["nginx_tls_ciphers"]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers(":".join(named))
+    found = {each["name"]: each for each in context.get_ciphers() if each["protocol"] == "TLSv1.2"}
+    assert sorted(found) == sorted(named)
+    assert [name for name, each in found.items() if not each["aead"] or each["kea"] != "kx-ecdhe"] == []

@@ -16,7 +16,7 @@ from typing import cast
 
 import pytest
 from fakes import a_run, host_in, manifest_of, put_release, vassal_of
-from project import ROOT, app_entry
+from project import app_entry
 
 from praetor.build.parts import slot as slot_files
 from praetor.build.parts import vassal
@@ -124,11 +124,10 @@ def real() -> Iterator[AppHost]:
         }
         for name, text in texts.items():
             (host.layout.apps / f"{name}.py").write_text(text, encoding="utf-8")
-        template = ROOT / "roles/flask_app/templates/vassal.ini.j2"
         for release, (reference, preload) in RELEASES.items():
             put_release(host, release, settings=manifest_of(release)["settings"] | {"preload": preload})
             place = host.release_dir(release)
-            text = vassal(cast("Entry", ENTRY | {"wsgi": reference, "preload": preload}), template)
+            text = vassal(cast("Entry", ENTRY | {"wsgi": reference, "preload": preload}))
             text = text.replace("/run/uwsgi/api/", f"{host.run_dir}/")
             if release == "11-k":
                 text = text.replace("processes = 2", "processes = 3")

@@ -224,8 +224,7 @@ class Serving:
         self.database = socketserver.ThreadingUnixStreamServer(str(self.release / "src/database.sock"), Rows)
         self.database.daemon_threads, self.database.block_on_close = True, False
         threading.Thread(target=self.database.serve_forever, daemon=True).start()
-        template = ROOT / "roles/flask_app/templates/vassal.ini.j2"
-        text = vassal(cast("Entry", self.entry), template).replace("/run/uwsgi/api/", f"{place}/run/")
+        text = vassal(cast("Entry", self.entry)).replace("/run/uwsgi/api/", f"{place}/run/")
         (place / "api.1-a.1.ini").write_text(text, encoding="utf-8")
         self.log = place / "log/slot"
         self.uwsgi: subprocess.Popen[bytes] | None = None
@@ -272,7 +271,7 @@ class Serving:
         leads["http"] = ENTRY["http"] | {"paths": [], "headers": {}, "directives": None}
         entries = [self.entry, ENTRY | leads | {"joined": [self.entry]}] if self.entry["mount"] else [self.entry]
         for entry in entries:
-            text = site(cast("Entry", entry), role / "templates/site.conf.j2", tls=tls, release="1-a")
+            text = site(cast("Entry", entry), tls=tls, release="1-a")
             for there, here in (
                 ("/srv/apps/api/access/1-a", self.place),
                 ("/etc/praetor/tls/sites/api/fullchain.pem", self.place / "server.pem"),

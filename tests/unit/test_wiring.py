@@ -23,12 +23,11 @@ APP = {
     "limits": {"request_s": 12, "body_mb": 3},
     "http": HTTP,
 }
-TEMPLATE = str(ROOT / "roles/nginx/templates/site.conf.j2")
 
 
 def test_every_app_becomes_a_site_with_its_own_limits() -> None:
     filters = imported("plugins/filter/wiring.py").FilterModule().filters()
-    sites = filters["first_sites"]([APP], TEMPLATE, tls=True)
+    sites = filters["first_sites"]([APP], tls=True)
     [text] = sites.values()
     assert list(sites) == ["/etc/nginx/sites/api.conf"]
     assert text.count("server_name a.example b.example;") == 2
@@ -74,7 +73,7 @@ def test_how_long_a_stop_of_nginx_takes_is_read_from_what_the_role_writes() -> N
 
 
 def test_a_site_without_tls_is_one_server() -> None:
-    [text] = imported("plugins/filter/wiring.py").first_sites([APP], TEMPLATE, tls=False).values()
+    [text] = imported("plugins/filter/wiring.py").first_sites([APP], tls=False).values()
     assert text.count("server {") == 1
     assert "ssl" not in text
     assert "/var/log/nginx/api.access.log site_json buffer=4k flush=1s if=$site_logged;" in text
@@ -255,7 +254,7 @@ def test_an_empty_initial_text_leaves_what_a_release_brought_and_makes_nothing_b
 
 
 def test_no_name_is_answered_behind_balancers_before_a_release_and_its_site_may_be_there() -> None:
-    first = imported("plugins/filter/wiring.py").first_sites([APP], TEMPLATE, tls=True, answer=False)
+    first = imported("plugins/filter/wiring.py").first_sites([APP], tls=True, answer=False)
     assert first == {f"/etc/nginx/sites/{APP['name']}.conf": ""}
 
 

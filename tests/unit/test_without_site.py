@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -146,10 +145,10 @@ def test_an_app_that_serves_no_more_gives_up_its_slot_and_its_site(host: AppHost
     assert units.running == ["app-api-worker-2@1.service", "app-api-worker-2@2.service"]
 
 
-def test_nothing_is_rendered_of_a_site_or_a_slot(tmp_path: Path) -> None:
+def test_nothing_is_rendered_of_a_site_or_a_slot() -> None:
     app = cast("Entry", {"wsgi": None})
-    assert parts.vassal(app, tmp_path / "none") == ""
-    assert parts.site(app, tmp_path / "none", tls=True) == ""
+    assert parts.vassal(app) == ""
+    assert parts.site(app, tls=True) == ""
 
 
 def test_no_role_hears_of_a_site() -> None:
@@ -162,7 +161,7 @@ def test_no_role_hears_of_a_site() -> None:
     assert filters["haproxy_sites"]([app], {}, {}) == []
     assert filters["longest_request_s"]([app]) == 30
     assert filters["survey_targets"]([app]) == {"mailer": ""}
-    assert filters["first_sites"]([app], "none", tls=True) == {"/etc/nginx/sites/mailer.conf": ""}
+    assert filters["first_sites"]([app], tls=True) == {"/etc/nginx/sites/mailer.conf": ""}
 
 
 def test_status_shows_its_processes_and_no_workers(host: AppHost) -> None:

@@ -13,18 +13,21 @@ from praetor.documents import Entry
 from praetor.host.layout import ReleaseError
 from praetor.host.sandbox import directives
 
+ROLES = pathlib.Path(__file__).parents[3] / "roles"
+UNITS = ROLES / "flask_app/templates"
+SANDBOX = ROLES / "uwsgi_emperor/templates/app_sandbox.conf"  # of everything that an app is
 
-def vassal(app: Entry, template: pathlib.Path) -> str:
+
+def vassal(app: Entry) -> str:
     """The vassal file of an app's release, the same on all hosts; empty for an app without slots."""
-    return "" if app["wsgi"] is None else _render(template, app=app)
+    return "" if app["wsgi"] is None else _render(UNITS / "vassal.ini.j2", app=app)
 
 
-def site(app: Entry, template: pathlib.Path, *, tls: bool, release: str = "") -> str:
+def site(app: Entry, *, tls: bool, release: str = "") -> str:
     """NGINX's configuration of an app's site, the same on all hosts; empty for an app without one.
 
     Args:
         app: a checked entry of the inventory.
-        template: of a site, in role nginx.
         tls: whether it speaks TLS; its certificate lies where role certificates puts it.
         release: its id, where who may reach the app lies; what the id is made of is rendered without.
 
@@ -38,32 +41,30 @@ def site(app: Entry, template: pathlib.Path, *, tls: bool, release: str = "") ->
         raise ReleaseError(
             "http.access.authority: clients show certificates over TLS only, and certificates_mode is none"
         )
-    return _render(template, app=app, tls=tls, release=release)
+    return _render(ROLES / "nginx/templates/site.conf.j2", app=app, tls=tls, release=release)
 
 
-def units(app: Entry, templates: pathlib.Path, hardening: pathlib.Path, release: str) -> dict[str, str]:
+def units(app: Entry, release: str) -> dict[str, str]:
     """The unit files of a release, by name.
 
     Args:
         app: a checked entry of the inventory.
-        templates: the directory with those of processes, jobs and commands, in role flask_app.
-        hardening: the sandbox of everything that an app is, in role uwsgi_emperor.
         release: its id; what the id is made of is rendered without.
     """
     shared = {
         "app": app,
         "release": release,
         "place": f"/srv/apps/{app['name']}/releases/{release}",
-        "sandbox": hardening.read_text(encoding="utf-8"),
+        "sandbox": SANDBOX.read_text(encoding="utf-8"),
         "loosened": directives(app["sandbox"]),
         "quoted": quoted,
     }
-    found = {"command.service": _render(templates / "command.service.j2", **shared)}
+    found = {"command.service": _render(UNITS / "command.service.j2", **shared)}
     for each in app["processes"]:
-        found[f"{each['name']}@.service"] = _render(templates / "process.service.j2", process=each, **shared)
+        found[f"{each['name']}@.service"] = _render(UNITS / "process.service.j2", process=each, **shared)
     for job in app["jobs"]:
         for kind in ("service", "timer"):
-            found[f"{job['name']}.{kind}"] = _render(templates / f"job.{kind}.j2", job=job, **shared)
+            found[f"{job['name']}.{kind}"] = _render(UNITS / f"job.{kind}.j2", job=job, **shared)
     return found
 
 

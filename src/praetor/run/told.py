@@ -16,6 +16,9 @@ def told(phase: str, plan: Mapping[str, Any], app: str, host: str) -> tuple[Run,
         plan: what app_plan, app_plan_rollback or app_plan_refresh returned.
         app: the app whose release it is.
         host: the host.
+
+    Raises:
+        LookupError: nothing says what this phase is told.
     """
     [release] = [each for each in plan["releases"] if each["app"] == app]
     return plan["run"], _told(phase, release, host)
@@ -37,5 +40,6 @@ def _told(phase: str, release: Target | Release, host: str) -> dict[str, Any]:
         case "flip":
             log = f"/var/log/nginx/{release['app']}.access.log"
             return {"limits": options, "place": release["places"][host], "access_log": log}
-        case _:
+        case "settle":
             return {"release": release["id"], "keep": options["keep"], "drain_s": options["drain_s"]}
+    raise LookupError(f"nothing says what phase {phase} is told")
