@@ -97,3 +97,11 @@ def test_nobody_writes_without_a_certificate_of_the_authority(
 def test_the_receiver_itself_is_reached_on_loopback_only(monitor: Host) -> None:
     listening = monitor.check_output("ss --no-header --listening --tcp --numeric | awk '$4 ~ /:19531$/ {print $4}'")
     assert listening == "127.0.0.1:19531"
+
+
+def test_the_archive_has_a_limit_that_its_receiver_knows(monitor: Host) -> None:
+    said = monitor.check_output("journalctl --quiet --no-pager --output=cat --boot --unit=systemd-journal-remote")
+    assert "Unknown key" not in said
+    if "MaxUse=" not in monitor.file("/etc/systemd/journal-remote.conf.d/60-praetor.conf").content_string:
+        assert monitor.service("journal-archive-limit.timer").is_running
+        assert monitor.run("systemctl start journal-archive-limit.service").rc == 0
