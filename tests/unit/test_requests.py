@@ -160,6 +160,9 @@ def test_a_host_that_does_not_answer_is_named_with_where_its_lines_are_from() ->
         "app2 does not answer (no route to host): its lines are those that mon1 had got from it"
     ]
     assert "no monitoring host keeps its journal" in silent(seen, "")[0]
+    assert silent(seen, "mon1", "no power") == [
+        "app2 does not answer (no route to host): mon1, which keeps its lines, does not answer either (no power), so they are missing here"
+    ]
 
 
 def test_the_archive_is_asked_for_all_that_runs_in_the_apps_slice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,6 +217,9 @@ def test_a_host_that_nobody_knows_is_named() -> None:
     assert said.endswith("did you mean web1?")
     assert unknown("q", ["web1", "lb1"], [], "").endswith("expected one of: web1, lb1")
     assert "no monitoring host keeps" in unknown("q", ["web1", "lb1"], [], "")
+    assert "mon1, which may have lines of one, does not answer (no power);" in unknown(
+        "q", ["web1"], [], "mon1", (), "no power"
+    )
 
 
 def test_a_host_that_the_run_is_limited_away_from_is_not_called_unknown() -> None:

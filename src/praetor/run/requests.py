@@ -16,19 +16,28 @@ def merge(by_host: dict[str, list[LogLine]]) -> list[LogLine]:
     return sorted(found, key=lambda entry: float(entry["ts"]))
 
 
-def silent(seen: Mapping[str, Mapping[str, Any]], monitor: str) -> list[str]:
+def silent(seen: Mapping[str, Mapping[str, Any]], monitor: str, gone: str = "") -> list[str]:
     """A sentence for each host that does not answer, saying where its lines come from.
 
     Args:
         seen: what the hosts answered.
         monitor: the host whose archive was asked; empty where there is none.
+        gone: why that one did not answer either; empty if it did.
     """
     have = f"its lines are those that {monitor} had got from it" if monitor else "no monitoring host keeps its journal"
+    have = (
+        f"{monitor}, which keeps its lines, does not answer either ({gone}), so they are missing here" if gone else have
+    )
     return [f"{host} does not answer ({answer['away']}): {have}" for host, answer in seen.items() if answer.get("away")]
 
 
 def unknown(
-    host: str, known: Collection[str], archive: Sequence[LogLine], monitor: str, everywhere: Collection[str] = ()
+    host: str,
+    known: Collection[str],
+    archive: Sequence[LogLine],
+    monitor: str,
+    everywhere: Collection[str] = (),
+    gone: str = "",
 ) -> str:
     """What to say when lines of a host were asked for that neither this run nor the archive has; empty when one of them does.
 
@@ -38,6 +47,7 @@ def unknown(
         archive: what the monitoring host had of it.
         monitor: that host; empty where there is none.
         everywhere: the app hosts and balancers of the inventory, whatever the run is limited to.
+        gone: why the monitoring host did not answer; empty if it did.
     """
     if not host or host in known or archive:
         return ""
@@ -46,7 +56,9 @@ def unknown(
     meant = difflib.get_close_matches(host, known, n=1)
     likely = f"did you mean {meant[0]}?" if meant else f"expected one of: {', '.join(known)}"
     kept = (
-        f"{monitor} has no line of one in that time"
+        f"{monitor}, which may have lines of one, does not answer ({gone})"
+        if gone
+        else f"{monitor} has no line of one in that time"
         if monitor
         else "no monitoring host keeps what hosts wrote that have left"
     )
